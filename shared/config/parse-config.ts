@@ -1,0 +1,126 @@
+import { CodedError } from '../errors.ts';
+
+/** The exit code of a process whose configuration is wrong. */
+export const EXIT_BAD_CONFIG = 2;
+
+export class ConfigError extends CodedError {
+  constructor(name: string, got: string | undefined, expected: string) {
+    super('BAD_CONFIG', `${name}: got ${got === undefined ? 'nothing' : JSON.stringify(got)}, expected ${expected}`);
+  }
+}
+
+/** One variable of the environment: how to read it, and what `--help` says of it. */
+export interface Variable<T> {
+  readonly help: string;
+  /** What is accepted, in words that fit behind "expected". */
+  readonly expected: string;
+  /** The text used when the variable is not set; without one, the variable is required. */
+  readonly fallback?: string;
+  /** Secrets are never printed, not even when they are wrong. */
+  readonly secret?: boolean;
+  /** Returns undefined for text that is not accepted. */
+  readonly parse: (text: string) => T | undefined;
+}
+
+export type Variables = Readonly<Record<string, Variable<unknown>>>;
+export type ConfigOf<V extends Variables> = { readonly [K in keyof V]: V[K] extends Variable<infer T> ? T : never };
+
+/** Reads all variables into one frozen object. Throws ConfigError that names the first variable that is wrong. */
+export function parseConfig<V extends Variables>(variables: V, env: NodeJS.ProcessEnv): ConfigOf<V> {
+  const config: Record<string, unknown> = {};
+  for (const [name, variable] of Object.entries(variables)) {
+    const given = env[name];
+    const text = given === undefined || given === '' ? variable.fallback : given;
+    const value = text === undefined ? undefined : variable.parse(text);
+    if (value === undefined) {
+      throw new ConfigError(name, variable.secret && given ? '(not shown)' : given, variable.expected);
+    }
+    config[name] = value;
+  }
+  return Object.freeze(config) as ConfigOf<V>;
+}
+
+/** The table that `--help` prints. */
+export function describeVariables(variables: Variables): string {
+  const rows = Object.entries(variables).map(([name, v]) => {
+    const fallback = v.fallback === undefined ? 'required' : v.fallback === '' ? 'optional' : `default ${v.fallback}`;
+    return [name, `${v.help} (${v.expected}; ${fallback})`] as const;
+  });
+  const width = Math.max(...rows.map(([name]) => name.length));
+  return rows.map(([name, text]) => `  ${name.padEnd(width)}  ${text}`).join('\n');
+}
+
+export const text = (expected: string, pattern = /^.+$/s): Pick<Variable<string>, 'expected' | 'parse'> => ({
+  expected,
+  parse: (value) => (pattern.test(value) ? value : undefined),
+});
+
+/** Optional text: an unset variable is the empty string. */
+export const optionalText = (expected: string): Pick<Variable<string>, 'expected' | 'parse' | 'fallback'> => ({
+  expected,
+  fallback: '',
+  parse: (value) => value,
+});
+
+export const integer = (min: number, max: number): Pick<Variable<number>, 'expected' | 'parse'> => ({
+  expected: `a whole number from ${min} to ${max}`,
+  parse: (value) => {
+    const number = Number(value);
+    return /^-?\d+$/.test(value) && number >= min && number <= max ? number : undefined;
+  },
+});
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** `host:port` or `[v6]:port`; port 0 lets the kernel choose. */
+export const hostPort: Pick<Variable<HostPort>, 'expected' | 'parse'> = {
+  expected: 'host:port, e.g. 127.0.0.1:9090 or [::]:4433',
+  parse: (value) => {
+    const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:\s[\]]+)):(\d{1,5})$/.exec(value);
+    const port = Number(match?.[3]);
+    if (!match || port > 65535) return undefined;
+    return { host: match[1] ?? match[2] ?? '', port };
+  },
+};
+
+export function formatHostPort({ host, port }: HostPort): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+export const url = (...protocols: string[]): Pick<Variable<string>, 'expected' | 'parse'> => ({
+  expected: `a URL that starts with ${protocols.map((p) => `${p}//`).join(' or ')}`,
+  parse: (value) => (URL.canParse(value) && protocols.includes(new URL(value).protocol) ? value : undefined),
+});
+
+export const logLevel: Variable<string> = {
+  help: 'how much is logged',
+  fallback: 'info',
+  ...text('one of trace, debug, info, warn, error, silent', /^(trace|debug|info|warn|error|silent)$/),
+};
+
+/** Comma-separated items, each parsed by itself; blanks around them are allowed, none at all too. */
+export const list = <T>(
+  expected: string,
+  parseItem: (item: string) => T | undefined,
+): Pick<Variable<readonly T[]>, 'expected' | 'parse'> => ({
+  expected,
+  parse: (value) => {
+    const items = value.split(',').map((item) => item.trim());
+    const parsed = items.filter((item) => item !== '').map(parseItem);
+    return parsed.every((item) => item !== undefined) ? (parsed as T[]) : undefined;
+  },
+});
+
+/** Turns a parser that throws into one that answers undefined, for use in variables. */
+export function orUndefined<T>(parse: (text: string) => T): (text: string) => T | undefined {
+  return (value) => {
+    try {
+      return parse(value);
+    } catch {
+      return undefined;
+    }
+  };
+}

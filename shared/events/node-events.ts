@@ -1,0 +1,108 @@
+import Type, { type Static } from 'typebox';
+import {
+  AddressText,
+  ClientId,
+  ConnectionId,
+  Count,
+  Milliseconds,
+  nullable,
+  PrefixText,
+  record,
+  ShortText,
+  Timestamp,
+} from './event-schema.ts';
+
+/** Why a connection ended. */
+export const CloseReason = Type.Union([
+  Type.Literal('client'),
+  Type.Literal('idle'),
+  Type.Literal('revoked'),
+  Type.Literal('drained'),
+  Type.Literal('node_lost'),
+  Type.Literal('error'),
+]);
+export type CloseReason = Static<typeof CloseReason>;
+
+export const Transport = Type.Union([Type.Literal('http3'), Type.Literal('http2'), Type.Literal('webtransport')]);
+export type Transport = Static<typeof Transport>;
+
+/** Inner IP packets and their bytes: `In` from the client, `Out` to the client. */
+const traffic = { bytesIn: Count, bytesOut: Count, packetsIn: Count, packetsOut: Count };
+export const TrafficTotals = record(traffic);
+export type TrafficTotals = Static<typeof TrafficTotals>;
+
+/** What one connection did in one window. RTT, latency and loss are null where nothing was measured. */
+export const TrafficSample = record({
+  connectionId: ConnectionId,
+  clientId: ClientId,
+  ...traffic,
+  /** Smoothed RTT of the QUIC path, milliseconds. */
+  rttMs: nullable(Milliseconds),
+  /** Of the echo probes through the tunnel that were answered in the window, milliseconds. */
+  latencyMs: nullable(record({ p50: Milliseconds, p95: Milliseconds, p99: Milliseconds })),
+  /** Echo probes of the window that were not answered; null while the client never answered one. */
+  lossPercent: nullable(Type.Number({ minimum: 0, maximum: 100 })),
+});
+export type TrafficSample = Static<typeof TrafficSample>;
+
+/** The data of every event type that a node publishes, at its current version. */
+export const nodeEventSchemas = {
+  'node.started': record({ softwareVersion: ShortText, listen: ShortText, tunnelMtu: Count }),
+  'node.draining': record({ reason: ShortText }),
+  'node.stopped': record({ reason: ShortText }),
+  'connection.established': record({
+    connectionId: ConnectionId,
+    clientId: ClientId,
+    remoteAddress: AddressText,
+    remotePort: Count,
+    transport: Transport,
+    tunnelMtu: Count,
+  }),
+  'connection.failed': record({
+    remoteAddress: AddressText,
+    /** Known only where the token was. */
+    clientId: nullable(ClientId),
+    /** The HTTP status that was answered; 0 where the handshake or the request broke before one. */
+    status: Count,
+    reason: ShortText,
+    /** 401 and 403 are `auth`, the rest `connection`. */
+    errorType: Type.Union([Type.Literal('auth'), Type.Literal('connection')]),
+    /** How many failures this event stands for: floods from one remote address are folded into one. */
+    count: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+  }),
+  'connection.closed': record({
+    connectionId: ConnectionId,
+    clientId: ClientId,
+    reason: CloseReason,
+    detail: ShortText,
+    durationMs: Milliseconds,
+    totals: TrafficTotals,
+  }),
+  'address.assigned': record({
+    connectionId: ConnectionId,
+    clientId: ClientId,
+    address: AddressText,
+    block: PrefixText,
+    pool: PrefixText,
+  }),
+  'address.released': record({
+    connectionId: ConnectionId,
+    clientId: ClientId,
+    address: AddressText,
+    block: PrefixText,
+    pool: PrefixText,
+    reason: CloseReason,
+  }),
+  'traffic.sampled': record({
+    windowStart: Timestamp,
+    windowEnd: Timestamp,
+    /** Errors of the window that are no `connection.failed`. */
+    errors: record({ packet: Count, other: Count }),
+    /** Dropped packets of the window by reason, over all connections. */
+    drops: Type.Record(Type.String({ pattern: '^[a-z0-9_]{1,40}$' }), Count),
+    connections: Type.Array(TrafficSample, { maxItems: 500 }),
+  }),
+} as const;
+
+export type NodeEventType = keyof typeof nodeEventSchemas;
+export type NodeEventData<T extends NodeEventType> = Static<(typeof nodeEventSchemas)[T]>;

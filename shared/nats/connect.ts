@@ -1,0 +1,47 @@
+import { connect, type NatsConnection } from 'nats';
+import type { Logger } from '../log/logger.ts';
+
+/** Between attempts to reach a server that is away. */
+const RECONNECT_WAIT_MS = 500;
+/** A silent connection is noticed after two missed pings. */
+const PING_INTERVAL_MS = 5_000;
+
+/**
+ * Connects to NATS and keeps trying, at the start too, until the signal aborts: a server that is away is a matter of
+ * waiting. User and password come from the URL and go nowhere else.
+ */
+export async function connectNats(
+  url: string,
+  name: string,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<NatsConnection> {
+  const { host, username, password } = new URL(url);
+  let failures = 0;
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      const connection = await connect({
+        servers: host,
+        name,
+        ...(username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }),
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: RECONNECT_WAIT_MS,
+        pingInterval: PING_INTERVAL_MS,
+        timeout: PING_INTERVAL_MS,
+      });
+      void logStatus(connection, host, log);
+      return connection;
+    } catch (error) {
+      if (failures++ % 20 === 0) log.warn({ err: error, server: host }, 'NATS is not reachable, retrying');
+      await new Promise((resolve) => setTimeout(resolve, RECONNECT_WAIT_MS));
+    }
+  }
+}
+
+async function logStatus(connection: NatsConnection, server: string, log: Logger): Promise<void> {
+  for await (const status of connection.status()) {
+    if (status.type === 'disconnect') log.warn({ server }, 'NATS connection lost');
+    if (status.type === 'reconnect') log.info({ server }, 'NATS connection is back');
+  }
+}

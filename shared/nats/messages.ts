@@ -1,0 +1,110 @@
+import Type, { type Static, type TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { CodedError } from '../errors.ts';
+import { ClientId, Count, NodeId, PrefixText, RandomId, record, ShortText, Timestamp } from '../events/event-schema.ts';
+
+/** A message of core NATS or a KV entry: JSON of one schema, validated before anything reads it. */
+export interface Message<T> {
+  encode(value: T): Uint8Array;
+  /** Throws InvalidMessageError. */
+  decode(bytes: Uint8Array): T;
+}
+
+export class InvalidMessageError extends CodedError {
+  constructor(name: string, why: string, options?: { cause?: unknown }) {
+    super('INVALID_MESSAGE', `${name}: ${why}`, options);
+  }
+}
+
+function message<S extends TSchema>(name: string, schema: S): Message<Static<S>> {
+  const validator = Compile(schema);
+  return {
+    encode: (value) => Buffer.from(JSON.stringify(value)),
+    decode: (bytes) => {
+      let value: unknown;
+      try {
+        value = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+      } catch (cause) {
+        throw new InvalidMessageError(name, 'not JSON', { cause });
+      }
+      if (validator.Check(value)) return value as Static<S>;
+      const [problem] = validator.Errors(value);
+      throw new InvalidMessageError(name, `${problem?.instancePath ?? ''} ${problem?.message ?? 'does not match'}`);
+    },
+  };
+}
+
+/** Sent by each node every PRESENCE_INTERVAL_MS by core NATS. */
+export const Presence = record({ epoch: RandomId, incarnation: RandomId });
+export type Presence = Static<typeof Presence>;
+export const presenceMessage = message('presence', Presence);
+export const PRESENCE_INTERVAL_MS = 2_000;
+/** Silence after which a leader that is itself connected declares a node lost. */
+export const PRESENCE_TIMEOUT_MS = 10_000;
+export const PRESENCE_SUBJECTS = 'vpn.presence.*';
+export const presenceSubject = (nodeId: string): string => `vpn.presence.${nodeId}`;
+export const nodeOfPresenceSubject = (subject: string): string => subject.slice('vpn.presence.'.length);
+
+/**
+ * What is committed to Postgres of one spool. The node trims its spool up to `appliedSeq`; what it published and what has
+ * no PubAck beyond `streamSeq` of the stream made at `streamCreated` is still under way.
+ */
+export const Watermark = record({ epoch: RandomId, appliedSeq: Count, streamSeq: Count, streamCreated: ShortText });
+export type Watermark = Static<typeof Watermark>;
+export const watermarkMessage = message('watermark', Watermark);
+/** The leader publishes here after each commit. */
+export const watermarkSubject = (nodeId: string): string => `vpn.watermark.${nodeId}`;
+/** A node asks here; the reply is a Watermark (appliedSeq 0 for an epoch that was never seen). */
+export const WATERMARK_REQUEST_SUBJECT = 'vpn.rpc.watermark';
+export const WatermarkRequest = record({ node: NodeId, epoch: RandomId });
+export type WatermarkRequest = Static<typeof WatermarkRequest>;
+export const watermarkRequestMessage = message('watermark request', WatermarkRequest);
+
+/** Requests about address blocks, answered by the leader after its commit. */
+export const BLOCK_REQUEST_SUBJECT = 'vpn.rpc.block';
+export const BlockRequest = Type.Union([
+  /** One more block of a family. `requestId` makes a repeated request answer with the same grant. */
+  record({
+    op: Type.Literal('acquire'),
+    node: NodeId,
+    family: Type.Union([Type.Literal(4), Type.Literal(6)]),
+    requestId: RandomId,
+  }),
+  record({ op: Type.Literal('renew'), node: NodeId, blocks: Type.Array(PrefixText, { maxItems: 4096 }) }),
+  record({ op: Type.Literal('return'), node: NodeId, blocks: Type.Array(PrefixText, { maxItems: 4096 }) }),
+]);
+export type BlockRequest = Static<typeof BlockRequest>;
+export const blockRequestMessage = message('block request', BlockRequest);
+
+/** `leaseSeconds` counts from the moment at which the node sent the request, on the node's own monotonic clock. */
+export const BlockLease = record({ block: PrefixText, pool: PrefixText, leaseSeconds: Count });
+export type BlockLease = Static<typeof BlockLease>;
+export const BlockReply = Type.Union([
+  record({ ok: Type.Literal(true), leases: Type.Array(BlockLease), lost: Type.Array(PrefixText) }),
+  record({
+    ok: Type.Literal(false),
+    /** `exhausted`: no free block in any pool of the family; `no_pool`: there is no such pool; the rest is retried. */
+    code: Type.Union([
+      Type.Literal('exhausted'),
+      Type.Literal('no_pool'),
+      Type.Literal('not_leader'),
+      Type.Literal('invalid'),
+      Type.Literal('unavailable'),
+    ]),
+    message: ShortText,
+  }),
+]);
+export type BlockReply = Static<typeof BlockReply>;
+export const blockReplyMessage = message('block reply', BlockReply);
+
+/** One client's entry in the credentials bucket, under the client's id. A node never goes back to an older `version`. */
+export const Credential = record({
+  clientId: ClientId,
+  version: Count,
+  state: Type.Union([Type.Literal('active'), Type.Literal('revoked')]),
+  /** SHA-256 of the bearer token, hexadecimal. The token itself is known to the client only. */
+  tokenSha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
+  updatedAt: Timestamp,
+});
+export type Credential = Static<typeof Credential>;
+export const credentialMessage = message('credential', Credential);
