@@ -2,6 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { discharge, entrust, type Leftover } from './janitor.ts';
+import { identifyProcess } from './process-identity.ts';
 import { StopWaiting, type Truthy, waitFor } from './wait-for.ts';
 
 /** How long a process may take to end after SIGTERM before it is killed. */
@@ -50,7 +52,7 @@ export interface ManagedProcess {
 /** Only these pass on from the launcher: a child's configuration must not depend on who started it. */
 const INHERITED = ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'LOG_LEVEL', 'NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS'];
 
-/** Starts a process. Throws when the command cannot be run at all. */
+/** Starts a process that ends with its launcher, however that ends (janitor.ts). Throws when the command cannot be run at all. */
 export async function startProcess(spec: ProcessSpec): Promise<ManagedProcess> {
   mkdirSync(dirname(spec.logFile), { recursive: true });
   const log = openSync(spec.logFile, 'a', 0o600);
@@ -66,9 +68,11 @@ export async function startProcess(spec: ProcessSpec): Promise<ManagedProcess> {
     closeSync(log);
   }
   let status: ExitStatus | undefined;
+  let leftover: Leftover | undefined;
   const exited = new Promise<ExitStatus>((resolve) => {
     child.once('exit', (code, signal) => {
       status = { code, signal };
+      if (leftover !== undefined) discharge(leftover);
       resolve(status);
     });
   });
@@ -77,6 +81,12 @@ export async function startProcess(spec: ProcessSpec): Promise<ManagedProcess> {
     child.once('error', (cause) => reject(new Error(`${spec.name}: cannot run ${spec.command}`, { cause })));
   });
   const pid = child.pid as number;
+  const stopSignal = spec.stopSignal ?? 'SIGTERM';
+  const identity = identifyProcess(pid);
+  if (identity !== undefined && status === undefined) {
+    leftover = { kind: 'process', name: spec.name, identity, stopSignal };
+    entrust(leftover);
+  }
   // A running child must not keep its launcher alive: who needs it to live on awaits `exited`.
   child.unref();
 
@@ -101,7 +111,7 @@ export async function startProcess(spec: ProcessSpec): Promise<ManagedProcess> {
     exitStatus: () => status,
     lastLogLines,
     async stop(deadlineMs = DEFAULT_STOP_DEADLINE_MS) {
-      signal(spec.stopSignal ?? 'SIGTERM');
+      signal(stopSignal);
       const abort = new AbortController();
       const deadline = delay(deadlineMs, 'late' as const, { signal: abort.signal }).catch(() => 'late' as const);
       const outcome = await Promise.race([ended(), deadline]);
