@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { completePath } from './find-program.ts';
 import { discharge, entrust, type Leftover } from './janitor.ts';
 import { identifyProcess } from './process-identity.ts';
 import { StopWaiting, type Truthy, waitFor } from './wait-for.ts';
@@ -50,7 +51,7 @@ export interface ManagedProcess {
 }
 
 /** Only these pass on from the launcher: a child's configuration must not depend on who started it. */
-const INHERITED = ['PATH', 'HOME', 'LANG', 'TZ', 'TMPDIR', 'LOG_LEVEL', 'NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS'];
+const INHERITED = ['HOME', 'LANG', 'TZ', 'TMPDIR', 'LOG_LEVEL', 'NODE_OPTIONS', 'NODE_EXTRA_CA_CERTS'];
 
 /** Starts a process that ends with its launcher, however that ends (janitor.ts). Throws when the command cannot be run at all. */
 export async function startProcess(spec: ProcessSpec): Promise<ManagedProcess> {
@@ -144,7 +145,7 @@ export function describeExit({ code, signal }: ExitStatus): string {
 }
 
 function inheritedEnvironment(): Record<string, string> {
-  const environment: Record<string, string> = {};
+  const environment: Record<string, string> = { PATH: completePath() };
   for (const name of INHERITED) {
     const value = process.env[name];
     if (value !== undefined) environment[name] = value;

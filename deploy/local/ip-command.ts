@@ -1,7 +1,5 @@
 import { execFile } from 'node:child_process';
-
-/** `ip` lives in sbin, which is not on the PATH of every root shell. */
-const PATH = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`;
+import { completePath } from './find-program.ts';
 
 /** Runs `ip` with these arguments and returns what it prints. Throws with what it says when it fails. */
 export function ip(...args: string[]): Promise<string> {
@@ -20,7 +18,7 @@ export async function ipBatchLenient(lines: readonly string[]): Promise<void> {
 
 function run(args: readonly string[], input: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = execFile('ip', args, { env: { ...process.env, PATH } }, (error, stdout, stderr) => {
+    const child = execFile('ip', args, { env: { ...process.env, PATH: completePath() } }, (error, stdout, stderr) => {
       if (error === null) resolve(stdout);
       else
         reject(new Error(`ip ${args.join(' ')}: ${stderr.trim() || error.message}\n${input}`.trim(), { cause: error }));

@@ -58,7 +58,7 @@ export async function buildTopology(plan: TopologyPlan): Promise<void> {
       ...v6Lines(`address add ${address6}/64 dev eth0 nodad`),
       'link set eth0 up',
       `route add default via ${gateway}`,
-      ...v6Lines(`-6 route add default via ${gateway6}`),
+      ...v6Lines(`route add ::/0 via ${gateway6}`),
     ]);
     await enableForwarding(node.namespace);
   }

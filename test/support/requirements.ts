@@ -1,5 +1,5 @@
-import { accessSync, constants, existsSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { findProgram } from '../../deploy/local/find-program.ts';
 
 /**
  * What `skip` of node:test takes: a reason to skip a test that needs root, TUN devices and network namespaces, or false.
@@ -11,7 +11,7 @@ export function needsRoot(): string | false {
       ? 'needs root'
       : !existsSync('/dev/net/tun')
         ? 'needs /dev/net/tun'
-        : !isOnPath('ip')
+        : !findProgram('ip')
           ? 'needs the program ip (Debian package iproute2)'
           : false;
   return demand(reason);
@@ -19,23 +19,10 @@ export function needsRoot(): string | false {
 
 /** The same for a program, e.g. `needsBinary('nats-server', 'nats-server')`. */
 export function needsBinary(name: string, debianPackage: string): string | false {
-  return demand(isOnPath(name) ? false : `needs the program ${name} (Debian package ${debianPackage})`);
+  return demand(findProgram(name) ? false : `needs the program ${name} (Debian package ${debianPackage})`);
 }
 
 function demand(reason: string | false): string | false {
   if (reason !== false && process.env.REQUIRE_ALL === '1') throw new Error(`REQUIRE_ALL=1, but this test ${reason}`);
   return reason;
-}
-
-function isOnPath(name: string): boolean {
-  // Debian keeps some programs of root's in sbin, which is not on every PATH.
-  const directories = [...(process.env.PATH ?? '').split(delimiter), '/usr/sbin', '/sbin'];
-  return directories.some((directory) => {
-    try {
-      accessSync(join(directory, name), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
