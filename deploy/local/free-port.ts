@@ -12,3 +12,16 @@ export async function freePort(host: string): Promise<number> {
   if (address === null || typeof address === 'string') throw new Error(`no port on ${host}`);
   return address.port;
 }
+
+/** `preferred` where it is free, so that URLs stay the same from run to run; else any free one. */
+export async function preferredPort(host: string, preferred: number): Promise<number> {
+  return (await isFree(host, preferred)) ? preferred : freePort(host);
+}
+
+function isFree(host: string, port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, host, () => server.close(() => resolve(true)));
+  });
+}
