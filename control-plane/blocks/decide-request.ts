@@ -1,0 +1,128 @@
+import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import type { BlockReply, BlockRequest } from '../../shared/nats/messages.ts';
+import { type BlockAggregate, type BlockEvent, decide } from './block-aggregate.ts';
+import { chooseBlock, type PoolLayout } from './choose-block.ts';
+
+/** One event of one block, valid only on top of the version that it was decided on. */
+export interface BlockChange {
+  readonly before: BlockAggregate;
+  readonly event: BlockEvent;
+}
+
+export interface RequestDecision {
+  readonly changes: readonly BlockChange[];
+  readonly reply: BlockReply;
+}
+
+export interface RequestContext {
+  readonly layout: PoolLayout;
+  readonly leaseMs: number;
+  /** Postgres' clock, milliseconds since 1970. */
+  readonly now: number;
+  /** The block that an earlier request of the same id was given, if it had one. */
+  readonly earlierGrant?: string | undefined;
+}
+
+/**
+ * What a node's request leads to. `known` holds at least the blocks named in it, for `acquire` every block of the family
+ * that was ever granted.
+ */
+export function decideRequest(
+  known: ReadonlyMap<string, BlockAggregate>,
+  request: BlockRequest,
+  context: RequestContext,
+): RequestDecision {
+  switch (request.op) {
+    case 'acquire':
+      return acquire(known, request, context);
+    case 'renew':
+      return renew(known, request, context);
+    case 'return':
+      return giveBack(known, request, context);
+    default:
+      return request satisfies never;
+  }
+}
+
+type Acquire = Extract<BlockRequest, { op: 'acquire' }>;
+type Renew = Extract<BlockRequest, { op: 'renew' }>;
+type Return = Extract<BlockRequest, { op: 'return' }>;
+
+function acquire(
+  known: ReadonlyMap<string, BlockAggregate>,
+  request: Acquire,
+  context: RequestContext,
+): RequestDecision {
+  const { layout, leaseMs, now, earlierGrant } = context;
+  const earlier = earlierGrant === undefined ? undefined : known.get(earlierGrant);
+  if (earlier?.state.status === 'granted' && earlier.state.node === request.node) {
+    // The lease has run since the first answer, and the node counts from its latest request: so it is renewed.
+    return renew(known, { op: 'renew', node: request.node, blocks: [earlier.block] }, context);
+  }
+  if (!layout.pools.some((pool) => pool.address.family === request.family)) {
+    return refuse('no_pool', `no IPv${request.family} pool is configured`);
+  }
+  const chosen = chooseBlock(layout, request.family, known, request.node, now);
+  if (!chosen) return refuse('exhausted', `every block of the IPv${request.family} pools is taken`);
+  const decision = decide(chosen, { type: 'grant', node: request.node, now, leaseMs });
+  if (!decision.ok) return refuse('unavailable', `${chosen.block}: ${decision.refusal}`);
+  return {
+    changes: [{ before: chosen, event: decision.event }],
+    reply: { ok: true, leases: [lease(chosen, leaseMs)], lost: [] },
+  };
+}
+
+function renew(known: ReadonlyMap<string, BlockAggregate>, request: Renew, context: RequestContext): RequestDecision {
+  const { leaseMs, now } = context;
+  const blocks = canonicalBlocks(request.blocks);
+  if (!blocks) return refuse('invalid', 'not a list of prefixes');
+  const changes: BlockChange[] = [];
+  const held: BlockAggregate[] = [];
+  const lost: string[] = [];
+  for (const block of blocks) {
+    const aggregate = known.get(block);
+    const decision = aggregate && decide(aggregate, { type: 'renew', node: request.node, now, leaseMs });
+    if (decision?.ok) {
+      changes.push({ before: aggregate as BlockAggregate, event: decision.event });
+      held.push(aggregate as BlockAggregate);
+    } else {
+      lost.push(block);
+    }
+  }
+  return { changes, reply: { ok: true, leases: held.map((aggregate) => lease(aggregate, leaseMs)), lost } };
+}
+
+function giveBack(
+  known: ReadonlyMap<string, BlockAggregate>,
+  request: Return,
+  context: RequestContext,
+): RequestDecision {
+  const blocks = canonicalBlocks(request.blocks);
+  if (!blocks) return refuse('invalid', 'not a list of prefixes');
+  const changes: BlockChange[] = [];
+  const lost: string[] = [];
+  for (const block of blocks) {
+    const aggregate = known.get(block);
+    const decision = aggregate && decide(aggregate, { type: 'return', node: request.node, now: context.now });
+    if (decision?.ok) changes.push({ before: aggregate as BlockAggregate, event: decision.event });
+    else lost.push(block);
+  }
+  return { changes, reply: { ok: true, leases: [], lost } };
+}
+
+/** The named blocks in canonical text, each once; undefined when one is no prefix. */
+export function canonicalBlocks(blocks: readonly string[]): string[] | undefined {
+  try {
+    return [...new Set(blocks.map((block) => formatPrefix(parsePrefix(block))))];
+  } catch {
+    return undefined;
+  }
+}
+
+function lease(aggregate: BlockAggregate, leaseMs: number) {
+  return { block: aggregate.block, pool: aggregate.pool, leaseSeconds: Math.floor(leaseMs / 1000) };
+}
+
+function refuse(code: Extract<BlockReply, { ok: false }>['code'], message: string): RequestDecision {
+  return { changes: [], reply: { ok: false, code, message } };
+}

@@ -1,0 +1,70 @@
+import { CodedError } from '../../shared/errors.ts';
+import type { NewEvent } from '../../shared/events/envelope.ts';
+
+export type ClientState =
+  | { readonly status: 'unknown' }
+  | { readonly status: 'active' }
+  | { readonly status: 'revoked' };
+
+/** The state after `version` events; version 0 is a client that was never enrolled. */
+export interface ClientAggregate {
+  readonly clientId: string;
+  readonly version: number;
+  readonly state: ClientState;
+}
+
+export type ClientEvent = NewEvent<'client.enrolled' | 'client.updated' | 'client.revoked'>;
+
+interface CommandBase {
+  readonly now: number;
+  /** Who asks, for the event. */
+  readonly actor: string;
+}
+
+export type ClientCommand =
+  | (CommandBase & { readonly type: 'enrol'; readonly name: string })
+  | (CommandBase & { readonly type: 'rename'; readonly name: string })
+  | (CommandBase & { readonly type: 'revoke' });
+
+/** What cannot be done with a client in its state. `code` is one of CLIENT_EXISTS, CLIENT_UNKNOWN, CLIENT_REVOKED. */
+export class ClientCommandError extends CodedError {
+  constructor(code: 'CLIENT_EXISTS' | 'CLIENT_UNKNOWN' | 'CLIENT_REVOKED', clientId: string) {
+    const why = {
+      CLIENT_EXISTS: 'is enrolled already',
+      CLIENT_UNKNOWN: 'is not enrolled',
+      CLIENT_REVOKED: 'is revoked',
+    };
+    super(code, `client "${clientId}" ${why[code]}`);
+  }
+}
+
+/**
+ * Which event a command leads to; undefined where nothing is left to do. A revoked client can be enrolled again, with a
+ * new token. Pure: time comes with the command. Throws ClientCommandError.
+ */
+export function decideClient(client: ClientAggregate, command: ClientCommand): ClientEvent | undefined {
+  const { clientId, state } = client;
+  const { actor } = command;
+  const at = new Date(command.now).toISOString();
+  switch (command.type) {
+    case 'enrol':
+      if (state.status === 'active') throw new ClientCommandError('CLIENT_EXISTS', clientId);
+      return { type: 'client.enrolled', at, data: { clientId, name: command.name, actor } };
+    case 'rename':
+      if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
+      if (state.status === 'revoked') throw new ClientCommandError('CLIENT_REVOKED', clientId);
+      return { type: 'client.updated', at, data: { clientId, name: command.name, actor } };
+    case 'revoke':
+      if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
+      if (state.status === 'revoked') return undefined;
+      return { type: 'client.revoked', at, data: { clientId, actor } };
+    default:
+      return command satisfies never;
+  }
+}
+
+/** The aggregate after one more event. */
+export function evolveClient(client: ClientAggregate, event: ClientEvent): ClientAggregate {
+  const status = event.type === 'client.revoked' ? 'revoked' : 'active';
+  return { ...client, version: client.version + 1, state: { status } };
+}

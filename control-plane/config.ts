@@ -1,0 +1,92 @@
+import {
+  ConfigError,
+  type ConfigOf,
+  hostPort,
+  integer,
+  list,
+  logLevel,
+  orUndefined,
+  parseConfig,
+  text,
+  url,
+  type Variable,
+} from '../shared/config/parse-config.ts';
+import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../shared/ip/prefix.ts';
+
+const variable = <T>(value: Variable<T>): Variable<T> => value;
+
+export const controlPlaneVariables = {
+  DATABASE_URL: variable({
+    help: 'Postgres, with user and password',
+    secret: true,
+    ...url('postgres:', 'postgresql:'),
+  }),
+  NATS_URL: variable({
+    help: 'NATS with JetStream, with user and password',
+    secret: true,
+    fallback: 'nats://127.0.0.1:4222',
+    ...url('nats:', 'tls:'),
+  }),
+  HTTP_LISTEN: variable({
+    help: 'where the API, /metrics, /healthz and /readyz listen',
+    fallback: '127.0.0.1:9090',
+    ...hostPort,
+  }),
+  ADMIN_TOKEN: variable({
+    help: 'the bearer token of the API under /v1',
+    secret: true,
+    ...text('at least 16 printable characters without blanks', /^[\x21-\x7e]{16,}$/),
+  }),
+  POOLS: variable({
+    help: 'networks that clients get their addresses from, IPv4 and IPv6',
+    fallback: '10.99.0.0/16,fd00:99::/64',
+    ...list('comma-separated prefixes that do not overlap, e.g. 10.99.0.0/16,fd00:99::/64', orUndefined(parsePrefix)),
+  }),
+  BLOCK_PREFIX_V4: variable({
+    help: 'length of the prefixes that IPv4 pools are split into, one or more for each node',
+    fallback: '26',
+    ...integer(8, 30),
+  }),
+  BLOCK_PREFIX_V6: variable({
+    help: 'length of the prefixes that IPv6 pools are split into',
+    fallback: '120',
+    ...integer(32, 126),
+  }),
+  LEASE_SECONDS: variable({
+    help: 'how long a node holds a block after each renewal',
+    fallback: '3600',
+    // A node renews every 5 minutes and stops assigning 60 s before the end (both its own rules).
+    ...integer(10, 30 * 24 * 3600),
+  }),
+  METRICS_CLIENT_LIMIT: variable({
+    help: 'how many clients have metric series of their own; the rest is counted under client_id="_other"',
+    fallback: '10000',
+    ...integer(0, 1_000_000),
+  }),
+  LOG_LEVEL: logLevel,
+} as const;
+
+export type ControlPlaneConfig = ConfigOf<typeof controlPlaneVariables>;
+
+/** Reads and cross-checks the environment. Throws ConfigError that names the variable. */
+export function parseControlPlaneConfig(env: NodeJS.ProcessEnv): ControlPlaneConfig {
+  const config = parseConfig(controlPlaneVariables, env);
+  checkPools(config.POOLS, { 4: config.BLOCK_PREFIX_V4, 6: config.BLOCK_PREFIX_V6 }, env.POOLS);
+  return config;
+}
+
+function checkPools(pools: readonly IpPrefix[], blockLengths: Record<4 | 6, number>, got: string | undefined): void {
+  if (pools.length === 0) throw new ConfigError('POOLS', got, 'at least one prefix');
+  for (const [i, pool] of pools.entries()) {
+    const { family } = pool.address;
+    const blockLength = blockLengths[family];
+    if (pool.length > blockLength) {
+      const expected = `prefixes of at most /${blockLength}, the length in BLOCK_PREFIX_V${family}`;
+      throw new ConfigError('POOLS', formatPrefix(pool), expected);
+    }
+    const other = pools.slice(0, i).find((earlier) => prefixesOverlap(earlier, pool));
+    if (other) {
+      throw new ConfigError('POOLS', formatPrefix(pool), `a prefix that does not overlap ${formatPrefix(other)}`);
+    }
+  }
+}

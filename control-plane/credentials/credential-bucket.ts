@@ -1,0 +1,58 @@
+import { type KV, type NatsConnection, StorageType } from 'nats';
+import { type Credential, credentialMessage } from '../../shared/nats/messages.ts';
+import { CREDENTIALS_BUCKET } from '../../shared/nats/streams.ts';
+
+/** Entries read at once (ours). */
+const READ_CONCURRENCY = 100;
+/** Nodes need the newest entry of a client only. */
+const HISTORY = 1;
+const KEY_PREFIX = `$KV.${CREDENTIALS_BUCKET}.`;
+
+/** The bucket that nodes watch. Only the leader writes it. */
+export interface CredentialBucket {
+  /** The client ids that have an entry. */
+  clientIds(): Promise<string[]>;
+  /** Writes an entry unless the bucket has the same or a newer version. Says whether it wrote. */
+  put(credential: Credential): Promise<boolean>;
+  /** Takes an entry away. */
+  remove(clientId: string): Promise<void>;
+}
+
+/** Opens the bucket, and creates it where it is missing. */
+export async function openCredentialBucket(nats: NatsConnection): Promise<CredentialBucket> {
+  const kv = await nats.jetstream().views.kv(CREDENTIALS_BUCKET, { history: HISTORY, storage: StorageType.File });
+  const manager = await nats.jetstreamManager();
+  return {
+    async clientIds() {
+      const { streamInfo } = await kv.status();
+      const info = await manager.streams.info(streamInfo.config.name, { subjects_filter: `${KEY_PREFIX}>` });
+      return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(KEY_PREFIX.length));
+    },
+    put: (credential) => put(kv, credential),
+    remove: (clientId) => kv.delete(clientId),
+  };
+}
+
+/** Runs `work` on every item, READ_CONCURRENCY at a time. */
+export async function inChunks<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  for (let i = 0; i < items.length; i += READ_CONCURRENCY) {
+    await Promise.all(items.slice(i, i + READ_CONCURRENCY).map(work));
+  }
+}
+
+async function put(kv: KV, credential: Credential): Promise<boolean> {
+  const entry = await kv.get(credential.clientId);
+  const present = entry?.operation === 'PUT' ? decodeOrUndefined(entry.value) : undefined;
+  if (present && present.version >= credential.version) return false;
+  // The revision makes a write of a leader that has lost its lock meanwhile fail instead of undoing a newer one.
+  await kv.put(credential.clientId, credentialMessage.encode(credential), { previousSeq: entry?.revision ?? 0 });
+  return true;
+}
+
+function decodeOrUndefined(bytes: Uint8Array): Credential | undefined {
+  try {
+    return credentialMessage.decode(bytes);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,104 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { sql } from 'kysely';
+import type { NatsConnection } from 'nats';
+import { describeError } from '../../shared/errors.ts';
+import type { Logger } from '../../shared/log/logger.ts';
+import {
+  nodeOfPresenceSubject,
+  PRESENCE_SUBJECTS,
+  type Presence,
+  presenceMessage,
+} from '../../shared/nats/messages.ts';
+import type { DecisionContext } from '../leader/decide-in-transaction.ts';
+import type { LeaderService } from '../leader/leader.ts';
+import { watchConnection } from '../leader/watch-connection.ts';
+import type { Term } from '../storage/term.ts';
+import { loseNodes } from './lose-nodes.ts';
+import { effectiveState } from './node-states.ts';
+import { NodeWatch } from './node-watch.ts';
+
+/** How often silence is judged and what was heard is written down (ours). */
+const JUDGE_INTERVAL_MS = 1_000;
+
+interface Heard extends Presence {
+  readonly node: string;
+  /** On this process's monotonic clock. */
+  readonly atMs: number;
+}
+
+/**
+ * Listens to the nodes' presence and declares lost those that are silent. Judged is only while the connection is up, and
+ * takeover and reconnect start all timers afresh, so an outage of NATS or of the control plane loses no node.
+ */
+export function presenceService(nats: NatsConnection, context: DecisionContext, log: Logger): LeaderService {
+  return {
+    name: 'presence',
+    async run(term) {
+      const watch = new NodeWatch();
+      const unsaved = new Map<string, Heard>();
+      const subscription = nats.subscribe(PRESENCE_SUBJECTS, {
+        callback: (error, message) => {
+          if (error) return;
+          const heard = decode(nodeOfPresenceSubject(message.subject), message.data, log);
+          if (!heard) return;
+          watch.hear(heard.node, performance.now());
+          unsaved.set(heard.node, heard);
+        },
+      });
+      const unwatch = watchConnection(nats, {
+        onUp: () => watch.startListening(performance.now()),
+        onDown: () => watch.stopListening(),
+      });
+      try {
+        // Answered by the server only once it has the subscription: silence counts from here.
+        await nats.flush();
+        watch.startListening(performance.now());
+        while (!term.signal.aborted) {
+          await savePresence(context, unsaved);
+          await judge(term, watch, context, log);
+          await delay(JUDGE_INTERVAL_MS, undefined, { signal: term.signal }).catch(() => undefined);
+        }
+      } finally {
+        unwatch();
+        subscription.unsubscribe();
+      }
+    },
+  };
+}
+
+async function judge(term: Term, watch: NodeWatch, context: DecisionContext, log: Logger): Promise<void> {
+  const { rows } = await sql<{ node: string }>`
+    SELECT n.node FROM nodes n LEFT JOIN node_presence p USING (node)
+    WHERE ${effectiveState} IN ('up', 'draining')`.execute(context.database);
+  const candidates = rows.map(({ node }) => node);
+  const silent = watch.silent(candidates, performance.now());
+  if (silent.length === 0) return;
+  const lost = await loseNodes(context, term, silent);
+  for (const { node, connections } of lost)
+    log.warn({ node, connections }, 'node lost: its connections are presumed closed');
+}
+
+function decode(node: string, data: Uint8Array, log: Logger): Heard | undefined {
+  try {
+    return { node, ...presenceMessage.decode(data), atMs: performance.now() };
+  } catch (error) {
+    log.debug(`presence of ${node} is unreadable: ${describeError(error)}`);
+    return undefined;
+  }
+}
+
+async function savePresence({ database }: DecisionContext, unsaved: Map<string, Heard>): Promise<void> {
+  if (unsaved.size === 0) return;
+  const heard = [...unsaved.values()];
+  unsaved.clear();
+  const now = performance.now();
+  // Ages, not times, cross to Postgres: lost_at and last_seen_at have to be of one clock.
+  await sql`
+    INSERT INTO node_presence (node, epoch, incarnation, last_seen_at)
+    SELECT node, epoch, incarnation, clock_timestamp() - age_ms * interval '1 millisecond'
+    FROM unnest(${heard.map(({ node }) => node)}::text[], ${heard.map(({ epoch }) => epoch)}::text[],
+      ${heard.map(({ incarnation }) => incarnation)}::text[], ${heard.map(({ atMs }) => now - atMs)}::float8[])
+      AS heard (node, epoch, incarnation, age_ms)
+    ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation,
+      last_seen_at = excluded.last_seen_at`.execute(database);
+}
