@@ -38,6 +38,8 @@ export interface ClusterOptions {
   readonly controlPlaneEnv?: Readonly<Record<string, string>>;
   /** Told what is being done, a line at a time. */
   readonly progress?: (line: string) => void;
+  /** Breaks the start off; what was started until then is stopped. */
+  readonly signal?: AbortSignal;
 }
 
 /** A whole cluster on this machine, of the real processes; the launcher and the end-to-end tests act on it by this. */
@@ -69,12 +71,8 @@ export interface Cluster {
   stop(): Promise<void>;
 }
 
-/** Starts a cluster and returns when the tunnels of `connect` are open. On an error all is stopped again. */
+/** Starts a cluster and returns when the tunnels of `connect` are open. On an error or abort all is stopped again. */
 export async function startCluster(options: ClusterOptions): Promise<Cluster> {
-  const directory = resolve(options.directory);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const progress = options.progress ?? (() => undefined);
-  const clientIds = options.clients ?? ['client-1', 'client-2', 'client-3'];
   const ends: (() => Promise<unknown>)[] = [];
   const stop = async () => {
     // Last come, first gone; one that fails must not keep the others.
@@ -82,129 +80,147 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
     for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end().catch((error) => errors.push(error));
     if (errors.length > 0) throw new AggregateError(errors, `the cluster did not stop cleanly: ${errors.join('; ')}`);
   };
-
+  const aborted = new Promise<never>((_, reject) => {
+    options.signal?.addEventListener('abort', () => reject(options.signal?.reason), { once: true });
+  });
   try {
-    const slot = await claimSlot();
-    const leftover: Leftover = { kind: 'slot', slot, owner: ownIdentity() };
-    entrust(leftover);
-    ends.push(async () => {
-      await releaseSlot(slot, ownIdentity());
-      discharge(leftover);
-    });
-    const onStart = (process: ManagedProcess) => {
-      const identity = identifyProcess(process.pid);
-      if (identity !== undefined) recordInSlot(slot, identity);
-    };
-    const plan = planTopology(slot, { nodes: options.nodes ?? ['node-a', 'node-b'], clients: clientIds });
-    progress(`network: ${plan.rootAddress}/28 in slot ${slot}, namespaces ${plan.hubNamespace.replace(/hub$/, '*')}`);
-    await buildTopology(plan);
-
-    progress('nats-server and Postgres');
-    let nats = await startNatsServer({
-      directory: join(directory, 'nats'),
-      host: plan.rootAddress,
-      port: await preferredPort(plan.rootAddress, NATS_PORT),
-    });
-    onStart(nats.process);
-    ends.push(() => nats.stop());
-    let postgres = await startPostgres({
-      directory: join(directory, 'postgres'),
-      port: await preferredPort('127.0.0.1', POSTGRES_PORT + slot),
-    });
-    onStart(postgres.process);
-    ends.push(() => postgres.stop());
-
-    progress('control plane');
-    const adminToken = secretInFile(join(directory, 'admin-token'));
-    const common = { directory, plan, onStart };
-    const { service: controlPlane, url: controlPlaneUrl } = createControlPlane({
-      ...common,
-      port: await preferredPort(plan.rootAddress, CONTROL_PLANE_PORT),
-      env: {
-        DATABASE_URL: postgres.url,
-        NATS_URL: nats.url,
-        ADMIN_TOKEN: adminToken,
-        POOLS: '10.99.0.0/16,fd00:99::/64',
-        BLOCK_PREFIX_V4: '26',
-        ...options.controlPlaneEnv,
-      },
-    });
-    ends.push(() => controlPlane.stop());
-    await controlPlane.start();
-
-    progress(`nodes ${plan.nodes.map((place) => place.id).join(', ')}`);
-    const authority = await createAuthority(join(directory, 'pki'));
-    const env = { ...options.nodeEnv };
-    const nodes = await Promise.all(
-      plan.nodes.map((place) => createNode({ ...common, place, authority, natsUrl: nats.url, env })),
-    );
-    for (const node of nodes) ends.push(() => Promise.all([node.service.stop(), node.server.stop()]));
-    await Promise.all(nodes.flatMap((node) => [node.service.start(), node.server.start()]));
-
-    const api = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
-      const answer = await httpRequest(method, `${controlPlaneUrl}${path}`, { token: adminToken, body });
-      if (answer.status < 200 || answer.status > 299) throw new HttpStatusError(method, path, answer);
-      return (answer.body === '' ? undefined : JSON.parse(answer.body)) as T;
-    };
-    progress(`enrolment of ${clientIds.join(', ')}`);
-    const tokens = await clientTokens(api, join(directory, 'clients'), clientIds);
-    const clients = plan.clients.map((place, i) => {
-      // The status of an earlier run must not be taken for that of this one.
-      for (const file of ['status.json', 'traffic.json'])
-        rmSync(join(directory, 'clients', place.id, file), { force: true });
-      const node = nodes[i % nodes.length] as ClusterNode;
-      return createClient({ ...common, place, node, authority, token: tokens.get(place.id) as string });
-    });
-    ends.push(() => Promise.all(clients.map((client) => client.service.stop())));
-    ends.push(() => Promise.all(clients.map((client) => client.stopTraffic())));
-    const connecting = clients.filter((client) => options.connect?.includes(client.id) ?? true);
-    if (connecting.length > 0) progress(`tunnels of ${connecting.map((client) => client.id).join(', ')}`);
-    await Promise.all(connecting.map((client) => client.service.start()));
-
-    const find = <T extends { readonly id: string }>(all: readonly T[], id: string): T => {
-      const found = all.find((one) => one.id === id);
-      if (found === undefined) throw new Error(`no ${id} in this cluster: ${all.map((one) => one.id).join(', ')}`);
-      return found;
-    };
-    const placeOf = (id: string) => find(nodes, id).place.namespace;
-    const cluster: Cluster = {
-      directory,
-      plan,
-      adminToken,
-      controlPlaneUrl,
-      databaseUrl: postgres.url,
-      natsUrl: nats.url,
-      controlPlane,
-      nodes,
-      clients,
-      node: (id) => find(nodes, id),
-      client: (id) => find(clients, id),
-      api,
-      sql: (text, values) => query(postgres.url, text, values ?? []),
-      nats: () => nats,
-      postgres: () => postgres,
-      restartNats: async () => {
-        nats = await nats.restart();
-        onStart(nats.process);
-      },
-      restartPostgres: async () => {
-        postgres = await postgres.restart();
-        onStart(postgres.process);
-      },
-      cutFromNats: (id) => cutOff(placeOf(id), plan.rootAddress),
-      rejoinNats: (id) => restore(placeOf(id), plan.rootAddress),
-      untilProjected: (timeoutMs) => untilProjected(nodes, timeoutMs),
-      stop,
-    };
-    await waitFor(async () => (await openConnections(cluster)) >= connecting.length, {
-      timeoutMs: API_READY_TIMEOUT_MS,
-      what: `${connecting.length} open connections in the control plane`,
-    });
-    return cluster;
+    return await Promise.race([start(options, ends, stop), aborted]);
   } catch (error) {
     await stop().catch(() => undefined);
     throw error;
   }
+}
+
+async function start(
+  options: ClusterOptions,
+  ends: (() => Promise<unknown>)[],
+  stop: () => Promise<void>,
+): Promise<Cluster> {
+  const directory = resolve(options.directory);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const progress = (line: string) => {
+    options.signal?.throwIfAborted();
+    options.progress?.(line);
+  };
+  const clientIds = options.clients ?? ['client-1', 'client-2', 'client-3'];
+
+  const slot = await claimSlot();
+  const leftover: Leftover = { kind: 'slot', slot, owner: ownIdentity() };
+  entrust(leftover);
+  ends.push(async () => {
+    await releaseSlot(slot, ownIdentity());
+    discharge(leftover);
+  });
+  const onStart = (process: ManagedProcess) => {
+    const identity = identifyProcess(process.pid);
+    if (identity !== undefined) recordInSlot(slot, identity);
+  };
+  const plan = planTopology(slot, { nodes: options.nodes ?? ['node-a', 'node-b'], clients: clientIds });
+  progress(`network: ${plan.rootAddress}/28 in slot ${slot}, namespaces ${plan.hubNamespace.replace(/hub$/, '*')}`);
+  await buildTopology(plan);
+
+  progress('nats-server and Postgres');
+  let nats = await startNatsServer({
+    directory: join(directory, 'nats'),
+    host: plan.rootAddress,
+    port: await preferredPort(plan.rootAddress, NATS_PORT),
+  });
+  onStart(nats.process);
+  ends.push(() => nats.stop());
+  let postgres = await startPostgres({
+    directory: join(directory, 'postgres'),
+    port: await preferredPort('127.0.0.1', POSTGRES_PORT + slot),
+  });
+  onStart(postgres.process);
+  ends.push(() => postgres.stop());
+
+  progress('control plane');
+  const adminToken = secretInFile(join(directory, 'admin-token'));
+  const common = { directory, plan, onStart };
+  const { service: controlPlane, url: controlPlaneUrl } = createControlPlane({
+    ...common,
+    port: await preferredPort(plan.rootAddress, CONTROL_PLANE_PORT),
+    env: {
+      DATABASE_URL: postgres.url,
+      NATS_URL: nats.url,
+      ADMIN_TOKEN: adminToken,
+      POOLS: '10.99.0.0/16,fd00:99::/64',
+      BLOCK_PREFIX_V4: '26',
+      ...options.controlPlaneEnv,
+    },
+  });
+  ends.push(() => controlPlane.stop());
+  await controlPlane.start();
+
+  progress(`nodes ${plan.nodes.map((place) => place.id).join(', ')}`);
+  const authority = await createAuthority(join(directory, 'pki'));
+  const env = { ...options.nodeEnv };
+  const nodes = await Promise.all(
+    plan.nodes.map((place) => createNode({ ...common, place, authority, natsUrl: nats.url, env })),
+  );
+  for (const node of nodes) ends.push(() => Promise.all([node.service.stop(), node.server.stop()]));
+  await Promise.all(nodes.flatMap((node) => [node.service.start(), node.server.start()]));
+
+  const api = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
+    const answer = await httpRequest(method, `${controlPlaneUrl}${path}`, { token: adminToken, body });
+    if (answer.status < 200 || answer.status > 299) throw new HttpStatusError(method, path, answer);
+    return (answer.body === '' ? undefined : JSON.parse(answer.body)) as T;
+  };
+  progress(`enrolment of ${clientIds.join(', ')}`);
+  const tokens = await clientTokens(api, join(directory, 'clients'), clientIds);
+  const clients = plan.clients.map((place, i) => {
+    // The status of an earlier run must not be taken for that of this one.
+    for (const file of ['status.json', 'traffic.json'])
+      rmSync(join(directory, 'clients', place.id, file), { force: true });
+    const node = nodes[i % nodes.length] as ClusterNode;
+    return createClient({ ...common, place, node, authority, token: tokens.get(place.id) as string });
+  });
+  ends.push(() => Promise.all(clients.map((client) => client.service.stop())));
+  ends.push(() => Promise.all(clients.map((client) => client.stopTraffic())));
+  const connecting = clients.filter((client) => options.connect?.includes(client.id) ?? true);
+  if (connecting.length > 0) progress(`tunnels of ${connecting.map((client) => client.id).join(', ')}`);
+  await Promise.all(connecting.map((client) => client.service.start()));
+
+  const find = <T extends { readonly id: string }>(all: readonly T[], id: string): T => {
+    const found = all.find((one) => one.id === id);
+    if (found === undefined) throw new Error(`no ${id} in this cluster: ${all.map((one) => one.id).join(', ')}`);
+    return found;
+  };
+  const placeOf = (id: string) => find(nodes, id).place.namespace;
+  const cluster: Cluster = {
+    directory,
+    plan,
+    adminToken,
+    controlPlaneUrl,
+    databaseUrl: postgres.url,
+    natsUrl: nats.url,
+    controlPlane,
+    nodes,
+    clients,
+    node: (id) => find(nodes, id),
+    client: (id) => find(clients, id),
+    api,
+    sql: (text, values) => query(postgres.url, text, values ?? []),
+    nats: () => nats,
+    postgres: () => postgres,
+    restartNats: async () => {
+      nats = await nats.restart();
+      onStart(nats.process);
+    },
+    restartPostgres: async () => {
+      postgres = await postgres.restart();
+      onStart(postgres.process);
+    },
+    cutFromNats: (id) => cutOff(placeOf(id), plan.rootAddress),
+    rejoinNats: (id) => restore(placeOf(id), plan.rootAddress),
+    untilProjected: (timeoutMs) => untilProjected(nodes, timeoutMs),
+    stop,
+  };
+  await waitFor(async () => (await openConnections(cluster)) >= connecting.length, {
+    timeoutMs: API_READY_TIMEOUT_MS,
+    what: `${connecting.length} open connections in the control plane`,
+  });
+  return cluster;
 }
 
 async function openConnections(cluster: Cluster): Promise<number> {
