@@ -1,0 +1,50 @@
+/**
+ * The tables of a node's state, one script a version; `PRAGMA user_version` says how many were run. Scripts are only
+ * ever added.
+ */
+export const SCHEMA_VERSIONS: readonly string[] = [
+  `
+  -- One row: the identity of this spool. last_seq is the last sequence given, applied_seq what Postgres has committed.
+  CREATE TABLE epoch (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    epoch TEXT NOT NULL,
+    last_seq INTEGER NOT NULL,
+    applied_seq INTEGER NOT NULL
+  ) STRICT;
+
+  -- Events that are accepted and not known to be committed. event is the whole envelope as JSON.
+  CREATE TABLE spool (
+    seq INTEGER PRIMARY KEY,
+    incarnation TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    event TEXT NOT NULL
+  ) STRICT;
+
+  -- Address blocks held. lease_end_ms is on CLOCK_MONOTONIC of the boot boot_id.
+  CREATE TABLE blocks (
+    block TEXT PRIMARY KEY,
+    pool TEXT NOT NULL,
+    lease_ms INTEGER NOT NULL,
+    lease_end_ms REAL NOT NULL,
+    boot_id TEXT NOT NULL
+  ) STRICT;
+
+  -- The last assignment of every address. Times are wall-clock milliseconds; released_at is null while it is assigned.
+  CREATE TABLE assignments (
+    address TEXT PRIMARY KEY,
+    client_id TEXT NOT NULL,
+    connection_id TEXT NOT NULL,
+    assigned_at REAL NOT NULL,
+    released_at REAL
+  ) STRICT;
+
+  -- The copy of the credentials bucket.
+  CREATE TABLE credentials (
+    client_id TEXT PRIMARY KEY,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    token_sha256 TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+  ) STRICT;
+  `,
+];

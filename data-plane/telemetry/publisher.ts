@@ -1,0 +1,346 @@
+import type { JetStreamClient, NatsConnection, Subscription } from 'nats';
+import { describeError } from '../../shared/errors.ts';
+import { MAX_EVENTS_PER_MESSAGE } from '../../shared/events/envelope.ts';
+import { nodeEventSubject } from '../../shared/events/subjects.ts';
+import type { Logger } from '../../shared/log/logger.ts';
+import {
+  WATERMARK_REQUEST_SUBJECT,
+  type Watermark,
+  watermarkMessage,
+  watermarkRequestMessage,
+  watermarkSubject,
+} from '../../shared/nats/messages.ts';
+import { EVENT_STREAM } from '../../shared/nats/streams.ts';
+import type { Link } from '../control-link/nats-link.ts';
+import { PublishLedger, type SeqRange, sameStream } from './publish-ledger.ts';
+import type { Spool, SpooledEvent } from './spool.ts';
+
+/** Ours: how long an event waits for others to share its message, milliseconds. */
+const FLUSH_MS = 50;
+/** Ours: the most messages that wait for their PubAck at once. */
+const MAX_IN_FLIGHT = 16;
+/** Ours: the most events that are published and not known to be committed; bounds what a reconnect repeats. */
+const MAX_UNCOMMITTED = 50_000;
+/** Ours: half of NATS' default limit for one message. */
+const MAX_MESSAGE_BYTES = 512 * 1024;
+/** Ours: a publish without an answer has failed after this. */
+const PUBLISH_TIMEOUT_MS = 10_000;
+const REQUEST_TIMEOUT_MS = 2_000;
+/** Ours: with uncommitted events and no watermark for this long, the node asks: the message may have been lost. */
+const ASK_AFTER_MS = 5_000;
+const MIN_RETRY_MS = 100;
+const MAX_RETRY_MS = 5_000;
+
+export interface EventPublisherOptions {
+  readonly spool: Spool;
+  readonly link: Link;
+  readonly log: Logger;
+  /** The most events published and uncommitted; for tests. */
+  readonly maxUncommitted?: number;
+}
+
+export interface PublisherStats {
+  /** Events with a PubAck, repeats included. */
+  readonly acked: number;
+  /** Events that were published again. */
+  readonly repeated: number;
+  /** Publishes that failed or timed out. */
+  readonly failures: number;
+  /** Events published and not known to be committed. */
+  readonly uncommitted: number;
+}
+
+/** One stretch of time in which NATS was reachable. */
+interface Session {
+  readonly connection: NatsConnection;
+  readonly js: JetStreamClient;
+  readonly watermarks: Subscription;
+  /** Creation time of the stream; undefined until it is known that there is one. */
+  stream: string | undefined;
+  ready: boolean;
+  inFlight: number;
+}
+
+/** Publishes the spool to the event stream and trims it by the control plane's watermarks. */
+export class EventPublisher {
+  readonly #spool: Spool;
+  readonly #link: Link;
+  readonly #log: Logger;
+  readonly #maxUncommitted: number;
+  readonly #openedSeq: number;
+  #ledger: PublishLedger;
+  #session: Session | undefined;
+  #flushDue = true;
+  #flushTimer: NodeJS.Timeout | undefined;
+  #retryTimer: NodeJS.Timeout | undefined;
+  #askTimer: NodeJS.Timeout | undefined;
+  #lastWatermarkAt = 0;
+  #failuresInARow = 0;
+  #trimming = false;
+  #renewing = false;
+  #stops: (() => void)[] = [];
+  #drained: (() => void) | undefined;
+  #acked = 0;
+  #repeated = 0;
+  #failures = 0;
+
+  constructor(options: EventPublisherOptions) {
+    this.#spool = options.spool;
+    this.#link = options.link;
+    this.#log = options.log;
+    this.#maxUncommitted = options.maxUncommitted ?? MAX_UNCOMMITTED;
+    this.#openedSeq = options.spool.lastSeq;
+    this.#ledger = new PublishLedger(options.spool.appliedSeq);
+  }
+
+  get stats(): PublisherStats {
+    const { uncommitted } = this.#ledger;
+    return { acked: this.#acked, repeated: this.#repeated, failures: this.#failures, uncommitted };
+  }
+
+  start(): void {
+    this.#stops = [
+      this.#spool.onAppended(() => this.#appended()),
+      this.#link.onUp((connection) => void this.#begin(connection)),
+      this.#link.onDown(() => this.#endSession()),
+    ];
+    this.#askTimer = setInterval(() => {
+      if (this.#ledger.uncommitted > 0 && performance.now() - this.#lastWatermarkAt >= ASK_AFTER_MS) void this.#ask();
+    }, ASK_AFTER_MS);
+  }
+
+  /** Gives what is left up to `deadlineMs` to be published, then ends. What is not stays in the spool. */
+  async stop(deadlineMs: number): Promise<void> {
+    this.#flushDue = true;
+    if (!this.#isDrained() && this.#session !== undefined) {
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, deadlineMs);
+        this.#drained = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+        this.#pump();
+      });
+    }
+    for (const stop of this.#stops) stop();
+    clearInterval(this.#askTimer);
+    clearTimeout(this.#flushTimer);
+    this.#endSession();
+  }
+
+  async #begin(connection: NatsConnection): Promise<void> {
+    this.#endSession();
+    const session: Session = {
+      connection,
+      js: connection.jetstream(),
+      watermarks: connection.subscribe(watermarkSubject(this.#spool.node), {
+        callback: (error, message) => {
+          if (error === null) this.#onWatermark(message.data, session);
+        },
+      }),
+      stream: undefined,
+      ready: false,
+      inFlight: 0,
+    };
+    this.#session = session;
+    for (let attempt = 0; session === this.#session && session.stream === undefined; attempt++) {
+      await this.#lookUpStream(session);
+      if (session.stream === undefined) await pause(retryDelay(attempt));
+    }
+    await this.#ask();
+    if (session !== this.#session) return;
+    // What was on its way when the connection broke, and what a restarted server may have lost after its PubAck.
+    this.#ledger.reconnected();
+    session.ready = true;
+    this.#flushDue = true;
+    this.#pump();
+  }
+
+  #endSession(): void {
+    const session = this.#session;
+    this.#session = undefined;
+    clearTimeout(this.#retryTimer);
+    this.#retryTimer = undefined;
+    if (session !== undefined && !session.connection.isClosed()) session.watermarks.unsubscribe();
+  }
+
+  /** PubAcks name a place in a stream, not which stream of that name: its creation time does. */
+  async #lookUpStream(session: Session): Promise<void> {
+    try {
+      const manager = await session.connection.jetstreamManager({ checkAPI: false });
+      const info = await manager.streams.info(EVENT_STREAM);
+      session.stream = info.created as unknown as string;
+    } catch (error) {
+      this.#log.debug({ reason: describeError(error) }, 'the event stream is not there yet');
+    }
+  }
+
+  /** Asks for the watermark. No answer is no reason to send anything again. */
+  async #ask(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const request = watermarkRequestMessage.encode({ node: this.#spool.node, epoch: this.#spool.epoch });
+    try {
+      const reply = await session.connection.request(WATERMARK_REQUEST_SUBJECT, request, {
+        timeout: REQUEST_TIMEOUT_MS,
+      });
+      this.#onWatermark(reply.data, session);
+    } catch (error) {
+      this.#log.debug({ reason: describeError(error) }, 'no watermark was answered');
+    }
+  }
+
+  #onWatermark(bytes: Uint8Array, session: Session): void {
+    if (session !== this.#session) return;
+    let watermark: Watermark;
+    try {
+      watermark = watermarkMessage.decode(bytes);
+    } catch (error) {
+      this.#log.warn({ err: error }, 'a watermark is unreadable');
+      return;
+    }
+    if (watermark.epoch !== this.#spool.epoch || this.#renewing) return;
+    this.#lastWatermarkAt = performance.now();
+    if (watermark.appliedSeq > Math.max(this.#ledger.publishedSeq, this.#openedSeq)) {
+      void this.#renewEpoch(watermark);
+      return;
+    }
+    if (session.stream !== undefined && !sameStream(session.stream, watermark.streamCreated)) {
+      void this.#lookUpStream(session);
+    }
+    const lost = this.#ledger.applied(watermark, session.stream ?? watermark.streamCreated);
+    if (lost > 0)
+      this.#log.warn({ events: lost }, 'the stream has lost events that it had acknowledged, sending again');
+    void this.#trim();
+    this.#pump();
+  }
+
+  async #trim(): Promise<void> {
+    if (this.#trimming) return;
+    this.#trimming = true;
+    try {
+      while (this.#spool.appliedSeq < this.#ledger.appliedSeq) await this.#spool.trim(this.#ledger.appliedSeq);
+    } catch (error) {
+      this.#log.error({ err: error }, 'the spool cannot be trimmed');
+    } finally {
+      this.#trimming = false;
+    }
+  }
+
+  async #renewEpoch(watermark: Watermark): Promise<void> {
+    if (this.#renewing) return;
+    this.#renewing = true;
+    try {
+      this.#log.error({ watermark }, 'the spool is an older copy of what was published from it, starting a new epoch');
+      await this.#spool.renewEpoch();
+      this.#ledger = new PublishLedger(0);
+    } catch (error) {
+      this.#log.error({ err: error }, 'no new epoch could be started');
+    } finally {
+      this.#renewing = false;
+      this.#pump();
+    }
+  }
+
+  #appended(): void {
+    if (this.#spool.lastSeq - this.#ledger.publishedSeq >= MAX_EVENTS_PER_MESSAGE) this.#pump();
+    this.#flushTimer ??= setTimeout(() => {
+      this.#flushTimer = undefined;
+      this.#flushDue = true;
+      this.#pump();
+    }, FLUSH_MS);
+  }
+
+  #pump(): void {
+    const session = this.#session;
+    while (session?.ready && session.inFlight < MAX_IN_FLIGHT && this.#retryTimer === undefined && !this.#renewing) {
+      const range = this.#nextRange();
+      if (range === undefined) break;
+      this.#publish(session, range);
+    }
+    if (this.#isDrained()) this.#drained?.();
+  }
+
+  #nextRange(): SeqRange | undefined {
+    const due = this.#ledger.nextDue(MAX_EVENTS_PER_MESSAGE);
+    if (due !== undefined) return due;
+    const { publishedSeq, uncommitted } = this.#ledger;
+    const waiting = Math.min(this.#spool.lastSeq - publishedSeq, this.#maxUncommitted - uncommitted);
+    if (waiting <= 0) {
+      if (this.#spool.lastSeq === publishedSeq) this.#flushDue = false;
+      return undefined;
+    }
+    if (waiting < MAX_EVENTS_PER_MESSAGE && !this.#flushDue) return undefined;
+    return { first: publishedSeq + 1, last: publishedSeq + Math.min(waiting, MAX_EVENTS_PER_MESSAGE) };
+  }
+
+  #publish(session: Session, range: SeqRange): void {
+    const events = fitting(this.#spool.read(range.first, range.last, MAX_EVENTS_PER_MESSAGE));
+    const last = events.at(-1)?.seq ?? range.last;
+    if (range.first <= this.#ledger.publishedSeq) this.#repeated += events.length;
+    const ledger = this.#ledger;
+    const id = ledger.sending({ first: range.first, last });
+    if (events.length === 0) return;
+    void this.#send(session, ledger, id, events);
+  }
+
+  async #send(session: Session, ledger: PublishLedger, id: number, events: readonly SpooledEvent[]): Promise<void> {
+    // The envelopes are kept as JSON: joined, they are the message, without parsing them again.
+    const message = Buffer.from(`[${events.map(({ json }) => json).join(',')}]`);
+    const streamCreated = session.stream ?? '';
+    session.inFlight++;
+    try {
+      const ack = await session.js.publish(nodeEventSubject(this.#spool.node), message, {
+        timeout: PUBLISH_TIMEOUT_MS,
+      });
+      if (ack.stream !== EVENT_STREAM) throw new Error(`the events went to the stream ${ack.stream}`);
+      ledger.acked(id, { streamSeq: ack.seq, streamCreated });
+      this.#acked += events.length;
+      this.#failuresInARow = 0;
+    } catch (error) {
+      this.#failures++;
+      ledger.failed(id);
+      if (session === this.#session) this.#retryLater(session, error);
+    } finally {
+      session.inFlight--;
+      this.#pump();
+    }
+  }
+
+  #retryLater(session: Session, error: unknown): void {
+    if (this.#retryTimer !== undefined) return;
+    this.#log.warn({ reason: describeError(error) }, 'publishing failed, trying again');
+    this.#retryTimer = setTimeout(
+      async () => {
+        // The stream may have been made anew, and what was stored after all need not be sent again.
+        await Promise.all([this.#lookUpStream(session), this.#ask()]);
+        if (session !== this.#session) return;
+        this.#retryTimer = undefined;
+        this.#pump();
+      },
+      retryDelay(this.#failuresInARow++),
+    );
+  }
+
+  #isDrained(): boolean {
+    return this.#ledger.publishedSeq >= this.#spool.lastSeq && this.#ledger.settled;
+  }
+}
+
+/** As many of the events, from the first, as fit into one message; at least one. */
+function fitting(events: readonly SpooledEvent[]): readonly SpooledEvent[] {
+  let bytes = 0;
+  const end = events.findIndex(({ json }, i) => {
+    bytes += Buffer.byteLength(json) + 1;
+    return i > 0 && bytes > MAX_MESSAGE_BYTES;
+  });
+  return end < 0 ? events : events.slice(0, end);
+}
+
+function retryDelay(attempt: number): number {
+  return Math.min(MAX_RETRY_MS, MIN_RETRY_MS * 2 ** Math.min(attempt, 10));
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,238 @@
+import { randomBytes } from 'node:crypto';
+import type { DatabaseSync } from 'node:sqlite';
+import { CodedError } from '../../shared/errors.ts';
+import { EVENT_VERSION, type EventType, type NewEvent, type VpnEvent } from '../../shared/events/envelope.ts';
+import type { NodeDatabase } from '../state/node-database.ts';
+
+/** Ours: what the spool keeps of events that are not committed yet. */
+export const DEFAULT_SPOOL_MAX_EVENTS = 2_000_000;
+export const DEFAULT_SPOOL_MAX_BYTES = 2 ** 30;
+/** Ours: on top of the limits, for events that end something: every open connection can still be closed on record. */
+export const DEFAULT_SPOOL_RESERVE_EVENTS = 100_000;
+export const DEFAULT_SPOOL_RESERVE_BYTES = 64 * 2 ** 20;
+
+const URGENT: ReadonlySet<EventType> = new Set<EventType>([
+  'connection.closed',
+  'address.released',
+  'node.started',
+  'node.draining',
+  'node.stopped',
+]);
+
+export class SpoolFullError extends CodedError {
+  constructor(events: number, bytes: number) {
+    super('SPOOL_FULL', `the spool is full: ${events} events, ${bytes} bytes are not committed yet`);
+  }
+}
+
+export interface SpoolOptions {
+  readonly node: string;
+  /** New with every start of the process: 128 random bits, hexadecimal. */
+  readonly incarnation: string;
+  readonly maxEvents?: number;
+  readonly maxBytes?: number;
+  readonly reserveEvents?: number;
+  readonly reserveBytes?: number;
+}
+
+/** An event as it goes into a message: the JSON of its envelope. */
+export interface SpooledEvent {
+  readonly seq: number;
+  readonly json: string;
+}
+
+/**
+ * The node's events on disk, from acceptance until Postgres has them. (epoch, seq) is given inside the transaction that
+ * stores the event, so an event that was not stored leaves no hole.
+ */
+export class Spool {
+  readonly node: string;
+  readonly incarnation: string;
+  readonly #database: NodeDatabase;
+  readonly #limits: { events: number; bytes: number; reserveEvents: number; reserveBytes: number };
+  readonly #listeners = new Set<() => void>();
+  #epoch: string;
+  #lastSeq: number;
+  #appliedSeq: number;
+  #events: number;
+  #bytes: number;
+
+  constructor(database: NodeDatabase, options: SpoolOptions) {
+    this.#database = database;
+    this.node = options.node;
+    this.incarnation = options.incarnation;
+    this.#limits = {
+      events: options.maxEvents ?? DEFAULT_SPOOL_MAX_EVENTS,
+      bytes: options.maxBytes ?? DEFAULT_SPOOL_MAX_BYTES,
+      reserveEvents: options.reserveEvents ?? DEFAULT_SPOOL_RESERVE_EVENTS,
+      reserveBytes: options.reserveBytes ?? DEFAULT_SPOOL_RESERVE_BYTES,
+    };
+    const row = database.reader.prepare('SELECT epoch, last_seq, applied_seq FROM epoch').get();
+    this.#epoch = row === undefined ? newId() : String(row.epoch);
+    this.#lastSeq = Number(row?.last_seq ?? 0);
+    this.#appliedSeq = Number(row?.applied_seq ?? 0);
+    const held = database.reader.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
+    this.#events = Number(held?.events);
+    this.#bytes = Number(held?.bytes);
+  }
+
+  /** 128 random bits made with the file: a lost file is a new epoch. */
+  get epoch(): string {
+    return this.#epoch;
+  }
+
+  /** The last sequence that is on disk. */
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  /** The last sequence that is known to be committed to Postgres. */
+  get appliedSeq(): number {
+    return this.#appliedSeq;
+  }
+
+  /** Events that are not known to be committed, those on their way to the disk included. */
+  get depth(): number {
+    return this.#events;
+  }
+
+  /** Bytes of those events as JSON. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Whether an event that is not urgent would be refused now. */
+  get full(): boolean {
+    return this.#events >= this.#limits.events || this.#bytes >= this.#limits.bytes;
+  }
+
+  /** Calls back after each group of appended events is on disk. Returns the way to stop. */
+  onAppended(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * Stores events, together with the statements of `alongWith`, in one transaction; resolves after its fsync.
+   * Rejects with SpoolFullError (nothing was stored; events that end something are taken from a reserve) or StateError.
+   */
+  async append(events: readonly NewEvent[], alongWith?: (db: DatabaseSync) => void): Promise<VpnEvent[]> {
+    const urgent = events.every((event) => URGENT.has(event.type));
+    // The envelope's own fields are given later; their sequence is counted at its longest.
+    const bytes = events.reduce((sum, event) => sum + Buffer.byteLength(this.#encode(event, this.#epoch, 2 ** 53)), 0);
+    const { events: maxEvents, bytes: maxBytes, reserveEvents, reserveBytes } = this.#limits;
+    if (
+      this.#events + events.length > maxEvents + (urgent ? reserveEvents : 0) ||
+      this.#bytes + bytes > maxBytes + (urgent ? reserveBytes : 0)
+    ) {
+      throw new SpoolFullError(this.#events, this.#bytes);
+    }
+    this.#events += events.length;
+    this.#bytes += bytes;
+    let stored: { readonly events: VpnEvent[]; readonly bytes: number } | undefined;
+    try {
+      stored = await this.#database.commit((db) => {
+        alongWith?.(db);
+        return this.#store(db, events);
+      });
+    } finally {
+      if (stored === undefined) this.#events -= events.length;
+      this.#bytes += (stored?.bytes ?? 0) - bytes;
+    }
+    const last = stored.events.at(-1);
+    // Groups resolve in order. An epoch that was renewed meanwhile has set its own numbers.
+    if (last !== undefined && last.epoch === this.#epoch) this.#lastSeq = Math.max(this.#lastSeq, last.seq);
+    for (const listener of this.#listeners) listener();
+    return stored.events;
+  }
+
+  /** Up to `limit` stored events from `fromSeq` to `toSeq`, in order. */
+  read(fromSeq: number, toSeq: number, limit: number): SpooledEvent[] {
+    const rows = this.#database.reader
+      .prepare('SELECT seq, event FROM spool WHERE seq BETWEEN ? AND ? ORDER BY seq LIMIT ?')
+      .all(fromSeq, toSeq, limit);
+    return rows.map((row) => ({ seq: Number(row.seq), json: String(row.event) }));
+  }
+
+  /** Forgets what is committed. */
+  async trim(appliedSeq: number): Promise<void> {
+    if (appliedSeq <= this.#appliedSeq) return;
+    this.#appliedSeq = appliedSeq;
+    const gone = await this.#database.commit((db) => {
+      const sums = db
+        .prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool WHERE seq <= ?')
+        .get(appliedSeq);
+      db.prepare('DELETE FROM spool WHERE seq <= ?').run(appliedSeq);
+      db.prepare('UPDATE epoch SET applied_seq = max(applied_seq, ?)').run(appliedSeq);
+      return { events: Number(sums?.events), bytes: Number(sums?.bytes) };
+    });
+    this.#events -= gone.events;
+    this.#bytes -= gone.bytes;
+  }
+
+  /**
+   * Starts a new epoch, for a file that was restored from an older copy of itself. What this incarnation appended is numbered afresh, because other events were committed under its
+   * numbers; what is older was committed before the file was copied back and is dropped.
+   */
+  async renewEpoch(): Promise<void> {
+    const [before, after] = [this.#epoch, newId()];
+    let change: { events: number; bytes: number; kept: number } | undefined;
+    try {
+      change = await this.#database.commit((db) => {
+        const held = db.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
+        const rows = db.prepare('SELECT event FROM spool WHERE incarnation = ? ORDER BY seq').all(this.incarnation);
+        db.exec('DELETE FROM spool; DELETE FROM epoch');
+        this.#epoch = after;
+        const kept = this.#store(
+          db,
+          rows.map((row) => JSON.parse(String(row.event)) as NewEvent),
+        );
+        return {
+          events: kept.events.length - Number(held?.events),
+          bytes: kept.bytes - Number(held?.bytes),
+          kept: kept.events.length,
+        };
+      });
+    } finally {
+      if (change === undefined) this.#epoch = before;
+    }
+    this.#appliedSeq = 0;
+    this.#lastSeq = change.kept;
+    this.#events += change.events;
+    this.#bytes += change.bytes;
+  }
+
+  #store(db: DatabaseSync, events: readonly NewEvent[]): { events: VpnEvent[]; bytes: number } {
+    const first = this.#takeSequences(db, events.length);
+    const insert = db.prepare('INSERT INTO spool (seq, incarnation, bytes, event) VALUES (?, ?, ?, ?)');
+    let total = 0;
+    const stored = events.map((event, i) => {
+      const json = this.#encode(event, this.#epoch, first + i);
+      const bytes = Buffer.byteLength(json);
+      total += bytes;
+      insert.run(first + i, this.incarnation, bytes, json);
+      return JSON.parse(json) as VpnEvent;
+    });
+    return { events: stored, bytes: total };
+  }
+
+  #takeSequences(db: DatabaseSync, count: number): number {
+    const row = db
+      .prepare(
+        `INSERT INTO epoch (id, epoch, last_seq, applied_seq) VALUES (1, ?, ?, 0)
+         ON CONFLICT (id) DO UPDATE SET last_seq = last_seq + excluded.last_seq RETURNING last_seq`,
+      )
+      .get(this.#epoch, count);
+    return Number(row?.last_seq) - count + 1;
+  }
+
+  #encode(event: NewEvent, epoch: string, seq: number): string {
+    const { type, at, data } = event;
+    const { node, incarnation } = this;
+    return JSON.stringify({ node, epoch, seq, incarnation, type, version: EVENT_VERSION, at, data });
+  }
+}
+
+function newId(): string {
+  return randomBytes(16).toString('hex');
+}

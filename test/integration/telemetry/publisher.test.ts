@@ -1,0 +1,188 @@
+import assert from 'node:assert/strict';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { NatsLink } from '../../../data-plane/control-link/nats-link.ts';
+import { NodeDatabase } from '../../../data-plane/state/node-database.ts';
+import { EventPublisher } from '../../../data-plane/telemetry/publisher.ts';
+import { Spool } from '../../../data-plane/telemetry/spool.ts';
+import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
+import type { NewEvent } from '../../../shared/events/envelope.ts';
+import { createLogger } from '../../../shared/log/logger.ts';
+import { needsBinary } from '../../support/requirements.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { StreamCommitter } from './stream-committer.ts';
+
+const log = createLogger('test', process.env.LOG_LEVEL ?? 'silent');
+const skip = needsBinary('nats-server', 'nats-server');
+const NODE = 'node-a';
+
+interface Setup {
+  nats: NatsServer;
+  readonly natsDirectory: string;
+  readonly stateDirectory: string;
+  readonly spool: Spool;
+  readonly publisher: EventPublisher;
+  readonly committer: StreamCommitter;
+}
+
+function event(n: number): NewEvent {
+  return { type: 'node.draining', at: new Date().toISOString(), data: { reason: `event ${n}` } };
+}
+
+function events(n: number): NewEvent[] {
+  return Array.from({ length: n }, (_, i) => event(i));
+}
+
+async function setUp(t: TestContext, maxUncommitted?: number): Promise<Setup> {
+  const root = mkdtempSync(join(tmpdir(), 'publisher-'));
+  const natsDirectory = join(root, 'nats');
+  const stateDirectory = join(root, 'state');
+  const nats = await startNatsServer({ directory: natsDirectory });
+  const database = new NodeDatabase(stateDirectory);
+  const spool = new Spool(database, { node: NODE, incarnation: 'a'.repeat(32) });
+  const link = new NatsLink({ url: nats.url, name: 'test', log });
+  const publisher = new EventPublisher({
+    spool,
+    link,
+    log,
+    ...(maxUncommitted === undefined ? {} : { maxUncommitted }),
+  });
+  const committer = await StreamCommitter.open(nats.url, NODE, spool.epoch);
+  const setup: Setup = { nats, natsDirectory, stateDirectory, spool, publisher, committer };
+  t.after(async () => {
+    await publisher.stop(0);
+    await link.close();
+    await committer.close();
+    database.close();
+    await setup.nats.stop();
+    rmSync(root, { recursive: true });
+  });
+  link.start();
+  publisher.start();
+  return setup;
+}
+
+async function allCommitted({ committer, spool }: Setup): Promise<void> {
+  await waitFor(async () => (await committer.commit()) === spool.lastSeq, {
+    timeoutMs: 30_000,
+    what: 'all events to be committed',
+  });
+  await waitFor(() => spool.depth === 0, { timeoutMs: 5_000, what: 'the spool to be trimmed' });
+}
+
+test('undisturbed, every event arrives once, in few messages, and the spool is trimmed', { skip }, async (t) => {
+  const setup = await setUp(t);
+  const appends = Array.from({ length: 40 }, () => setup.spool.append(events(25)));
+  await Promise.all(appends);
+  await allCommitted(setup);
+  assert.ok([...setup.committer.deliveries.values()].every((count) => count === 1));
+  assert.equal(setup.committer.applied.size, 1000);
+  assert.ok(setup.committer.messageSizes.length <= 50, `${setup.committer.messageSizes.length} messages`);
+});
+
+test('silence of the control plane repeats nothing and bounds what is published ahead', { skip }, async (t) => {
+  const setup = await setUp(t, 200);
+  await setup.spool.append(events(500));
+  await waitFor(() => setup.publisher.stats.acked === 200, {
+    timeoutMs: 10_000,
+    what: '200 events to be acknowledged',
+  });
+  assert.equal(setup.publisher.stats.uncommitted, 200);
+  assert.equal(setup.spool.depth, 500);
+  await allCommitted(setup);
+  assert.equal(setup.publisher.stats.repeated, 0);
+});
+
+for (const how of ['stop', 'kill'] as const) {
+  test(`a nats-server that is ended by ${how} while events are published loses none`, { skip }, async (t) => {
+    const setup = await setUp(t);
+    let appended = 0;
+    const appendAll = async (until: number) => {
+      while (appended < until) {
+        const n = Math.min(20, until - appended);
+        await setup.spool.append(events(n));
+        appended += n;
+      }
+    };
+    await appendAll(500);
+    const during = appendAll(2_000);
+    await waitFor(() => setup.publisher.stats.acked >= 300, { timeoutMs: 10_000, what: 'some events to be published' });
+    await setup.nats[how]();
+    await during;
+    assert.equal(setup.spool.lastSeq, 2_000);
+    setup.nats = await setup.nats.restart();
+    await allCommitted(setup);
+    const most = Math.max(...setup.committer.deliveries.values());
+    // Once, once more after the reconnect, and once more where the publish itself was cut off or refused at first.
+    assert.ok(most <= 3, `an event arrived ${most} times`);
+    const before = setup.publisher.stats.repeated;
+    await setup.spool.append(events(100));
+    await allCommitted(setup);
+    assert.equal(setup.publisher.stats.repeated, before);
+  });
+}
+
+test('a nats-server restored from an older copy of its store gets again what it has lost', { skip }, async (t) => {
+  const setup = await setUp(t);
+  await setup.spool.append(events(300));
+  await allCommitted(setup);
+  await setup.nats.stop();
+  const copy = join(setup.natsDirectory, '..', 'copy');
+  cpSync(join(setup.natsDirectory, 'store'), copy, { recursive: true });
+  setup.nats = await setup.nats.restart();
+  await setup.spool.append(events(400));
+  await waitFor(() => setup.publisher.stats.acked >= 700, { timeoutMs: 20_000, what: 'the events to be acknowledged' });
+  await setup.nats.kill();
+  rmSync(join(setup.natsDirectory, 'store'), { recursive: true });
+  cpSync(copy, join(setup.natsDirectory, 'store'), { recursive: true });
+  setup.nats = await setup.nats.restart();
+  await allCommitted(setup);
+  assert.equal(setup.committer.appliedSeq, 700);
+});
+
+test('a nats-server whose store is gone gets all that is not committed', { skip }, async (t) => {
+  const setup = await setUp(t);
+  await setup.spool.append(events(300));
+  await allCommitted(setup);
+  await setup.spool.append(events(100));
+  await waitFor(() => setup.publisher.stats.acked >= 400, { timeoutMs: 20_000, what: 'the events to be acknowledged' });
+  await setup.nats.kill();
+  rmSync(join(setup.natsDirectory, 'store'), { recursive: true });
+  setup.nats = await setup.nats.restart();
+  const again = await StreamCommitter.open(setup.nats.url, 'maker-of-the-stream', setup.spool.epoch);
+  await again.close();
+  await allCommitted(setup);
+  assert.equal(setup.committer.appliedSeq, 400);
+});
+
+test('a spool restored from an older copy goes on in a new epoch', { skip }, async (t) => {
+  const setup = await setUp(t);
+  const database = new NodeDatabase(join(setup.stateDirectory, '..', 'older'));
+  const link = new NatsLink({ url: setup.nats.url, name: 'older', log });
+  const older = new Spool(database, { node: 'node-b', incarnation: 'd'.repeat(32) });
+  await older.append([event(1)]);
+  const { epoch } = older;
+  const committer = await StreamCommitter.open(setup.nats.url, 'node-b', epoch);
+  committer.appliedSeq = 50;
+  await committer.commit();
+  const publisher = new EventPublisher({ spool: older, link, log });
+  t.after(async () => {
+    await publisher.stop(0);
+    await link.close();
+    await committer.close();
+    database.close();
+  });
+  publisher.start();
+  link.start();
+  await waitFor(
+    async () => {
+      await committer.commit();
+      return older.epoch !== epoch;
+    },
+    { timeoutMs: 10_000, what: 'a new epoch' },
+  );
+  await waitFor(() => publisher.stats.acked >= 1, { timeoutMs: 10_000, what: 'its event to be published' });
+  assert.deepEqual([older.lastSeq, older.depth], [1, 1]);
+});
