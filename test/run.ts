@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
-import { delimiter, join, relative } from 'node:path';
+import { delimiter, join, relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { completePath } from '../deploy/local/find-program.ts';
@@ -27,6 +27,9 @@ const TOOLS = [
   { name: 'type check', command: 'tsc', args: ['--noEmit'] },
   { name: 'lint', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
 ] as const;
+
+/** Characters of a file's standard error that are shown when it breaks. */
+const STDERR_KEPT = 4_000;
 
 const filters = process.argv.slice(2);
 const requireAll = process.env.REQUIRE_ALL === '1';
@@ -81,6 +84,11 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
   stream.on('test:fail', (event) => {
     const error: Error & { failureType?: string } = event.details.error;
     if (error.failureType !== 'subtestsFailed') failures.push(describeFailure(ROOT, event));
+    // A file that breaks outside of its tests has no summary of its own.
+    if (event.file !== undefined && resolve(event.name) === event.file) {
+      print(formatFile({ file: event.name, passed: 0, failed: 1, skipped: 0, ms: event.details.duration_ms }));
+      failures.push(`    what it wrote to standard error:\n${output.get(event.file) ?? ''}`);
+    }
   });
   stream.on('test:pass', (event) => {
     const reason = event.skip ?? event.todo;
@@ -88,20 +96,25 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     const why = typeof reason === 'string' && reason !== '' ? `: ${reason}` : '';
     skips.push(`  ${relative(ROOT, event.file ?? '')}: ${event.name}${why}`);
   });
-  stream.on('test:stderr', ({ message }) => process.stderr.write(message));
-  stream.on('test:summary', ({ file, counts, duration_ms: ms }) => {
-    if (file === undefined) return;
+  const output = new Map<string, string>();
+  stream.on('test:stderr', ({ file, message }) => {
+    if (file !== undefined) output.set(file, ((output.get(file) ?? '') + message).slice(-STDERR_KEPT));
+  });
+  stream.on('test:summary', ({ file, counts, success, duration_ms: ms }) => {
     const result: FileResult = {
-      file: relative(ROOT, file),
+      file: relative(ROOT, file ?? ''),
       passed: counts.passed,
       failed: counts.tests - counts.passed - counts.skipped - counts.todo,
       skipped: counts.skipped + counts.todo,
       ms,
     };
+    if (file !== undefined) {
+      print(formatFile(result));
+      return;
+    }
     total.passed += result.passed;
-    total.failed += result.failed;
+    total.failed += success ? 0 : Math.max(1, result.failed);
     total.skipped += result.skipped;
-    print(formatFile(result));
   });
   // Reading the stream is what keeps the tests going.
   for await (const _ of stream);
