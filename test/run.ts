@@ -80,6 +80,8 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     .sort();
   if (files.length === 0) return;
   print(`\n${name}`);
+  const broken: string[] = [];
+  const output = new Map<string, string>();
   const stream = run({ files, concurrency, timeout: timeoutMs });
   stream.on('test:fail', (event) => {
     const error: Error & { failureType?: string } = event.details.error;
@@ -87,7 +89,7 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     // A file that breaks outside of its tests has no summary of its own.
     if (event.file !== undefined && resolve(event.name) === event.file) {
       print(formatFile({ file: event.name, passed: 0, failed: 1, skipped: 0, ms: event.details.duration_ms }));
-      failures.push(`    what it wrote to standard error:\n${output.get(event.file) ?? ''}`);
+      broken.push(event.file);
     }
   });
   stream.on('test:pass', (event) => {
@@ -96,7 +98,6 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     const why = typeof reason === 'string' && reason !== '' ? `: ${reason}` : '';
     skips.push(`  ${relative(ROOT, event.file ?? '')}: ${event.name}${why}`);
   });
-  const output = new Map<string, string>();
   stream.on('test:stderr', ({ file, message }) => {
     if (file !== undefined) output.set(file, ((output.get(file) ?? '') + message).slice(-STDERR_KEPT));
   });
@@ -118,4 +119,5 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
   });
   // Reading the stream is what keeps the tests going.
   for await (const _ of stream);
+  for (const file of broken) failures.push(`\n  ${relative(ROOT, file)} wrote to standard error:\n${output.get(file)}`);
 }
