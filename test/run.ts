@@ -99,7 +99,9 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     skips.push(`  ${relative(ROOT, event.file ?? '')}: ${event.name}${why}`);
   });
   stream.on('test:stderr', ({ file, message }) => {
-    if (file !== undefined) output.set(file, ((output.get(file) ?? '') + message).slice(-STDERR_KEPT));
+    if (file === undefined) return;
+    const path = resolve(file);
+    output.set(path, ((output.get(path) ?? '') + message).slice(-STDERR_KEPT));
   });
   stream.on('test:summary', ({ file, counts, success, duration_ms: ms }) => {
     const result: FileResult = {
@@ -119,5 +121,6 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
   });
   // Reading the stream is what keeps the tests going.
   for await (const _ of stream);
-  for (const file of broken) failures.push(`\n  ${relative(ROOT, file)} wrote to standard error:\n${output.get(file)}`);
+  for (const file of broken)
+    failures.push(`\n  ${relative(ROOT, file)} wrote to standard error:\n${output.get(file) ?? ''}`);
 }
