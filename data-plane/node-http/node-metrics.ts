@@ -1,0 +1,150 @@
+import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { AddressFamily } from '../../shared/ip/address.ts';
+import type { AddressCount } from '../address/address-book.ts';
+import type { PublisherStats } from '../telemetry/publisher.ts';
+import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
+
+/** Where the values come from; asked at each scrape. */
+export interface NodeMetricsSources {
+  readonly spool: () => { readonly depth: number; readonly bytes: number };
+  readonly publisher: () => PublisherStats;
+  readonly activeConnections: () => number;
+  readonly blocks: () => readonly { readonly block: { readonly address: { readonly family: AddressFamily } } }[];
+  readonly addresses: (family: AddressFamily) => AddressCount;
+  readonly natsConnected: () => boolean;
+}
+
+const FAMILIES: readonly AddressFamily[] = [4, 6];
+/** Ours: beyond this many clients the rest share one label, so that a scrape stays small. */
+const MAX_CLIENT_SERIES = 5_000;
+const OTHER_CLIENTS = '_other';
+
+/** The node's own metrics: of this process since its start. The cluster's are the control plane's. */
+export class NodeMetrics {
+  readonly registry = new Registry();
+  readonly #bytes: Counter<'client_id' | 'direction'>;
+  readonly #packets: Counter<'client_id' | 'direction'>;
+  readonly #drops: Counter<'reason'>;
+  readonly #failed: Counter<'status'>;
+  readonly #clients = new Set<string>();
+  readonly #counted = new Map<string, ConnectionSnapshot['totals']>();
+  #lastDrops: Readonly<Record<string, number>> = {};
+
+  constructor(sources: NodeMetricsSources) {
+    const registers = [this.registry];
+    collectDefaultMetrics({ register: this.registry });
+    const client = ['client_id', 'direction'] as const;
+    this.#bytes = new Counter({
+      name: 'masque_vpn_node_bytes_total',
+      help: 'Bytes of inner IP packets; direction in is from the client, out to it',
+      labelNames: client,
+      registers,
+    });
+    this.#packets = new Counter({
+      name: 'masque_vpn_node_packets_total',
+      help: 'Inner IP packets; direction in is from the client, out to it',
+      labelNames: client,
+      registers,
+    });
+    this.#drops = new Counter({
+      name: 'masque_vpn_node_drops_total',
+      help: 'Packets dropped, by reason',
+      labelNames: ['reason'],
+      registers,
+    });
+    this.#failed = new Counter({
+      name: 'masque_vpn_node_connections_failed_total',
+      help: 'Connections refused or broken before they were established, by HTTP status (0: before there was one)',
+      labelNames: ['status'],
+      registers,
+    });
+    const gauge = (name: string, help: string, value: () => number) =>
+      new Gauge({
+        name: `masque_vpn_node_${name}`,
+        help,
+        registers,
+        collect() {
+          this.set(value());
+        },
+      });
+    gauge('spool_depth', 'Events that are not known to be committed', () => sources.spool().depth);
+    gauge('spool_bytes', 'Bytes of those events', () => sources.spool().bytes);
+    gauge('active_connections', 'Tunnels open now', sources.activeConnections);
+    gauge('nats_connected', '1 while NATS is reachable', () => (sources.natsConnected() ? 1 : 0));
+    gauge(
+      'uncommitted_events',
+      'Events published and not known to be committed',
+      () => sources.publisher().uncommitted,
+    );
+    const byFamily = (name: string, help: string, value: (family: AddressFamily) => number) =>
+      new Gauge({
+        name: `masque_vpn_node_${name}`,
+        help,
+        labelNames: ['family'],
+        registers,
+        collect() {
+          for (const family of FAMILIES) this.set({ family: String(family) }, value(family));
+        },
+      });
+    byFamily('blocks', 'Address blocks in use', (family) => {
+      return sources.blocks().filter(({ block }) => block.address.family === family).length;
+    });
+    byFamily('addresses', 'Addresses that can be handed out', (family) => Number(sources.addresses(family).total));
+    byFamily('addresses_free', 'Addresses neither assigned nor resting', (family) =>
+      Number(sources.addresses(family).free),
+    );
+    const counter = (name: string, help: string, value: (stats: PublisherStats) => number) =>
+      new Counter({
+        name: `masque_vpn_node_${name}`,
+        help,
+        registers,
+        collect() {
+          this.reset();
+          this.inc(value(sources.publisher()));
+        },
+      });
+    counter('published_events_total', 'Events acknowledged by the stream, repeats included', ({ acked }) => acked);
+    counter('repeated_events_total', 'Events published again', ({ repeated }) => repeated);
+    counter('publish_failures_total', 'Publishes that failed', ({ failures }) => failures);
+  }
+
+  /** The totals of open connections, and of one that closes (its last). */
+  observeTraffic(snapshots: readonly Pick<ConnectionSnapshot, 'connectionId' | 'clientId' | 'totals'>[]): void {
+    for (const { connectionId, clientId, totals } of snapshots) {
+      const before = this.#counted.get(connectionId);
+      const client_id = this.#label(clientId);
+      const add = (counter: Counter<'client_id' | 'direction'>, direction: string, now: number, then = 0) =>
+        counter.inc({ client_id, direction }, Math.max(0, now - then));
+      add(this.#bytes, 'in', totals.bytesIn, before?.bytesIn);
+      add(this.#bytes, 'out', totals.bytesOut, before?.bytesOut);
+      add(this.#packets, 'in', totals.packetsIn, before?.packetsIn);
+      add(this.#packets, 'out', totals.packetsOut, before?.packetsOut);
+      this.#counted.set(connectionId, totals);
+    }
+  }
+
+  /** After the last `observeTraffic` of a connection. */
+  forgetConnection(connectionId: string): void {
+    this.#counted.delete(connectionId);
+  }
+
+  /** Dropped packets by reason since the packet thread started. */
+  observeDrops(drops: Readonly<Record<string, number>>): void {
+    for (const [reason, count] of Object.entries(drops)) {
+      const before = this.#lastDrops[reason] ?? 0;
+      this.#drops.inc({ reason }, count >= before ? count - before : count);
+    }
+    this.#lastDrops = drops;
+  }
+
+  connectionFailed(status: number, count = 1): void {
+    this.#failed.inc({ status: String(status) }, count);
+  }
+
+  #label(clientId: string): string {
+    if (this.#clients.has(clientId)) return clientId;
+    if (this.#clients.size >= MAX_CLIENT_SERIES) return OTHER_CLIENTS;
+    this.#clients.add(clientId);
+    return clientId;
+  }
+}
