@@ -9,7 +9,7 @@ import { StopWaiting, type Truthy, waitFor } from './wait-for.ts';
 
 /** How long a process may take to end after SIGTERM before it is killed. */
 const DEFAULT_STOP_DEADLINE_MS = 10_000;
-const LAST_LOG_LINES = 15;
+const LAST_LOG_LINES = 25;
 
 export interface ProcessSpec {
   /** A short name for messages, e.g. `node-a`. */
