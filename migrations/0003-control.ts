@@ -44,6 +44,12 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       epoch text NOT NULL,
       incarnation text NOT NULL,
       last_seen_at timestamptz NOT NULL
+    );
+
+    CREATE TABLE client_series (
+      client_id text PRIMARY KEY,
+      shown boolean NOT NULL,
+      since timestamptz NOT NULL DEFAULT now()
     )`.execute(db);
 
   await commentOn(db, {
@@ -95,9 +101,20 @@ export async function up(db: Kysely<unknown>): Promise<void> {
         last_seen_at: "When, by Postgres' clock; written every few seconds.",
       },
     },
+    client_series: {
+      is: 'Which clients have metric series of their own. Those without a row are new and not counted in any series yet.',
+      columns: {
+        client_id: 'The client.',
+        shown:
+          'True: total minus folded is shown under its id, the folded part in "_other". False: all of it in "_other".',
+        since: 'When that was decided.',
+      },
+    },
   });
 }
 
 export async function down(db: Kysely<unknown>): Promise<void> {
-  await sql`DROP TABLE node_presence, client_credentials, block_requests, block_states, aggregate_events`.execute(db);
+  await sql`DROP TABLE client_series, node_presence, client_credentials, block_requests, block_states, aggregate_events`.execute(
+    db,
+  );
 }

@@ -1,7 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { sql } from 'kysely';
 import pg from 'pg';
 import { CodedError, describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
+import type { Database } from '../storage/database.ts';
+import { lockProjections } from '../storage/projection-lock.ts';
 import type { Term } from '../storage/term.ts';
 import { runService } from './run-service.ts';
 
@@ -31,6 +34,7 @@ export class LeadershipLostError extends CodedError {
 
 export interface LeaderOptions {
   readonly databaseUrl: string;
+  readonly database: Database;
   /** A name for this process, for people who read the table. */
   readonly holder: string;
   readonly services: readonly LeaderService[];
@@ -107,12 +111,7 @@ export class Leader {
   private async lead(client: pg.Client, lost: AbortController, signal: AbortSignal): Promise<void> {
     const { log, holder, services } = this.options;
     const askedAt = performance.now();
-    const { rows } = await client.query<{ owner_epoch: string }>(
-      `UPDATE leadership SET owner_epoch = owner_epoch + 1, holder = $1, since = clock_timestamp(),
-         confirmed_at = clock_timestamp() RETURNING owner_epoch`,
-      [holder],
-    );
-    const ownerEpoch = Number(rows[0]?.owner_epoch);
+    const ownerEpoch = await this.takeOver();
     this.confirmedAtMs = askedAt;
     const term: Term = { ownerEpoch, signal: AbortSignal.any([signal, lost.signal]) };
     this.term = term;
@@ -126,6 +125,25 @@ export class Leader {
     }
     if (!signal.aborted) throw lost.signal.reason;
     log.info({ ownerEpoch }, 'leadership given up');
+  }
+
+  /** Begins a new term. The log's lock waits for what the term before still commits; nothing of it comes after. */
+  private takeOver(): Promise<number> {
+    return this.options.database.transaction().execute(async (trx) => {
+      await lockProjections(trx);
+      const now = sql<Date>`clock_timestamp()`;
+      const { owner_epoch } = await trx
+        .updateTable('leadership')
+        .set((eb) => ({
+          owner_epoch: eb('owner_epoch', '+', 1),
+          holder: this.options.holder,
+          since: now,
+          confirmed_at: now,
+        }))
+        .returning('owner_epoch')
+        .executeTakeFirstOrThrow();
+      return owner_epoch;
+    });
   }
 
   private async confirmUntilLost(client: pg.Client, term: Term, lost: AbortController): Promise<void> {

@@ -1,0 +1,63 @@
+import Type from 'typebox';
+import { ClientId } from '../../shared/events/event-schema.ts';
+import type { Client, ClientService } from '../clients/client-service.ts';
+import { NotLeaderError, type Term } from '../storage/term.ts';
+import { HttpError } from './problem.ts';
+import type { Api } from './server.ts';
+
+const ACTOR = 'admin';
+const Name = Type.String({ minLength: 1, maxLength: 200 });
+const Params = Type.Object({ id: Type.String({ maxLength: 200 }) });
+const Enrolment = Type.Object(
+  { id: Type.Optional(ClientId), name: Type.Optional(Name) },
+  { additionalProperties: false },
+);
+const Change = Type.Object({ name: Name }, { additionalProperties: false });
+
+/** Clients: enrol, list, get, rename, revoke. Changes need the leader; what they return is committed. */
+export function addClientRoutes(app: Api, clients: ClientService, currentTerm: () => Term | undefined): void {
+  app.post('/v1/clients', { schema: { body: Enrolment } }, async (request, reply) => {
+    const { id, name } = request.body;
+    const enrolled = await clients.enrol(leading(currentTerm()), { id, name, actor: ACTOR });
+    reply.code(201).header('location', `/v1/clients/${enrolled.id}`).header('cache-control', 'no-store');
+    return enrolled;
+  });
+
+  app.get('/v1/clients', async () => ({ clients: (await clients.list()).map(toJson) }));
+
+  app.get('/v1/clients/:id', { schema: { params: Params } }, async (request) =>
+    toJson(await existing(clients, request.params.id)),
+  );
+
+  app.patch('/v1/clients/:id', { schema: { params: Params, body: Change } }, async (request) => {
+    await clients.rename(leading(currentTerm()), request.params.id, request.body.name, ACTOR);
+    return toJson(await existing(clients, request.params.id));
+  });
+
+  app.delete('/v1/clients/:id', { schema: { params: Params } }, async (request) => {
+    await clients.revoke(leading(currentTerm()), request.params.id, ACTOR);
+    return toJson(await existing(clients, request.params.id));
+  });
+}
+
+function leading(term: Term | undefined): Term {
+  if (!term) throw new NotLeaderError(0, 0);
+  return term;
+}
+
+async function existing(clients: ClientService, id: string): Promise<Client> {
+  const client = await clients.get(id);
+  if (!client) throw new HttpError(404, 'CLIENT_UNKNOWN', `client "${id}" is not enrolled`, { field: 'id' });
+  return client;
+}
+
+function toJson(client: Client) {
+  return {
+    id: client.id,
+    name: client.name,
+    state: client.state,
+    enrolledAt: client.enrolledAt?.toISOString() ?? null,
+    updatedAt: client.updatedAt?.toISOString() ?? null,
+    revokedAt: client.revokedAt?.toISOString() ?? null,
+  };
+}

@@ -1,0 +1,47 @@
+import Type from 'typebox';
+import type { PoolLayout } from '../blocks/choose-block.ts';
+import { readPoolUsage } from '../blocks/pool-usage.ts';
+import type { ProjectionStatus } from '../metrics/projection-status.ts';
+import type { Database } from '../storage/database.ts';
+import { listConnections } from './list-connections.ts';
+import { listNodes } from './list-nodes.ts';
+import type { Api } from './server.ts';
+
+const DEFAULT_CONNECTIONS = 100;
+const ConnectionQuery = Type.Object(
+  {
+    state: Type.Optional(Type.Union([Type.Literal('open'), Type.Literal('presumed'), Type.Literal('closed')])),
+    clientId: Type.Optional(Type.String({ maxLength: 200 })),
+    nodeId: Type.Optional(Type.String({ maxLength: 200 })),
+    /** 1 to 9999. */
+    limit: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,3}$' })),
+  },
+  { additionalProperties: false },
+);
+
+export interface ClusterRoutesOptions {
+  readonly database: Database;
+  readonly layout: PoolLayout;
+  readonly projectionStatus: () => Promise<ProjectionStatus>;
+  readonly isLeader: () => boolean;
+}
+
+/** What the cluster looks like: nodes, connections, pools, and how far the projection is. Every replica answers. */
+export function addClusterRoutes(app: Api, options: ClusterRoutesOptions): void {
+  const { database, layout } = options;
+
+  app.get('/v1/nodes', async () => ({ nodes: await listNodes(database) }));
+
+  app.get('/v1/connections', { schema: { querystring: ConnectionQuery } }, async (request) => {
+    const { limit, ...filter } = request.query;
+    const connections = await listConnections(database, { ...filter, limit: Number(limit ?? DEFAULT_CONNECTIONS) });
+    return { connections };
+  });
+
+  app.get('/v1/pools', async () => {
+    const pools = await readPoolUsage(database, layout);
+    return { pools: pools.map(({ family: _, ...pool }) => pool) };
+  });
+
+  app.get('/v1/projection', async () => ({ ...(await options.projectionStatus()), leader: options.isLeader() }));
+}

@@ -1,0 +1,14 @@
+import { CodedError, errorCode } from '../../shared/errors.ts';
+
+/** Errors of the network, and of a Postgres that starts, stops, is full, or has no such database yet. */
+const CODES = /^(ECONN\w+|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|57P0\d|08\w{3}|53\w{3}|3D000)$/;
+/** What `pg` says without a code. */
+const MESSAGES = /timeout exceeded when trying to connect|Connection terminated|timeout expired/;
+
+/** Whether an error means that Postgres is away, so that waiting can help. */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (!(error instanceof CodedError) && (CODES.test(errorCode(error) ?? '') || MESSAGES.test(error.message)))
+    return true;
+  return isDatabaseUnavailable(error.cause);
+}

@@ -1,0 +1,41 @@
+import type { NatsConnection } from 'nats';
+import type { Logger } from '../../shared/log/logger.ts';
+import { blockReclaim, blockRpc } from '../blocks/block-rpc.ts';
+import { BlockService } from '../blocks/block-service.ts';
+import type { PoolLayout } from '../blocks/choose-block.ts';
+import { CredentialProjector } from '../credentials/credential-projector.ts';
+import { outboxPublisher } from '../outbox/outbox-publisher.ts';
+import { presenceService } from '../presence/presence-service.ts';
+import { Projector } from '../projector/projector.ts';
+import type { Database } from '../storage/database.ts';
+import type { LeaderService } from './leader.ts';
+
+export interface LeaderServicesOptions {
+  readonly database: Database;
+  readonly incarnation: string;
+  readonly nats: NatsConnection;
+  readonly layout: PoolLayout;
+  readonly leaseSeconds: number;
+  readonly log: Logger;
+}
+
+/** Everything that the leader does during its term. */
+export function createLeaderServices(options: LeaderServicesOptions): {
+  services: LeaderService[];
+  credentials: CredentialProjector;
+} {
+  const { database, nats, layout, leaseSeconds, incarnation, log } = options;
+  const decisions = { database, incarnation };
+  const blocks = new BlockService({ ...decisions, layout, leaseSeconds });
+  const credentials = new CredentialProjector(database, nats, log);
+  const projector = new Projector({ database, nats, log });
+  const services: LeaderService[] = [
+    { name: 'projector', run: (term) => projector.run(term) },
+    outboxPublisher(database, nats, log),
+    presenceService(nats, decisions, log),
+    blockRpc(nats, blocks, log),
+    blockReclaim(blocks, log),
+    credentials,
+  ];
+  return { services, credentials };
+}

@@ -1,0 +1,142 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { NatsConnection } from 'nats';
+import { ConfigError, describeVariables, EXIT_BAD_CONFIG, formatHostPort } from '../shared/config/parse-config.ts';
+import { describeError, errorCode } from '../shared/errors.ts';
+import { createLogger } from '../shared/log/logger.ts';
+import { addClientRoutes } from './api/client-routes.ts';
+import { addClusterRoutes } from './api/cluster-routes.ts';
+import { addHealthRoutes } from './api/health-routes.ts';
+import { createApi } from './api/server.ts';
+import type { PoolLayout } from './blocks/choose-block.ts';
+import { ClientService } from './clients/client-service.ts';
+import { type ControlPlaneConfig, controlPlaneVariables, parseControlPlaneConfig } from './config.ts';
+import type { CredentialProjector } from './credentials/credential-projector.ts';
+import { connectDependencies } from './leader/connect-dependencies.ts';
+import { Leader, type LeaderService } from './leader/leader.ts';
+import { createLeaderServices } from './leader/leader-services.ts';
+import { createReadiness } from './leader/readiness.ts';
+import { ControlMetrics } from './metrics/control-metrics.ts';
+import { MetricsService } from './metrics/metrics-service.ts';
+import { readProjectionStatus } from './metrics/projection-status.ts';
+import { createDatabase, createPool } from './storage/database.ts';
+
+/** How long the parts may take to end after SIGTERM (ours); then the process ends without them. */
+const SHUTDOWN_DEADLINE_MS = 8_000;
+
+const USAGE = `usage: node control-plane/main.ts
+
+The control plane of a masque-vpn cluster. It takes its configuration from the environment:
+
+${describeVariables(controlPlaneVariables)}
+`;
+
+if (process.argv.includes('--help') || process.argv.includes('-h')) {
+  process.stdout.write(USAGE);
+} else {
+  const config = readConfig();
+  if (config) await run(config);
+}
+
+function readConfig(): ControlPlaneConfig | undefined {
+  try {
+    return parseControlPlaneConfig(process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`masque-vpn control plane: ${error.message}\n`);
+    process.exitCode = EXIT_BAD_CONFIG;
+    return undefined;
+  }
+}
+
+async function run(config: ControlPlaneConfig): Promise<void> {
+  const log = createLogger('control-plane', config.LOG_LEVEL);
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const layout: PoolLayout = {
+    pools: config.POOLS,
+    blockLength: { 4: config.BLOCK_PREFIX_V4, 6: config.BLOCK_PREFIX_V6 },
+  };
+  const pool = createPool(config.DATABASE_URL, 'masque-vpn control plane', (error) =>
+    log.warn(`a connection to Postgres broke: ${describeError(error)}`),
+  );
+  const database = createDatabase(pool);
+  const incarnation = randomBytes(16).toString('hex');
+  const decisions = { database, incarnation };
+  let nats: NatsConnection | undefined;
+  let credentials: CredentialProjector | undefined;
+
+  // The services need NATS, which may come later; the leader starts when they are here.
+  const services: LeaderService[] = [];
+  const holder = `${hostname()}/${process.pid}/${incarnation.slice(0, 8)}`;
+  const leader = new Leader({ databaseUrl: config.DATABASE_URL, database, holder, services, log });
+  const clients = new ClientService({ ...decisions, onCredentialChange: (id) => credentials?.notify(id) });
+  const control = new ControlMetrics();
+  const projectionStatus = () => readProjectionStatus(database, nats);
+  const metrics = new MetricsService({
+    database,
+    nats: () => nats,
+    layout,
+    clientLimit: config.METRICS_CLIENT_LIMIT,
+    leadership: leader,
+    control,
+    log,
+  });
+
+  const api = createApi({ adminToken: config.ADMIN_TOKEN, metrics: control, log });
+  addHealthRoutes(
+    api,
+    createReadiness(database, () => nats, projectionStatus),
+    metrics,
+  );
+  addClientRoutes(api, clients, () => leader.currentTerm());
+  addClusterRoutes(api, { database, layout, projectionStatus, isLeader: () => leader.isConfirmed() });
+  try {
+    const { host, port } = config.HTTP_LISTEN;
+    log.info({ url: await api.listen({ host, port }) }, 'API is listening');
+  } catch (error) {
+    log.fatal(`cannot listen on ${formatHostPort(config.HTTP_LISTEN)} (HTTP_LISTEN): ${listenProblem(error)}`);
+    process.exitCode = 1;
+    await pool.end();
+    return;
+  }
+
+  const leading = (async () => {
+    nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal });
+    const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds: config.LEASE_SECONDS, log });
+    credentials = created.credentials;
+    services.push(...created.services);
+    await leader.run(signal);
+  })();
+
+  const shutDown = async (why: string) => {
+    if (signal.aborted) return;
+    log.info({ why }, 'shutting down');
+    setTimeout(() => {
+      log.error('some parts did not end in time');
+      process.exit();
+    }, SHUTDOWN_DEADLINE_MS).unref();
+    stopping.abort();
+    await leading.catch(() => undefined);
+    await api.close();
+    await nats?.close();
+    await pool.end();
+    log.info('stopped');
+  };
+  process.on('SIGTERM', () => void shutDown('SIGTERM'));
+  process.on('SIGINT', () => void shutDown('SIGINT'));
+  await leading.catch(async (error: unknown) => {
+    if (signal.aborted) return;
+    log.fatal(describeError(error));
+    process.exitCode = 1;
+    await shutDown('error');
+  });
+}
+
+function listenProblem(error: unknown): string {
+  const code = errorCode(error);
+  if (code === 'EADDRINUSE') return 'the port is in use';
+  if (code === 'EADDRNOTAVAIL') return 'this machine has no such address';
+  if (code === 'EACCES') return 'not allowed';
+  return describeError(error);
+}
