@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startNodeHttpServer } from '../../../data-plane/node-http/node-http-server.ts';
+import { NodeMetrics } from '../../../data-plane/node-http/node-metrics.ts';
+import { createLogger } from '../../../shared/log/logger.ts';
+
+const log = createLogger('test', 'silent');
+
+function metrics(): NodeMetrics {
+  return new NodeMetrics({
+    spool: () => ({ depth: 3, bytes: 400 }),
+    publisher: () => ({ acked: 7, repeated: 0, failures: 0, uncommitted: 2 }),
+    activeConnections: () => 1,
+    blocks: () => [],
+    addresses: () => ({ total: 62n, free: 60n }),
+    natsConnected: () => true,
+  });
+}
+
+test('the server answers for its health, names what is not ready, and shows its metrics', async (t) => {
+  const missing = ['NATS'];
+  const node = metrics();
+  const totals = { bytesIn: 100, bytesOut: 50, packetsIn: 2, packetsOut: 1 };
+  node.observeTraffic([{ connectionId: 'x', clientId: 'alice', totals }]);
+  node.observeTraffic([{ connectionId: 'x', clientId: 'alice', totals: { ...totals, bytesIn: 130 } }]);
+  node.forgetConnection('x');
+  node.observeTraffic([{ connectionId: 'y', clientId: 'alice', totals }]);
+  node.observeDrops({ spoofed: 4 });
+  node.observeDrops({ spoofed: 5 });
+  node.connectionFailed(401);
+  const listen = { host: '127.0.0.1', port: 0 };
+  const server = await startNodeHttpServer({ listen, registry: node.registry, notReady: () => missing, log });
+  t.after(() => server.close());
+  const get = async (path: string) => {
+    const response = await fetch(`http://127.0.0.1:${server.address.port}${path}`);
+    return [response.status, await response.text()] as const;
+  };
+  assert.equal((await get('/healthz'))[0], 200);
+  const [status, body] = await get('/readyz');
+  assert.deepEqual([status, JSON.parse(body)], [503, { status: 'not ready', notReady: ['NATS'] }]);
+  missing.pop();
+  assert.equal((await get('/readyz'))[0], 200);
+  assert.equal((await get('/nothing'))[0], 404);
+  const [, text] = await get('/metrics');
+  for (const line of [
+    'masque_vpn_node_spool_depth 3',
+    'masque_vpn_node_spool_bytes 400',
+    'masque_vpn_node_bytes_total{client_id="alice",direction="in"} 230',
+    'masque_vpn_node_packets_total{client_id="alice",direction="out"} 2',
+    'masque_vpn_node_active_connections 1',
+    'masque_vpn_node_drops_total{reason="spoofed"} 5',
+    'masque_vpn_node_connections_failed_total{status="401"} 1',
+    'masque_vpn_node_published_events_total 7',
+    'masque_vpn_node_addresses_free{family="4"} 60',
+    'masque_vpn_node_nats_connected 1',
+  ]) {
+    assert.ok(text.includes(`${line}\n`), line);
+  }
+  await assert.rejects(
+    startNodeHttpServer({ listen: server.address, registry: node.registry, notReady: () => [], log }),
+    {
+      code: 'LISTEN_FAILED',
+      message: /the port is in use/,
+    },
+  );
+});
