@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { AddressBook } from '../../../data-plane/address/address-book.ts';
+import { BlockClient } from '../../../data-plane/address/block-client.ts';
+import { BlockLeases } from '../../../data-plane/address/block-leases.ts';
+import { monotonicMs } from '../../../data-plane/address/boot-clock.ts';
+import { blockAt } from '../../../shared/ip/block.ts';
+import { formatPrefix, parsePrefix } from '../../../shared/ip/prefix.ts';
+import {
+  BLOCK_REQUEST_SUBJECT,
+  type BlockReply,
+  type BlockRequest,
+  blockReplyMessage,
+  blockRequestMessage,
+} from '../../../shared/nats/messages.ts';
+import { needsBinary } from '../../support/requirements.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { LinkSetup, log } from './link-setup.ts';
+
+const skip = needsBinary('nats-server', 'nats-server');
+const POOL = parsePrefix('10.99.0.0/24');
+
+/** Grants /29 blocks of one IPv4 pool, and there is no IPv6 pool. */
+class Control {
+  readonly requests: BlockRequest[] = [];
+  readonly granted = new Map<string, string>();
+  readonly lost = new Set<string>();
+  leaseSeconds = 3600;
+  silent = false;
+
+  constructor(setup: LinkSetup) {
+    setup.control.subscribe(BLOCK_REQUEST_SUBJECT, {
+      callback: (_error, message) => {
+        const request = blockRequestMessage.decode(message.data);
+        this.requests.push(request);
+        const reply = this.#answer(request);
+        if (!this.silent) message.respond(blockReplyMessage.encode(reply));
+      },
+    });
+  }
+
+  count(op: BlockRequest['op'], family?: number): number {
+    return this.requests.filter((r) => r.op === op && (family === undefined || ('family' in r && r.family === family)))
+      .length;
+  }
+
+  #answer(request: BlockRequest): BlockReply {
+    const lease = (block: string) => ({ block, pool: formatPrefix(POOL), leaseSeconds: this.leaseSeconds });
+    if (request.op === 'acquire') {
+      if (request.family === 6) return { ok: false, code: 'no_pool', message: 'no such pool' };
+      const known = this.granted.get(request.requestId);
+      const block = known ?? formatPrefix(blockAt(POOL, 29, BigInt(this.granted.size)));
+      this.granted.set(request.requestId, block);
+      return { ok: true, leases: [lease(block)], lost: [] };
+    }
+    const lost = request.blocks.filter((block) => this.lost.has(block));
+    return { ok: true, leases: request.blocks.filter((block) => !this.lost.has(block)).map(lease), lost };
+  }
+}
+
+interface Clock {
+  ahead: number;
+}
+
+function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1') {
+  const granted: string[] = [];
+  const lost: [string, readonly string[]][] = [];
+  const leases = new BlockLeases();
+  const now = () => monotonicMs() + clock.ahead;
+  const book = new AddressBook({
+    now,
+    mayAssign: ({ block }) => leases.isAssignable(block, now()),
+    stored: AddressBook.load(setup.database.reader),
+  });
+  const client = new BlockClient({
+    node: 'node-a',
+    link: setup.link,
+    database: setup.database,
+    leases,
+    book,
+    log,
+    now,
+    bootId,
+    onBlockGranted: ({ block }) => void granted.push(formatPrefix(block)),
+    onBlockLost: ({ block }, connections) => void lost.push([formatPrefix(block), connections]),
+  });
+  setup.atEnd(() => client.stop());
+  return { book, client, granted, lost };
+}
+
+const until = (probe: () => boolean, what: string) => waitFor(probe, { timeoutMs: 10_000, what });
+
+test('blocks are acquired until a quarter is free, and a family without a pool is asked for once', {
+  skip,
+}, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  const node = open(setup, { ahead: 0 });
+  await node.client.start();
+  await until(() => node.granted.length === 1, 'the first block');
+  for (let i = 0; i < 6; i++) {
+    node.book.assign({ clientId: `client-${i}`, connectionId: `c${i}`, families: [4, 6] });
+    node.client.nudge();
+  }
+  await until(() => node.granted.length === 2, 'a second block');
+  assert.deepEqual(node.granted, ['10.99.0.0/29', '10.99.0.8/29']);
+  assert.equal(control.count('acquire', 6), 1);
+  assert.equal(control.count('renew'), 0);
+});
+
+test('a request without an answer is repeated under its id, so nothing is granted twice', { skip }, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  control.silent = true;
+  const node = open(setup, { ahead: 0 });
+  await node.client.start();
+  await until(() => control.count('acquire', 4) === 1, 'the first request');
+  control.silent = false;
+  await waitFor(() => node.granted.length === 1, { timeoutMs: 20_000, what: 'the block' });
+  assert.equal(control.granted.size, 1);
+});
+
+test('a restarted node goes on with its blocks; after a reboot it renews them first', { skip }, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  const first = open(setup, { ahead: 0 });
+  await first.client.start();
+  await until(() => first.granted.length === 1, 'the block');
+  first.client.stop();
+  setup.reopenDatabase();
+  const second = open(setup, { ahead: 0 });
+  await second.client.start();
+  assert.deepEqual(second.granted, ['10.99.0.0/29']);
+  second.client.stop();
+  setup.reopenDatabase();
+  const acquired = control.count('acquire', 4);
+  const third = open(setup, { ahead: 0 }, 'boot-2');
+  await third.client.start();
+  await until(() => third.granted.length === 1, 'the block to be renewed');
+  assert.equal(control.count('renew'), 1);
+  assert.equal(control.count('acquire', 4), acquired);
+});
+
+test('leases are renewed in time; one that cannot be renewed ends its connections, and one that is lost at once', {
+  skip,
+}, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  const clock = { ahead: 0 };
+  const node = open(setup, clock);
+  await node.client.start();
+  await until(() => node.granted.length === 1, 'the block');
+  node.book.assign({ clientId: 'alice', connectionId: 'c1', families: [4] });
+  clock.ahead += 5 * 60_000;
+  await until(() => control.count('renew') === 1, 'the renewal');
+  control.lost.add('10.99.0.0/29');
+  clock.ahead += 5 * 60_000;
+  await until(() => node.lost.length === 1, 'the loss');
+  assert.deepEqual(node.lost[0], ['10.99.0.0/29', ['c1']]);
+  await until(() => node.granted.length === 2, 'another block');
+
+  node.book.assign({ clientId: 'bob', connectionId: 'c2', families: [4] });
+  await setup.nats.stop();
+  await until(() => !setup.link.connected, 'the loss of NATS to be noticed');
+  clock.ahead += 3_541_000;
+  assert.throws(() => node.book.assign({ clientId: 'carol', connectionId: 'c3', families: [4] }), {
+    code: 'ADDRESSES_EXHAUSTED',
+  });
+  assert.equal(node.lost.length, 1);
+  clock.ahead += 60_000;
+  await until(() => node.lost.length === 2, 'the end of the lease');
+  assert.deepEqual(node.lost[1], ['10.99.0.8/29', ['c2']]);
+  assert.deepEqual(node.client.blocks, []);
+});
