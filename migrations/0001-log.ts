@@ -60,7 +60,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       node text NOT NULL,
       epoch text NOT NULL,
       seq bigint NOT NULL,
-      envelope jsonb NOT NULL,
+      envelope json NOT NULL,
       stream_seq bigint NOT NULL,
       parked_at timestamptz NOT NULL DEFAULT now(),
       PRIMARY KEY (node, epoch, seq)

@@ -7,14 +7,21 @@ const PROJECTION_LOCK = 0x76706e6c6f67;
 
 /**
  * Waits for the right to append to the log and holds it until the transaction ends. It must be the first statement, so
- * that all later ones see what the holders before committed. A new leader takes it too while it raises the owner epoch.
+ * that all later ones see what the holders before committed.
  */
 export async function lockProjections(trx: DatabaseTransaction): Promise<void> {
   await sql`SELECT pg_advisory_xact_lock(${PROJECTION_LOCK}::bigint)`.execute(trx);
 }
 
-/** Throws NotLeaderError unless the term is the current one. The answer holds as long as the lock is held. */
+/**
+ * Throws NotLeaderError unless the term is the current one. The row stays locked against change, so that no new term
+ * begins before the transaction ends.
+ */
 export async function checkOwnerEpoch(trx: DatabaseTransaction, ownerEpoch: number): Promise<void> {
-  const { owner_epoch: current } = await trx.selectFrom('leadership').select('owner_epoch').executeTakeFirstOrThrow();
+  const { owner_epoch: current } = await trx
+    .selectFrom('leadership')
+    .select('owner_epoch')
+    .forShare()
+    .executeTakeFirstOrThrow();
   if (current !== ownerEpoch) throw new NotLeaderError(ownerEpoch, current);
 }

@@ -1,0 +1,30 @@
+import { sql } from 'kysely';
+import type { DatabaseTransaction } from '../storage/database.ts';
+import { type Column, insertRows } from '../storage/insert-rows.ts';
+import type { LogEntry } from './log-entry.ts';
+
+const COLUMNS: Readonly<Record<string, Column<LogEntry>>> = {
+  position: { type: 'bigint', value: (row) => row.position },
+  node: { type: 'text', value: ({ event }) => event.node },
+  epoch: { type: 'text', value: ({ event }) => event.epoch },
+  seq: { type: 'bigint', value: ({ event }) => event.seq },
+  incarnation: { type: 'text', value: ({ event }) => event.incarnation },
+  type: { type: 'text', value: ({ event }) => event.type },
+  version: { type: 'smallint', value: ({ event }) => event.version },
+  at: { type: 'timestamptz', value: ({ event }) => event.at },
+  data: { type: 'jsonb', value: ({ event }) => JSON.stringify(event.data) },
+  stream_seq: { type: 'bigint', value: (row) => row.streamSeq },
+};
+
+/** Positions between two looks at the partitions; far less than one of them holds, so that they are made ahead. */
+const PARTITION_CHECK_INTERVAL = 100_000;
+
+/** Writes entries to the log as they are. */
+export async function appendEntries(trx: DatabaseTransaction, entries: readonly LogEntry[]): Promise<void> {
+  const first = entries[0]?.position;
+  const last = entries.at(-1)?.position;
+  if (first === undefined || last === undefined) return;
+  const interval = (position: number) => Math.floor(position / PARTITION_CHECK_INTERVAL);
+  if (interval(last) !== interval(first - 1)) await sql`SELECT ensure_event_partitions(${last}::bigint)`.execute(trx);
+  await insertRows(trx, 'events', COLUMNS, entries);
+}

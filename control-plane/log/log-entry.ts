@@ -1,0 +1,10 @@
+import type { EventType, VpnEvent } from '../../shared/events/envelope.ts';
+
+/** An event and its place in the log. */
+export interface LogEntry<T extends EventType = EventType> {
+  /** Order of application, from 1 without holes. */
+  readonly position: number;
+  /** Sequence of its message in JetStream; null for what the control plane decides itself. */
+  readonly streamSeq: number | null;
+  readonly event: VpnEvent<T>;
+}

@@ -1,0 +1,65 @@
+import type { VpnEvent } from '../../shared/events/envelope.ts';
+import type { BlockGrant } from './block-grants.ts';
+import { clampEnd, rangesOverlap } from './time-range.ts';
+
+/** One client's hold on one address. Times are milliseconds since 1970; `until` null while it is held. */
+export interface Assignment {
+  /** Null until it is stored. */
+  readonly id: number | null;
+  readonly address: string;
+  readonly pool: string;
+  readonly block: string;
+  readonly clientId: string;
+  readonly node: string;
+  readonly connectionId: string;
+  readonly from: number;
+  readonly until: number | null;
+  readonly endReason: string | null;
+  readonly assignedPosition: number;
+  readonly endedPosition: number | null;
+}
+
+export type AssignmentDecision =
+  | { readonly type: 'assigned'; readonly assignment: Assignment }
+  /** The connection holds the address already. */
+  | { readonly type: 'repeated' }
+  | { readonly type: 'conflict'; readonly holder: Assignment };
+
+/**
+ * Whether an assignment can stand beside those that the address had. One that arrives late, when its block's `grant` is
+ * over, is over with it: the node closed its tunnels then, and the release is still on its way.
+ */
+export function decideAssignment(
+  others: readonly Assignment[],
+  event: VpnEvent<'address.assigned'>,
+  position: number,
+  grant: BlockGrant | undefined,
+): AssignmentDecision {
+  const from = Date.parse(event.at);
+  const over = grant?.until ?? null;
+  const { address, pool, block, clientId, connectionId } = event.data;
+  const assignment: Assignment = {
+    id: null,
+    address,
+    pool,
+    block,
+    clientId,
+    node: event.node,
+    connectionId,
+    from,
+    until: over === null ? null : clampEnd(from, over),
+    endReason: over === null ? null : (grant?.endReason ?? null),
+    assignedPosition: position,
+    endedPosition: over === null ? null : (grant?.endedPosition ?? null),
+  };
+  const holder = others.find((other) => rangesOverlap(other, assignment));
+  if (holder === undefined) return { type: 'assigned', assignment };
+  return holder.connectionId === connectionId ? { type: 'repeated' } : { type: 'conflict', holder };
+}
+
+/** The assignment with an end; an end that it has already can only move earlier. */
+export function endAssignment(before: Assignment, at: number, endReason: string, position: number): Assignment {
+  const until = clampEnd(before.from, at);
+  if (before.until !== null && before.until <= until) return before;
+  return { ...before, until, endReason, endedPosition: position };
+}

@@ -1,0 +1,162 @@
+import { CodedError } from '../../shared/errors.ts';
+import type { EventData } from '../../shared/events/envelope.ts';
+import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
+
+/** Times are milliseconds since 1970. */
+export type ConnectionStatus =
+  | { readonly state: 'open' }
+  /** Its node is silent: provisional, until the node is heard, says how it ended, or starts anew. */
+  | { readonly state: 'presumed'; readonly reason: CloseReason }
+  | {
+      readonly state: 'closed';
+      readonly reason: CloseReason;
+      readonly detail: string;
+      readonly closedAt: number;
+      readonly durationMs: number | null;
+    };
+
+export interface Connection {
+  readonly connectionId: string;
+  readonly clientId: string;
+  readonly node: string;
+  readonly incarnation: string;
+  readonly status: ConnectionStatus;
+  readonly established: { readonly at: number; readonly details: EstablishedDetails } | null;
+  readonly presumedAt: number | null;
+  /** Sum of the traffic windows. */
+  readonly sampled: TrafficTotals;
+  /** What the report of the end totals, once there is one. */
+  readonly closeTotals: TrafficTotals | null;
+}
+export type EstablishedDetails = Pick<
+  EventData<'connection.established'>,
+  'remoteAddress' | 'remotePort' | 'transport' | 'tunnelMtu'
+>;
+
+export type ConnectionChange =
+  | { readonly type: 'established'; readonly at: number; readonly details: EstablishedDetails }
+  | { readonly type: 'sampled'; readonly traffic: TrafficTotals }
+  /** Nothing but a sign that it exists. */
+  | { readonly type: 'mentioned' }
+  | { readonly type: 'presumed'; readonly at: number; readonly reason: CloseReason }
+  /** The node process that was presumed dead has written something at `at`. */
+  | { readonly type: 'heard'; readonly at: number }
+  /** No report of its end will come, or need not be waited for. */
+  | { readonly type: 'abandoned'; readonly at: number; readonly reason: CloseReason; readonly detail: string }
+  | {
+      readonly type: 'closed';
+      readonly at: number;
+      readonly reason: CloseReason;
+      readonly detail: string;
+      readonly durationMs: number;
+      readonly totals: TrafficTotals;
+    };
+
+export interface ConnectionStep {
+  readonly connection: Connection;
+  /** Traffic that is new to the totals. */
+  readonly counted: TrafficTotals;
+  /** It was established just now: happens once at most. */
+  readonly established: boolean;
+  /** It has come to its end just now: happens once at most. */
+  readonly ended: boolean;
+}
+
+export class ForeignConnectionError extends CodedError {
+  constructor(connection: Connection, node: string, clientId: string) {
+    super(
+      'FOREIGN_CONNECTION',
+      `connection ${connection.connectionId} is ${connection.clientId}'s on ${connection.node}, not ${clientId}'s on ${node}`,
+    );
+  }
+}
+
+export const NO_TRAFFIC: TrafficTotals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+
+/** A connection of which nothing is known yet but that it exists. */
+export function newConnection(
+  identity: Pick<Connection, 'connectionId' | 'clientId' | 'node' | 'incarnation'>,
+): Connection {
+  const { connectionId, clientId, node, incarnation } = identity;
+  return {
+    connectionId,
+    clientId,
+    node,
+    incarnation,
+    status: { state: 'open' },
+    established: null,
+    presumedAt: null,
+    sampled: NO_TRAFFIC,
+    closeTotals: null,
+  };
+}
+
+/** What a connection has moved: the windows' sum, or the report of its end where that counts more. */
+export function trafficOf(connection: Pick<Connection, 'sampled' | 'closeTotals'>): TrafficTotals {
+  return combine(connection.sampled, connection.closeTotals ?? NO_TRAFFIC, Math.max);
+}
+
+/** The connection after one more change. Pure: times come with the change. */
+export function evolveConnection(before: Connection, change: ConnectionChange): ConnectionStep {
+  switch (change.type) {
+    case 'established': {
+      if (before.established !== null) return unchanged(before);
+      const established = { at: change.at, details: change.details };
+      return { connection: { ...before, established }, counted: NO_TRAFFIC, established: true, ended: false };
+    }
+    case 'sampled': {
+      // After the report of the end, a late window brings only what that report did not count already.
+      const connection = { ...before, sampled: combine(before.sampled, change.traffic, (a, b) => a + b) };
+      return { connection, counted: growth(before, connection), established: false, ended: false };
+    }
+    case 'mentioned':
+      return unchanged(before);
+    case 'presumed': {
+      if (before.status.state !== 'open') return unchanged(before);
+      return unchanged({ ...before, presumedAt: change.at, status: { state: 'presumed', reason: change.reason } });
+    }
+    case 'heard': {
+      // What was written before the silence can arrive after it, and says nothing of the time since.
+      const isLater = before.presumedAt !== null && change.at > before.presumedAt;
+      return before.status.state === 'presumed' && isLater
+        ? unchanged({ ...before, status: { state: 'open' } })
+        : unchanged(before);
+    }
+    case 'abandoned': {
+      if (before.status.state === 'closed') return unchanged(before);
+      const closedAt = Math.max(change.at, before.established?.at ?? change.at);
+      const durationMs = before.established === null ? null : closedAt - before.established.at;
+      return end(before, { state: 'closed', reason: change.reason, detail: change.detail, closedAt, durationMs });
+    }
+    case 'closed': {
+      if (before.closeTotals !== null) return unchanged(before);
+      const { reason, detail, durationMs, at: closedAt, totals: closeTotals } = change;
+      const status = { state: 'closed', reason, detail, closedAt, durationMs } as const;
+      const step = end({ ...before, closeTotals }, status);
+      return { ...step, counted: growth(before, step.connection), ended: before.status.state !== 'closed' };
+    }
+    default:
+      return change satisfies never;
+  }
+}
+
+function unchanged(connection: Connection): ConnectionStep {
+  return { connection, counted: NO_TRAFFIC, established: false, ended: false };
+}
+
+function end(before: Connection, status: Extract<ConnectionStatus, { state: 'closed' }>): ConnectionStep {
+  return { connection: { ...before, status }, counted: NO_TRAFFIC, established: false, ended: true };
+}
+
+function growth(before: Connection, after: Connection): TrafficTotals {
+  return combine(trafficOf(after), trafficOf(before), (now, then) => now - then);
+}
+
+function combine(a: TrafficTotals, b: TrafficTotals, join: (x: number, y: number) => number): TrafficTotals {
+  return {
+    bytesIn: join(a.bytesIn, b.bytesIn),
+    bytesOut: join(a.bytesOut, b.bytesOut),
+    packetsIn: join(a.packetsIn, b.packetsIn),
+    packetsOut: join(a.packetsOut, b.packetsOut),
+  };
+}

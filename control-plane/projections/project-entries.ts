@@ -1,0 +1,56 @@
+import type { LogEntry } from '../log/log-entry.ts';
+import type { DatabaseTransaction } from '../storage/database.ts';
+import { AddressAssignmentsProjection } from './address-assignments.ts';
+import { BlockGrantsProjection } from './block-grants.ts';
+import { ClientGaugesProjection } from './client-gauges.ts';
+import { ClientHistogramsProjection } from './client-histograms.ts';
+import { ClientTotalsProjection } from './client-totals.ts';
+import { ClientsProjection } from './clients.ts';
+import { ConnectionFailuresProjection } from './connection-failures.ts';
+import { ConnectionsProjection } from './connections.ts';
+import { EventCountersProjection } from './event-counters.ts';
+import { IpLedgerProjection } from './ip-ledger.ts';
+import { NodesProjection } from './nodes.ts';
+import { TrafficProjection } from './traffic.ts';
+
+/**
+ * Projects entries of the log, in their order, into all tables: loads the rows they touch, evolves them in memory, and
+ * writes each table once. Each entry must come exactly once, under the projection lock.
+ */
+export async function projectEntries(trx: DatabaseTransaction, entries: readonly LogEntry[]): Promise<void> {
+  const ledger = new IpLedgerProjection();
+  const failures = new ConnectionFailuresProjection();
+  const traffic = new TrafficProjection();
+  const counters = new EventCountersProjection();
+  const totals = new ClientTotalsProjection();
+  const histograms = new ClientHistogramsProjection();
+  const gauges = new ClientGaugesProjection();
+  const clients = await ClientsProjection.load(trx, entries);
+  const nodes = await NodesProjection.load(trx, entries);
+  const grants = await BlockGrantsProjection.load(trx, entries);
+  const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger);
+  const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.connectionIds());
+
+  for (const entry of entries) {
+    const { event } = entry;
+    clients.apply(entry);
+    failures.apply(entry);
+    grants.apply(entry);
+    ledger.apply(entry);
+    const outcomes = connections.apply(entry, nodes.apply(entry));
+    if (event.type === 'block.reclaimed') {
+      const { node, block, leaseEnd } = event.data;
+      const holders = new Set(addresses.connectionsIn(node, block));
+      outcomes.push(...connections.abandon(holders, Date.parse(leaseEnd), `the lease of ${block} ended`));
+    }
+    addresses.apply(entry, outcomes);
+    traffic.apply(entry, outcomes);
+    counters.apply(entry, outcomes);
+    totals.apply(entry, outcomes);
+    histograms.apply(entry, outcomes);
+    gauges.apply(entry, outcomes);
+  }
+
+  const projections = [nodes, clients, connections, failures, traffic, grants, addresses, ledger];
+  for (const projection of [...projections, counters, totals, histograms, gauges]) await projection.write(trx);
+}

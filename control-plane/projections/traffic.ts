@@ -1,0 +1,65 @@
+import type { TrafficSample } from '../../shared/events/node-events.ts';
+import type { LogEntry } from '../log/log-entry.ts';
+import type { DatabaseTransaction } from '../storage/database.ts';
+import { type Column, insertRows } from '../storage/insert-rows.ts';
+import type { ConnectionOutcome } from './connections.ts';
+
+interface TrafficRow {
+  readonly position: number;
+  readonly node: string;
+  readonly outcome: ConnectionOutcome;
+  readonly kind: 'window' | 'close';
+  readonly start: string;
+  readonly end: string;
+  readonly sample: TrafficSample | undefined;
+}
+
+const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
+  position: { type: 'bigint', value: (row) => row.position },
+  connection_id: { type: 'uuid', value: (row) => row.outcome.connection.connectionId },
+  client_id: { type: 'text', value: (row) => row.outcome.connection.clientId },
+  node: { type: 'text', value: (row) => row.node },
+  kind: { type: 'text', value: (row) => row.kind },
+  window_start: { type: 'timestamptz', value: (row) => row.start },
+  window_end: { type: 'timestamptz', value: (row) => row.end },
+  bytes_in: { type: 'bigint', value: (row) => row.outcome.counted.bytesIn },
+  bytes_out: { type: 'bigint', value: (row) => row.outcome.counted.bytesOut },
+  packets_in: { type: 'bigint', value: (row) => row.outcome.counted.packetsIn },
+  packets_out: { type: 'bigint', value: (row) => row.outcome.counted.packetsOut },
+  rtt_ms: { type: 'double precision', value: (row) => row.sample?.rttMs ?? null },
+  latency_p50_ms: { type: 'double precision', value: (row) => row.sample?.latencyMs?.p50 ?? null },
+  latency_p95_ms: { type: 'double precision', value: (row) => row.sample?.latencyMs?.p95 ?? null },
+  latency_p99_ms: { type: 'double precision', value: (row) => row.sample?.latencyMs?.p99 ?? null },
+  loss_percent: { type: 'double precision', value: (row) => row.sample?.lossPercent ?? null },
+};
+
+/** Projects what each connection moved in each window, so that the rows add up to the totals. Takes traffic and ends. */
+export class TrafficProjection {
+  private readonly rows: TrafficRow[] = [];
+
+  apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
+    if (event.type === 'traffic.sampled') {
+      const { windowStart: start, windowEnd: end, connections } = event.data;
+      const byId = new Map(outcomes.map((outcome) => [outcome.connection.connectionId, outcome]));
+      for (const sample of connections) {
+        const outcome = byId.get(sample.connectionId);
+        if (outcome) this.rows.push({ position, node: event.node, outcome, kind: 'window', start, end, sample });
+      }
+    }
+    if (event.type === 'connection.closed') {
+      const outcome = outcomes.findLast(({ connection }) => connection.connectionId === event.data.connectionId);
+      const { at, node } = event;
+      if (outcome && movedAnything(outcome)) {
+        this.rows.push({ position, node, outcome, kind: 'close', start: at, end: at, sample: undefined });
+      }
+    }
+  }
+
+  async write(trx: DatabaseTransaction): Promise<void> {
+    await insertRows(trx, 'traffic', COLUMNS, this.rows);
+  }
+}
+
+function movedAnything({ counted }: ConnectionOutcome): boolean {
+  return counted.bytesIn + counted.bytesOut + counted.packetsIn + counted.packetsOut > 0;
+}

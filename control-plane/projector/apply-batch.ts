@@ -1,0 +1,108 @@
+import { sql } from 'kysely';
+import { CodedError } from '../../shared/errors.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
+import { applyEvents } from './apply-events.ts';
+import { type IncomingEvent, readMessage, type StreamMessage } from './read-message.ts';
+import { sequence } from './sequence.ts';
+import { loadEpochs, loadParked, storeDeadLetters, storeSequence } from './sequence-store.ts';
+
+/** Which message of which stream was the last that is projected. */
+export interface StreamPosition {
+  /** Creation time of the stream; null before the first. */
+  readonly streamCreated: string | null;
+  readonly streamSeq: number;
+}
+
+/** How far a spool is applied, for its node. */
+export interface AppliedEpoch {
+  readonly node: string;
+  readonly epoch: string;
+  readonly appliedSeq: number;
+}
+
+export interface BatchResult {
+  readonly position: number;
+  readonly applied: number;
+  readonly repeats: number;
+  readonly parked: number;
+  readonly deadLetters: number;
+  readonly gaps: number;
+  /** Of every spool that the batch named. */
+  readonly epochs: readonly AppliedEpoch[];
+}
+
+/** The checkpoint is not where the batch begins: someone else has committed, or a stream was replaced. */
+export class CheckpointMovedError extends CodedError {
+  constructor(expected: StreamPosition, found: StreamPosition) {
+    const text = ({ streamCreated, streamSeq }: StreamPosition) => `${streamSeq} of ${streamCreated ?? 'no stream'}`;
+    super('CHECKPOINT_MOVED', `the checkpoint is at ${text(found)}, not at ${text(expected)}`);
+  }
+}
+
+/** The checkpoint as it is now. */
+export async function readCheckpoint(database: Database | DatabaseTransaction): Promise<StreamPosition> {
+  const row = await database
+    .selectFrom('event_checkpoint')
+    .select(['stream_created', 'stream_seq'])
+    .executeTakeFirstOrThrow();
+  return { streamCreated: row.stream_created, streamSeq: row.stream_seq };
+}
+
+/**
+ * Applies the messages between two checkpoints in one transaction: either all of it is committed, or nothing is. Throws
+ * NotLeaderError, CheckpointMovedError, and whatever keeps Postgres from working; what is wrong with single events
+ * throws nothing.
+ */
+export async function applyBatch(
+  database: Database,
+  ownerEpoch: number,
+  from: StreamPosition,
+  to: StreamPosition,
+  messages: readonly StreamMessage[],
+): Promise<BatchResult> {
+  const read = messages.map(readMessage);
+  const incoming = read.flatMap(({ events }) => events);
+  const unreadable = read.flatMap(({ deadLetters }) => deadLetters);
+  return await database.transaction().execute(async (trx) => {
+    await lockProjections(trx);
+    await checkOwnerEpoch(trx, ownerEpoch);
+    const before = await trx.selectFrom('event_checkpoint').selectAll().forUpdate().executeTakeFirstOrThrow();
+    if (before.stream_created !== from.streamCreated || before.stream_seq !== from.streamSeq) {
+      throw new CheckpointMovedError(from, { streamCreated: before.stream_created, streamSeq: before.stream_seq });
+    }
+
+    const known = await loadEpochs(trx, incoming);
+    const parked = await loadParked(trx, known, incoming);
+    const result = sequence<IncomingEvent>(known, parked, incoming);
+    const { position, deadLetters } = await applyEvents(trx, before.position, result.apply);
+    await storeSequence(trx, result);
+    await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);
+
+    await trx
+      .updateTable('event_checkpoint')
+      .set({
+        owner_epoch: ownerEpoch,
+        stream_created: to.streamCreated,
+        stream_seq: to.streamSeq,
+        position,
+        committed_at: sql`now()`,
+      })
+      .execute();
+    const changed = new Map(result.epochs.map((state) => [`${state.node}/${state.epoch}`, state]));
+    const named = new Set(incoming.map(({ node, epoch }) => `${node}/${epoch}`));
+    for (const state of known) {
+      const key = `${state.node}/${state.epoch}`;
+      if (named.has(key) && !changed.has(key)) changed.set(key, state);
+    }
+    return {
+      position,
+      applied: position - before.position,
+      repeats: result.repeats,
+      parked: result.park.length,
+      deadLetters: unreadable.length + deadLetters.length,
+      gaps: result.gaps.length,
+      epochs: [...changed.values()].map(({ node, epoch, appliedSeq }) => ({ node, epoch, appliedSeq })),
+    };
+  });
+}

@@ -1,0 +1,208 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  AckPolicy,
+  type Consumer,
+  type ConsumerMessages,
+  DeliverPolicy,
+  type JetStreamManager,
+  type JsMsg,
+  type NatsConnection,
+  nanos,
+  ReplayPolicy,
+} from 'nats';
+import { CodedError, errorCode } from '../../shared/errors.ts';
+import { EVENT_STREAM } from '../../shared/nats/streams.ts';
+
+/** Ours: messages in flight from the stream, and the most that one batch has. */
+const MAX_BATCH_MESSAGES = 500;
+/** Ours: a batch ends with the message that reaches it. */
+const MAX_BATCH_BYTES = 4 * 2 ** 20;
+/** Ours: far more than a batch, so that a slow commit never stops the flow. */
+const MAX_ACK_PENDING = 10 * MAX_BATCH_MESSAGES;
+/** Ours: longer than any commit may take. What is redelivered all the same is recognised. */
+const ACK_WAIT_MS = 120_000;
+/** Ours: the server forgets the consumer of a term that is over. */
+const INACTIVE_THRESHOLD_MS = 5 * 60_000;
+/** Ours: this long without a message, the stream is asked whether there are any. */
+const WATCHDOG_MS = 5_000;
+const CONSUMER_PREFIX = 'projector-';
+/** What the client library reports only as a status, and goes on waiting. */
+const FATAL_STATUSES = new Set(['consumer_deleted', 'consumer_not_found', 'stream_not_found']);
+
+/** The consumer is of no use any more: build another one from the checkpoint. */
+export class ConsumerBrokenError extends CodedError {
+  constructor(why: string, options?: { cause?: unknown }) {
+    super('CONSUMER_BROKEN', why, options);
+  }
+}
+
+/**
+ * Reads the event stream from sequence `first` on by a pull consumer of this term, in batches of what is there, without
+ * holes. Asking for the next batch says that the one before is committed. Throws ConsumerBrokenError when a sequence is
+ * missing, the consumer is gone, or nothing comes though there is something; ends when the signal aborts.
+ */
+export async function* readEvents(
+  nats: NatsConnection,
+  manager: JetStreamManager,
+  ownerEpoch: number,
+  first: number,
+  signal: AbortSignal,
+): AsyncGenerator<readonly JsMsg[], void, undefined> {
+  const consumer = await createConsumer(nats, manager, ownerEpoch, first);
+  const messages = await consumer.consume({ max_messages: MAX_BATCH_MESSAGES });
+  const inbox = new Inbox(messages, first);
+  const wake = () => inbox.wake();
+  signal.addEventListener('abort', wake);
+  try {
+    while (!signal.aborted) {
+      const batch = await inbox.take(WATCHDOG_MS, signal);
+      if (batch.length > 0) {
+        yield batch;
+        // With ack-all this is the whole batch; it only makes room for more, the position is the checkpoint's matter.
+        batch.at(-1)?.ack();
+      } else if (!signal.aborted && (await lastSequence(manager)) >= inbox.expected) {
+        // What has come in while the stream was asked is no reason to complain.
+        if (inbox.isEmpty()) throw new ConsumerBrokenError(`message ${inbox.expected} is there but does not come`);
+      }
+    }
+  } finally {
+    signal.removeEventListener('abort', wake);
+    // Neither break nor close(): both can wait for ever for an iterator that nobody drives any more.
+    messages.stop();
+    inbox.close();
+  }
+}
+
+/** Deletes the consumers of earlier terms. */
+export async function deleteOtherConsumers(manager: JetStreamManager, ownerEpoch: number): Promise<void> {
+  for await (const { name } of manager.consumers.list(EVENT_STREAM)) {
+    if (name.startsWith(CONSUMER_PREFIX) && name !== consumerName(ownerEpoch)) await deleteConsumer(manager, name);
+  }
+}
+
+const consumerName = (ownerEpoch: number) => `${CONSUMER_PREFIX}${ownerEpoch}`;
+
+async function deleteConsumer(manager: JetStreamManager, name: string): Promise<void> {
+  try {
+    await manager.consumers.delete(EVENT_STREAM, name);
+  } catch (error) {
+    if (errorCode(error) !== '404') throw error;
+  }
+}
+
+async function createConsumer(
+  nats: NatsConnection,
+  manager: JetStreamManager,
+  ownerEpoch: number,
+  first: number,
+): Promise<Consumer> {
+  const name = consumerName(ownerEpoch);
+  await deleteConsumer(manager, name);
+  await manager.consumers.add(EVENT_STREAM, {
+    name,
+    ack_policy: AckPolicy.All,
+    ack_wait: nanos(ACK_WAIT_MS),
+    deliver_policy: DeliverPolicy.StartSequence,
+    opt_start_seq: first,
+    replay_policy: ReplayPolicy.Instant,
+    max_ack_pending: MAX_ACK_PENDING,
+    inactive_threshold: nanos(INACTIVE_THRESHOLD_MS),
+  });
+  return await nats.jetstream().consumers.get(EVENT_STREAM, name);
+}
+
+/** 0 while NATS does not answer: then silence is no sign of a broken consumer. */
+async function lastSequence(manager: JetStreamManager): Promise<number> {
+  try {
+    return (await manager.streams.info(EVENT_STREAM)).state.last_seq;
+  } catch (error) {
+    if (errorCode(error) === '404') throw new ConsumerBrokenError('the stream is gone', { cause: error });
+    return 0;
+  }
+}
+
+/** Takes messages from the library's iterator, a bounded number ahead, and checks that none is missing. */
+class Inbox {
+  /** The sequence that has to come next. */
+  expected: number;
+  private readonly waiting: JsMsg[] = [];
+  private broken: ConsumerBrokenError | undefined;
+  private closed = false;
+  private arrival = Promise.withResolvers<void>();
+  private room = Promise.withResolvers<void>();
+
+  constructor(messages: ConsumerMessages, first: number) {
+    this.expected = first;
+    void this.pump(messages);
+    void this.watch(messages);
+  }
+
+  isEmpty(): boolean {
+    return this.waiting.length === 0 && this.broken === undefined;
+  }
+
+  wake(): void {
+    this.arrival.resolve();
+  }
+
+  close(): void {
+    this.closed = true;
+    this.room.resolve();
+    this.wake();
+  }
+
+  /** What has arrived; waits for it up to `timeoutMs`. Throws ConsumerBrokenError once all that came before is taken. */
+  async take(timeoutMs: number, signal: AbortSignal): Promise<readonly JsMsg[]> {
+    if (this.isEmpty() && !signal.aborted) {
+      const timer = new AbortController();
+      const timeout = delay(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
+      await Promise.race([this.arrival.promise, timeout]);
+      timer.abort();
+    }
+    this.arrival = Promise.withResolvers();
+    if (this.waiting.length === 0 && this.broken) throw this.broken;
+    let bytes = 0;
+    let count = 0;
+    while (count < this.waiting.length && bytes < MAX_BATCH_BYTES) bytes += this.waiting[count++]!.data.length;
+    const batch = this.waiting.splice(0, count);
+    this.room.resolve();
+    this.room = Promise.withResolvers();
+    return batch;
+  }
+
+  private async pump(messages: ConsumerMessages): Promise<void> {
+    try {
+      for await (const message of messages) {
+        if (this.closed) return;
+        // Redelivered: it is taken already.
+        if (message.seq < this.expected) continue;
+        if (message.seq > this.expected) {
+          this.fail(`message ${this.expected} is missing: ${message.seq} came`);
+          return;
+        }
+        this.expected += 1;
+        this.waiting.push(message);
+        this.wake();
+        while (this.waiting.length >= MAX_BATCH_MESSAGES && !this.closed) await this.room.promise;
+      }
+      this.fail('the consumer ended');
+    } catch (error) {
+      this.fail('the consumer failed', error);
+    }
+  }
+
+  private async watch(messages: ConsumerMessages): Promise<void> {
+    try {
+      for await (const { type } of await messages.status()) {
+        if (FATAL_STATUSES.has(type)) this.fail(type.replaceAll('_', ' '));
+      }
+    } catch (error) {
+      this.fail('the status of the consumer failed', error);
+    }
+  }
+
+  private fail(why: string, cause?: unknown): void {
+    if (!this.closed) this.broken ??= new ConsumerBrokenError(why, { cause });
+    this.wake();
+  }
+}

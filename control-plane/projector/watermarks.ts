@@ -1,0 +1,62 @@
+import type { Msg, NatsConnection, Subscription } from 'nats';
+import { CONTROL_NODE } from '../../shared/events/envelope.ts';
+import type { Logger } from '../../shared/log/logger.ts';
+import {
+  WATERMARK_REQUEST_SUBJECT,
+  type Watermark,
+  watermarkMessage,
+  watermarkRequestMessage,
+  watermarkSubject,
+} from '../../shared/nats/messages.ts';
+import type { Database } from '../storage/database.ts';
+import type { AppliedEpoch, StreamPosition } from './apply-batch.ts';
+
+/** Tells nodes what is committed of their spools. A lost one does no harm: nodes ask, and the next one says more. */
+export function publishWatermarks(nats: NatsConnection, epochs: readonly AppliedEpoch[], at: StreamPosition): void {
+  if (nats.isClosed()) return;
+  for (const { node, epoch, appliedSeq } of epochs) {
+    if (node === CONTROL_NODE) continue;
+    const watermark = { epoch, appliedSeq, streamSeq: at.streamSeq, streamCreated: at.streamCreated ?? '' };
+    nats.publish(watermarkSubject(node), watermarkMessage.encode(watermark));
+  }
+}
+
+/** Every node's newest spool and how far it is applied. */
+export async function readAppliedEpochs(database: Database): Promise<AppliedEpoch[]> {
+  const rows = await database
+    .selectFrom('node_epochs')
+    .select(['node', 'epoch', 'applied_seq'])
+    .where('current', '=', true)
+    .where('node', '<>', CONTROL_NODE)
+    .execute();
+  return rows.map(({ node, epoch, applied_seq: appliedSeq }) => ({ node, epoch, appliedSeq }));
+}
+
+/** What is committed of one spool. One statement, so that both halves are of one moment. */
+export async function readWatermark(database: Database, node: string, epoch: string): Promise<Watermark> {
+  const row = await database
+    .selectFrom('event_checkpoint as c')
+    .leftJoin('node_epochs as e', (join) => join.on('e.node', '=', node).on('e.epoch', '=', epoch))
+    .select(['c.stream_created', 'c.stream_seq', 'e.applied_seq'])
+    .executeTakeFirstOrThrow();
+  const { applied_seq: appliedSeq, stream_seq: streamSeq, stream_created: streamCreated } = row;
+  return { epoch, appliedSeq: appliedSeq ?? 0, streamSeq, streamCreated: streamCreated ?? '' };
+}
+
+/** Answers nodes that ask. Requests that cannot be read or answered get no reply, and the node asks again. */
+export function answerWatermarkRequests(nats: NatsConnection, database: Database, log: Logger): Subscription {
+  const answer = async (message: Msg): Promise<void> => {
+    try {
+      const { node, epoch } = watermarkRequestMessage.decode(message.data);
+      message.respond(watermarkMessage.encode(await readWatermark(database, node, epoch)));
+    } catch (error) {
+      log.warn({ err: error }, 'a watermark request was not answered');
+    }
+  };
+  return nats.subscribe(WATERMARK_REQUEST_SUBJECT, {
+    callback: (error, message) => {
+      if (error) log.warn({ err: error }, 'watermark requests are not received');
+      else void answer(message);
+    },
+  });
+}
