@@ -62,10 +62,13 @@ const RUNS: readonly (readonly [firstIndex: number, name: string, ...values: str
   [97, 'x-frame-options', 'deny', 'sameorigin'],
 ];
 
+const TABLE: FieldLine[] = [];
+for (const [firstIndex, name, ...values] of RUNS) {
+  for (const [i, value] of values.entries()) TABLE[firstIndex + i] = [name, value];
+}
+
 /** The QPACK static table: 99 field lines, by index (RFC 9204 Appendix A). */
-export const STATIC_TABLE: readonly FieldLine[] = RUNS.flatMap(([, name, ...values]) =>
-  values.map((value): FieldLine => [name, value]),
-);
+export const STATIC_TABLE: readonly FieldLine[] = TABLE;
 
 const INDEX_BY_NAME = new Map<string, number>();
 const INDEX_BY_LINE = new Map<string, number>();

@@ -67,6 +67,8 @@ suite('Huffman code', () => {
 suite('static table', () => {
   test('has the 99 entries of RFC 9204 Appendix A', () => {
     assert.equal(STATIC_TABLE.length, 99);
+    assert.equal(Object.keys(STATIC_TABLE).length, 99, 'no holes');
+    assert.equal(new Set(STATIC_TABLE.map(String)).size, 99, 'no line twice');
     const samples: [number, string, string][] = [
       [0, ':authority', ''],
       [1, ':path', '/'],
