@@ -1,0 +1,154 @@
+import { randomUUID } from 'node:crypto';
+import { CodedError, errorCode } from '../shared/errors.ts';
+import type { NewEvent } from '../shared/events/envelope.ts';
+import { formatAddress } from '../shared/ip/address.ts';
+import { nodeAddress } from '../shared/ip/block.ts';
+import { formatPrefix } from '../shared/ip/prefix.ts';
+import type { Logger } from '../shared/log/logger.ts';
+import type { AddressBook, AssignedAddress } from './address/address-book.ts';
+import type { Spool } from './telemetry/spool.ts';
+import type { ServerThreadCommand, ServerThreadReport } from './tunnel/tunnel-messages.ts';
+
+export type TunnelRequest = Extract<ServerThreadReport, { type: 'request' }>;
+export type TunnelClosed = Extract<ServerThreadReport, { type: 'closed' }>;
+type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
+
+export interface AdmissionOptions {
+  readonly authenticate: (token: string) => { readonly clientId: string } | undefined;
+  readonly book: AddressBook;
+  readonly spool: Pick<Spool, 'append'>;
+  readonly tunnelMtu: number;
+  readonly log: Logger;
+}
+
+/** Why a request is refused: its status, and whose it was where that is known. */
+class Refusal extends CodedError {
+  readonly status: number;
+  readonly clientId: string | null;
+
+  constructor(status: number, reason: string, clientId: string | null, cause?: unknown) {
+    super('REFUSED', reason, { cause });
+    this.status = status;
+    this.clientId = clientId;
+  }
+}
+
+/**
+ * Decides who gets a tunnel, and keeps the record of it: the answer leaves only after the events of what was decided are on
+ * disk, so nobody holds an address that the log does not know.
+ */
+export class Admission {
+  readonly #options: AdmissionOptions;
+  readonly #open = new Map<string, string>();
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  /** Tunnels that are open or about to be. */
+  get size(): number {
+    return this.#open.size;
+  }
+
+  connectionsOf(clientId: string): string[] {
+    return [...this.#open].filter(([, client]) => client === clientId).map(([connectionId]) => connectionId);
+  }
+
+  /** The answer to a request, and the failure that it is, if it is one. */
+  async decide(request: TunnelRequest): Promise<{ answer: Answer; failure?: NewEvent<'connection.failed'>['data'] }> {
+    try {
+      return { answer: await this.#admit(request) };
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      const { status, clientId, message } = error;
+      const { remoteAddress, requestId } = request;
+      const errorType = status === 401 || status === 403 ? 'auth' : 'connection';
+      return {
+        answer: { type: 'reject', requestId, status },
+        failure: { remoteAddress, clientId, status, reason: message, errorType, count: 1 },
+      };
+    }
+  }
+
+  async #admit({ requestId, token, remoteAddress, remotePort }: TunnelRequest): Promise<Answer> {
+    const { authenticate, book, spool, tunnelMtu } = this.#options;
+    if (token === null) throw new Refusal(401, 'no bearer token', null);
+    const client = authenticate(token);
+    if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
+    const { clientId } = client;
+    const connectionId = randomUUID();
+    const change = this.#assign(clientId, connectionId);
+    this.#open.set(connectionId, clientId);
+    const at = new Date().toISOString();
+    const established: NewEvent = {
+      type: 'connection.established',
+      at,
+      data: { connectionId, clientId, remoteAddress, remotePort, transport: 'http3', tunnelMtu },
+    };
+    const assigned = change.addresses.map(
+      (address): NewEvent => ({ type: 'address.assigned', at, data: { connectionId, clientId, ...texts(address) } }),
+    );
+    try {
+      await spool.append([established, ...assigned], change.save);
+    } catch (error) {
+      this.#open.delete(connectionId);
+      book.release(connectionId);
+      const full = errorCode(error) === 'SPOOL_FULL';
+      throw new Refusal(503, full ? 'the spool is full' : 'the record cannot be written', clientId, error);
+    }
+    // Revoked while the record was written: the watch found no tunnel to close yet.
+    if (authenticate(token) === undefined) {
+      await this.closed(unopened(connectionId, clientId));
+      throw new Refusal(401, 'unknown or revoked token', clientId);
+    }
+    const addresses = change.addresses.map((held) => ({
+      address: formatAddress(held.address),
+      nodeAddress: formatAddress(nodeAddress(held)),
+    }));
+    return { type: 'accept', requestId, connectionId, clientId, addresses };
+  }
+
+  /** Records the end of a tunnel and gives its addresses back. */
+  async closed({ connectionId, clientId, reason, detail, durationMs, totals }: TunnelClosed): Promise<void> {
+    if (!this.#open.delete(connectionId)) return;
+    const { book, spool, log } = this.#options;
+    const change = book.release(connectionId);
+    const at = new Date().toISOString();
+    const released = change.addresses.map(
+      (address): NewEvent => ({
+        type: 'address.released',
+        at,
+        data: { connectionId, clientId, ...texts(address), reason },
+      }),
+    );
+    const closed: NewEvent = {
+      type: 'connection.closed',
+      at,
+      data: { connectionId, clientId, reason, detail: detail.slice(0, 1000), durationMs, totals },
+    };
+    try {
+      await spool.append([...released, closed], change.save);
+    } catch (error) {
+      // The next `node.started` closes what the log takes for open, so the end is late then, not lost.
+      log.error({ err: error, connectionId }, 'the end of a connection cannot be recorded');
+    }
+  }
+
+  #assign(clientId: string, connectionId: string) {
+    try {
+      return this.#options.book.assign({ clientId, connectionId, families: [4, 6] });
+    } catch (error) {
+      if (errorCode(error) !== 'ADDRESSES_EXHAUSTED') throw error;
+      throw new Refusal(503, error instanceof Error ? error.message : 'no address', clientId, error);
+    }
+  }
+}
+
+function unopened(connectionId: string, clientId: string): TunnelClosed {
+  const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+  return { type: 'closed', connectionId, clientId, reason: 'revoked', detail: '', durationMs: 0, totals };
+}
+
+function texts({ address, block, pool }: AssignedAddress): { address: string; block: string; pool: string } {
+  return { address: formatAddress(address), block: formatPrefix(block), pool: formatPrefix(pool) };
+}

@@ -1,0 +1,217 @@
+import { formatPrefix } from '../../shared/ip/prefix.ts';
+import { rangeToPrefixes } from '../../shared/ip/range.ts';
+import { datagramPayloadOffset } from '../http3/datagram.ts';
+import { H3_NO_ERROR, H3_REQUEST_CANCELLED, type Http3StreamError } from '../http3/error-codes.ts';
+import { Http3Connection } from '../http3/http3-connection.ts';
+import type { Http3Events, Http3Transport } from '../http3/http3-endpoint.ts';
+import type { FieldLine } from '../http3/qpack/field-line.ts';
+import { buildConnectIpRequest } from '../masque/build-connect-ip-request.ts';
+import { CapsuleReader } from '../masque/capsule-reader.ts';
+import { readConnectIpResponse } from '../masque/connect-ip-response.ts';
+import { ipPacketOffset } from '../masque/ip-datagram.ts';
+import { QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
+import { sendPacket } from '../tunnel/send-packet.ts';
+import type { SocketAddress } from '../udp/socket-address.ts';
+import type { UdpSocket } from '../udp/udp-socket.ts';
+import type { ConnectOptions, TunnelConfiguration } from './client-messages.ts';
+
+export interface ClientConnectionEvents {
+  /** Addresses or routes came, or changed. `server` is the node's IP address. */
+  onConfigured(configuration: TunnelConfiguration, server: string): void;
+  /** An IP packet came. Good until the handler returns. */
+  onPacket(bytes: Uint8Array, offset: number, length: number): void;
+  /** The attempt failed or the tunnel ended; nothing follows. */
+  onEnded(reason: string): void;
+}
+
+/** An attempt that has no tunnel after this long has failed. */
+const CONNECT_TIMEOUT_MS = 10_000;
+/** A client has one connection at a time, and one request on it. */
+const CONNECTION = 0;
+const REQUEST_STREAM = 0;
+
+type State = 'handshake' | 'request' | 'open' | 'ended';
+
+/** One QUIC connection to a node with one CONNECT-IP tunnel on it, from the first packet to the end. */
+export class ClientConnection implements Http3Events {
+  readonly #options: ConnectOptions;
+  readonly #socket: UdpSocket;
+  readonly #server: SocketAddress;
+  readonly #events: ClientConnectionEvents;
+  readonly #quic: QuicEndpoint;
+  readonly #http3: Http3Connection;
+  readonly #capsules: CapsuleReader;
+  readonly #dueMs = performance.now() + CONNECT_TIMEOUT_MS;
+  readonly #path = { connection: CONNECTION, streamId: REQUEST_STREAM };
+  readonly #queue = (bytes: Uint8Array, offset: number, length: number): void =>
+    this.#socket.queue(bytes, offset, length, this.#server);
+  #state: State = 'handshake';
+  #addresses: readonly string[] | undefined;
+  #routes: readonly string[] | undefined;
+
+  constructor(options: ConnectOptions, socket: UdpSocket, events: ClientConnectionEvents) {
+    this.#options = options;
+    this.#socket = socket;
+    this.#server = socket.peers.fromText(options.serverAddress);
+    this.#events = events;
+    this.#quic = new QuicEndpoint(
+      {
+        role: 'client',
+        localAddress: socket.localAddress.text,
+        serverAddress: options.serverAddress,
+        serverName: new URL(options.url).hostname.replace(/^\[|\]$/g, ''),
+        ca: options.ca,
+        ...options.certificate,
+      },
+      this.#quicEvents(),
+      () => {},
+    );
+    const transport: Http3Transport = {
+      sendStream: (streamId, bytes, fin) => this.#quic.sendStream(CONNECTION, streamId, bytes, fin),
+      resetStream: (streamId, code) => this.#quic.resetStream(CONNECTION, streamId, code),
+      closeConnection: (code, reason) => this.#quic.closeConnection(CONNECTION, code, reason),
+      openRequestStream: () => REQUEST_STREAM,
+    };
+    this.#http3 = new Http3Connection('client', transport, this);
+    this.#capsules = new CapsuleReader({
+      onAddressAssign: (assigned) => {
+        this.#addresses = assigned.map(({ prefix }) => formatPrefix(prefix));
+        this.#configure();
+      },
+      onRouteAdvertisement: (routes) => {
+        this.#routes = routes.flatMap(({ start, end }) => rangeToPrefixes(start, end)).map(formatPrefix);
+        this.#configure();
+      },
+      onAddressRequest: () => {},
+      onDatagram: (payload) => this.#receivePayload(payload, 0, payload.length),
+    });
+    this.endTurn();
+  }
+
+  // --- from the packet loop
+
+  receiveUdp(bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void {
+    if (peer.text === this.#server.text) this.#quic.receive(bytes, offset, length, peer.text);
+  }
+
+  processEvents(): void {
+    this.#quic.processEvents();
+  }
+
+  endTurn(): void {
+    this.#quic.processEvents();
+    this.#quic.flush(this.#queue);
+    this.#socket.flush();
+  }
+
+  timeoutMs(): number {
+    return this.#quic.timeoutMs();
+  }
+
+  onTimeout(): void {
+    this.#quic.onTimeout();
+  }
+
+  keepAlive(): void {
+    if (this.#state === 'open') this.#quic.ping(CONNECTION);
+  }
+
+  sweep(nowMs: number): void {
+    if (this.#state === 'open' || nowMs < this.#dueMs) return;
+    const what = this.#state === 'handshake' ? 'a QUIC handshake' : 'an answer to the request';
+    this.#end(`no ${what.replace(/^an? /, '')} within ${CONNECT_TIMEOUT_MS / 1000} s`);
+  }
+
+  /** False when the tunnel is not open or its queue is full. */
+  sendPacket(bytes: Uint8Array, length: number): boolean {
+    return this.#state === 'open' && sendPacket(this.#quic, this.#http3, this.#path, bytes, 0, length);
+  }
+
+  /** Ends the tunnel and the connection, and tells the node. */
+  close(): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#http3.abortStream(REQUEST_STREAM, H3_REQUEST_CANCELLED);
+    this.#http3.close(H3_NO_ERROR, 'client stops');
+    this.endTurn();
+  }
+
+  /** The QUIC core aborted; returns what that means here. */
+  trapped(): string {
+    const before = this.#state;
+    this.#state = 'ended';
+    return before === 'handshake'
+      ? `the certificate of ${this.#options.serverAddress} was refused: it must come from --ca and have the DNS name of --url`
+      : 'the QUIC core aborted';
+  }
+
+  // --- HTTP/3
+
+  onSettings(): void {
+    this.#http3.sendRequest(buildConnectIpRequest(this.#options.url, this.#options.token));
+  }
+
+  onRequest(): void {}
+
+  onResponse(_streamId: number, status: number, fields: readonly FieldLine[]): void {
+    const answer = readConnectIpResponse(status, fields);
+    if (answer.kind === 'tunnel') this.#state = 'open';
+    else this.#end(answer.kind === 'refused' ? `the node answered ${answer.status}` : answer.reason);
+  }
+
+  onData(_streamId: number, bytes: Uint8Array): void {
+    this.#capsules.push(bytes);
+  }
+
+  onStreamEnd(): void {
+    this.#end('the node ended the tunnel');
+  }
+
+  onStreamReset(_streamId: number, errorCode: number, error?: Http3StreamError): void {
+    this.#end(error?.message ?? `the node reset the tunnel (code 0x${errorCode.toString(16)})`);
+  }
+
+  onGoaway(): void {}
+
+  onConnectionError(error: { message: string }): void {
+    this.#end(error.message);
+  }
+
+  #quicEvents(): QuicEvents {
+    return {
+      onConnection: () => {},
+      onHandshakeComplete: () => {
+        this.#state = 'request';
+        this.#http3.start();
+      },
+      onStreamData: (_connection, streamId, bytes, fin) => this.#http3.receiveStream(streamId, bytes, fin),
+      onStreamReset: (_connection, streamId, code) => this.#http3.streamReset(streamId, code),
+      onDatagram: (_connection, bytes, offset, length) => {
+        const end = offset + length;
+        if (this.#http3.datagramStream(bytes, offset, end) !== REQUEST_STREAM) return;
+        this.#receivePayload(bytes, datagramPayloadOffset(bytes, offset), end);
+      },
+      onClosed: (_connection, code, reason) =>
+        this.#end(`the connection closed: ${reason || 'no reason given'} (code 0x${code.toString(16)})`),
+    };
+  }
+
+  #receivePayload(bytes: Uint8Array, offset: number, end: number): void {
+    const packet = ipPacketOffset(bytes, offset, end);
+    if (this.#state === 'open' && packet >= 0) this.#events.onPacket(bytes, packet, end - packet);
+  }
+
+  #configure(): void {
+    if (this.#addresses === undefined || this.#routes === undefined) return;
+    this.#events.onConfigured({ addresses: this.#addresses, routes: this.#routes }, this.#server.host);
+  }
+
+  #end(reason: string): void {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#http3.close(H3_NO_ERROR, '');
+    this.#quic.flush(this.#queue);
+    this.#socket.flush();
+    this.#events.onEnded(reason);
+  }
+}

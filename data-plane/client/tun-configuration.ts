@@ -1,0 +1,57 @@
+import { ipCommand } from '../tun/ip-command.ts';
+import type { TunDevice } from '../tun/tun-device.ts';
+import type { TunnelConfiguration } from './client-messages.ts';
+
+const DEFAULT_ROUTES = new Set(['0.0.0.0/0', '::/0']);
+/** A default route is added as two halves: they win over the one that is there, which stays as it was. */
+const HALVES: Readonly<Record<string, readonly string[]>> = {
+  '0.0.0.0/0': ['0.0.0.0/1', '128.0.0.0/1'],
+  '::/0': ['::/1', '8000::/1'],
+};
+
+/** Keeps addresses and routes of the TUN interface as the node last said. */
+export class TunConfiguration {
+  readonly #tun: TunDevice;
+  readonly #chosenRoutes: readonly string[] | undefined;
+  #addresses: readonly string[] = [];
+  #routes: readonly string[] = [];
+
+  /** `chosenRoutes` replaces what the node advertises. */
+  constructor(tun: TunDevice, chosenRoutes: readonly string[] | undefined) {
+    this.#tun = tun;
+    this.#chosenRoutes = chosenRoutes;
+  }
+
+  /** Applies what changed. `server` is reached outside of the tunnel, also when a default route goes into it. */
+  apply(configuration: TunnelConfiguration, server: string): void {
+    const { addresses } = configuration;
+    const wanted = this.#chosenRoutes ?? configuration.routes;
+    if (wanted.some((route) => DEFAULT_ROUTES.has(route))) pinServer(server);
+    const families = new Set(addresses.map(familyOf));
+    // A route of a family without an address would send packets that the node must drop.
+    const routes = wanted.flatMap((route) => HALVES[route] ?? [route]).filter((route) => families.has(familyOf(route)));
+    for (const gone of this.#addresses.filter((address) => !addresses.includes(address))) this.#tun.removeAddress(gone);
+    for (const address of addresses) this.#tun.addAddress(address);
+    for (const gone of this.#routes.filter((route) => !routes.includes(route))) this.#tun.removeRoute(gone);
+    // Removing an address may have taken routes along, so all are set again.
+    for (const route of routes) this.#tun.addRoute(route);
+    this.#addresses = addresses;
+    this.#routes = routes;
+  }
+}
+
+// The kernel's present way to the server becomes a host route, which no route into the tunnel can take over.
+function pinServer(server: string): void {
+  const family = familyOf(server);
+  const host = `${server}/${family === '-6' ? 128 : 32}`;
+  const words = ipCommand([family, 'route', 'get', server]).split('\n')[0]?.split(/\s+/) ?? [];
+  const after = (word: string): string[] => {
+    const value = words[words.indexOf(word) + 1];
+    return words.includes(word) && value !== undefined ? [word, value] : [];
+  };
+  ipCommand([family, 'route', 'replace', host, ...after('via'), ...after('dev')]);
+}
+
+function familyOf(prefix: string): '-4' | '-6' {
+  return prefix.includes(':') ? '-6' : '-4';
+}

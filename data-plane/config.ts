@@ -1,0 +1,65 @@
+import {
+  type ConfigOf,
+  formatHostPort,
+  hostPort,
+  integer,
+  list,
+  logLevel,
+  optionalText,
+  orUndefined,
+  text,
+  url,
+} from '../shared/config/parse-config.ts';
+import { formatPrefix, parsePrefix } from '../shared/ip/prefix.ts';
+import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from './tunnel/tunnel-mtu.ts';
+
+/** What a node reads from its environment. */
+export const nodeVariables = {
+  NODE_ID: {
+    help: "the node's name in events, metrics and SQL",
+    ...text('1 to 63 of a-z, 0-9 and -, not "control"', /^(?!control$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/),
+  },
+  NATS_URL: { help: 'the NATS server, with user and password where it wants them', secret: true, ...url('nats:') },
+  LISTEN: { help: 'the UDP address for tunnels', fallback: '0.0.0.0:4433', ...listenAddress() },
+  TLS_CERT: { help: 'the certificate chain, a PEM file', ...text('a path') },
+  TLS_KEY: { help: "the certificate's key, a PEM file", ...text('a path') },
+  CLIENT_CA: {
+    help: 'the authority of client certificates, a PEM file; clients then need one besides their token',
+    ...optionalText('a path'),
+  },
+  TUN_NAME: {
+    help: 'the TUN interface',
+    fallback: 'masque%d',
+    ...text('an interface name of up to 15 characters; %d lets the kernel number it', /^[^\s/:]{1,15}$/),
+  },
+  STATE_DIR: { help: 'where the spool and what the node must remember are kept', ...text('a directory') },
+  HTTP_LISTEN: { help: 'health and metrics', fallback: '127.0.0.1:9091', ...hostPort },
+  TUNNEL_MTU: {
+    help: 'the MTU inside the tunnels, bytes',
+    fallback: '1400',
+    ...integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU),
+  },
+  ADVERTISE_ROUTES: {
+    help: 'the networks that clients are told to reach through this node',
+    fallback: '0.0.0.0/0,::/0',
+    ...list(
+      'comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8',
+      orUndefined((item) => formatPrefix(parsePrefix(item))),
+    ),
+  },
+  MAX_CONNECTIONS: { help: 'QUIC connections at once', fallback: '1000', ...integer(1, 10_000) },
+  TRAFFIC_WINDOW_MS: { help: 'the length of a traffic window', fallback: '5000', ...integer(1_000, 60_000) },
+  LOG_LEVEL: logLevel,
+} as const;
+
+export type NodeConfig = ConfigOf<typeof nodeVariables>;
+
+function listenAddress() {
+  return {
+    expected: 'ip:port or [ipv6]:port',
+    parse: (value: string) => {
+      const parsed = hostPort.parse(value);
+      return parsed && /^[0-9a-fA-F.:]+$/.test(parsed.host) ? formatHostPort(parsed) : undefined;
+    },
+  };
+}

@@ -1,0 +1,44 @@
+import { ConfigError, describeVariables, EXIT_BAD_CONFIG, parseConfig } from '../shared/config/parse-config.ts';
+import { describeError, errorCode } from '../shared/errors.ts';
+import { createLogger } from '../shared/log/logger.ts';
+import { type NodeConfig, nodeVariables } from './config.ts';
+import { Node } from './node.ts';
+
+const EXIT_FAILED = 1;
+
+await main();
+
+async function main(): Promise<void> {
+  if (process.argv.includes('--help')) {
+    process.stdout.write(`masque-vpn node. Environment variables:\n\n${describeVariables(nodeVariables)}\n`);
+    return;
+  }
+  let config: NodeConfig;
+  try {
+    config = parseConfig(nodeVariables, process.env);
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = EXIT_BAD_CONFIG;
+    return;
+  }
+  const log = createLogger(`node ${config.NODE_ID}`, config.LOG_LEVEL);
+  let node: Node | undefined;
+  try {
+    node = new Node(config, log);
+    const asked = new Promise<void>((resolve) => {
+      process.once('SIGTERM', resolve);
+      process.once('SIGINT', resolve);
+    });
+    await node.start();
+    await Promise.race([asked, node.failed]);
+    log.info('stopping');
+    await node.stop();
+  } catch (error) {
+    log.fatal({ code: errorCode(error) }, describeError(error));
+    process.exitCode = EXIT_FAILED;
+    await node?.close();
+  }
+  // A worker or a socket that does not end must not keep a stopped node alive.
+  setTimeout(() => process.exit(), 1_000).unref();
+}

@@ -1,0 +1,86 @@
+import type { EventFd } from '../os/event-fd.ts';
+import { Poller } from '../os/poller.ts';
+import { LoopTimers } from './loop-timers.ts';
+
+/** Rounds in which one source may keep the loop from the others and from sending. */
+const MAX_ROUNDS = 16;
+
+interface Source {
+  readonly slot: number;
+  /** Takes a bounded amount; true when there may be more. */
+  readonly drain: () => boolean;
+}
+
+/** What a turn of the loop ends with: QUIC events, packets to be sent, and how long it may sleep then. */
+export interface LoopTurn {
+  /** After everything readable was taken, and before each wait. */
+  endTurn(): void;
+  /** Milliseconds until it has to run again without input; -1 for never. */
+  timeoutMs(): number;
+  onTimeout(): void;
+  /** Something in the turn threw: mends it, or throws it again, which ends the loop. */
+  recover(error: unknown): void;
+}
+
+/**
+ * The packet thread's loop: blocks in poll(2) on TUN, UDP and an eventfd by which other threads wake it. It never yields to
+ * the event loop of Node, so that nothing but packets runs here.
+ */
+export class PacketLoop {
+  readonly timers = new LoopTimers();
+  readonly #poller = new Poller();
+  readonly #sources: Source[] = [];
+  readonly #wake: EventFd;
+  readonly #wakeSlot: number;
+  readonly #onWake: () => void;
+  #stopped = false;
+
+  constructor(wake: EventFd, onWake: () => void) {
+    this.#wake = wake;
+    this.#wakeSlot = this.#poller.add(wake.fd);
+    this.#onWake = onWake;
+  }
+
+  addSource(fd: number, drain: () => boolean): void {
+    this.#sources.push({ slot: this.#poller.add(fd), drain });
+  }
+
+  /** Makes `run` return after the turn that is under way. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Runs until `stop`, or until `recover` throws. */
+  run(turn: LoopTurn): void {
+    let quicDueMs = 0;
+    while (!this.#stopped) {
+      try {
+        this.#wait(quicDueMs);
+        const nowMs = performance.now();
+        if (nowMs >= quicDueMs) turn.onTimeout();
+        this.timers.runDue(nowMs);
+        turn.endTurn();
+        const timeoutMs = turn.timeoutMs();
+        quicDueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+      } catch (error) {
+        turn.recover(error);
+        quicDueMs = 0;
+      }
+    }
+  }
+
+  #wait(quicDueMs: number): void {
+    const nowMs = performance.now();
+    const waitMs = Math.max(0, Math.min(this.timers.untilNextMs(nowMs), quicDueMs - nowMs));
+    if (this.#poller.wait(Number.isFinite(waitMs) ? waitMs : -1) === 0) return;
+    if (this.#poller.isReadable(this.#wakeSlot) && this.#wake.drain()) this.#onWake();
+    this.#drainSources();
+  }
+
+  #drainSources(): void {
+    for (const source of this.#sources) {
+      if (!this.#poller.isReadable(source.slot)) continue;
+      for (let round = 0; round < MAX_ROUNDS && source.drain(); round++);
+    }
+  }
+}

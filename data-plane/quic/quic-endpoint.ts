@@ -1,0 +1,276 @@
+import { copyBytes } from '../os/copy-bytes.ts';
+import { type CoreEvent, decodeCoreEvents } from './core-events.ts';
+import { type CoreHandle, MAX_DATAGRAM_PAYLOAD, openCoreHandle, type QuicOptions } from './core-handle.ts';
+
+/** What an endpoint tells of its connections. Byte views are good until the handler returns. */
+export interface QuicEvents {
+  onConnection(connection: number, peer: string): void;
+  onHandshakeComplete(connection: number, clientCertificate: boolean): void;
+  onStreamData(connection: number, streamId: number, bytes: Uint8Array, fin: boolean): void;
+  /** The peer reset the stream, or asked us to stop sending on it. */
+  onStreamReset(connection: number, streamId: number, errorCode: number): void;
+  onDatagram(connection: number, bytes: Uint8Array, offset: number, length: number): void;
+  /** The connection is gone: closed by either side, or silent for too long (`idle timeout`). */
+  onClosed(connection: number, errorCode: number, reason: string): void;
+}
+
+export interface PathStatistics {
+  /** Smoothed RTT, milliseconds. */
+  readonly rttMs: number;
+}
+
+/**
+ * Whether the core aborted, and with it every connection in it. A client's core also does so when it refuses the server's
+ * certificate (seen with quiche 0.29 in this build).
+ */
+export function isCoreTrap(error: unknown): boolean {
+  return error instanceof WebAssembly.RuntimeError;
+}
+
+/** Room for the text of a peer: an IPv6 address with scope and port. */
+const PEER_TEXT_BYTES = 80;
+/** What may wait for the flow control of one stream (ours); capsules and headers need a few hundred bytes. */
+const MAX_BLOCKED_BYTES = 4 * 1024 * 1024;
+/** The application error that ends such a stream (RFC 9114 8.1). */
+const H3_EXCESSIVE_LOAD = 0x107;
+/** The JSON of no events. */
+const EMPTY_BATCH = 2;
+
+/**
+ * A QUIC server, or one client connection: UDP datagrams in, UDP datagrams out, no clock and no socket of its own. Feed
+ * `receive`, then `processEvents`, then take what `flush` gives; call `onTimeout` when `timeoutMs` has passed.
+ * Any call can throw what
+ * `isCoreTrap` knows, after which the endpoint is dead.
+ */
+export class QuicEndpoint {
+  readonly #handle: CoreHandle;
+  readonly #events: QuicEvents;
+  readonly #client: boolean;
+  readonly #peerText: number;
+  readonly #out: number;
+  readonly #datagram: number;
+  readonly #spare = new Uint8Array(MAX_DATAGRAM_PAYLOAD);
+  /** Bytes that the core keeps for streams whose peer gives no flow control credit, by connection and stream. */
+  readonly #blocked = new Map<number, Map<number, number>>();
+  #lastPeer = '';
+  #lastPeerLength = 0;
+  #lastDestination = '';
+  #lastDestinationBytes = new Uint8Array(0);
+  /** While event bytes are borrowed from the core's memory, calls that would overwrite them wait here. */
+  #deferred: (() => void)[] | undefined;
+
+  constructor(options: QuicOptions, events: QuicEvents, onCoreMessage: (text: string) => void) {
+    this.#handle = openCoreHandle(options, onCoreMessage);
+    this.#events = events;
+    this.#client = options.role === 'client';
+    if (options.role === 'client') this.#lastDestination = options.serverAddress;
+    const { core } = this.#handle;
+    this.#peerText = core.alloc(PEER_TEXT_BYTES);
+    this.#out = core.allocOutPtrCell();
+    this.#datagram = core.alloc(MAX_DATAGRAM_PAYLOAD);
+  }
+
+  /** One UDP datagram from a peer (`ip:port`). What is no QUIC packet of ours is ignored (RFC 9000 10.3, 5.2). */
+  receive(bytes: Uint8Array, offset: number, length: number, peer: string): void {
+    if (length > 65_535) return;
+    if (peer !== this.#lastPeer && !this.#client) {
+      const text = Buffer.from(peer, 'latin1');
+      this.#lastPeerLength = Math.min(text.length, PEER_TEXT_BYTES);
+      this.#handle.memory.bytes.set(text.subarray(0, this.#lastPeerLength), this.#peerText);
+      this.#lastPeer = peer;
+    }
+    copyBytes(bytes, offset, this.#handle.memory.bytes, this.#handle.rxBuffer, length);
+    this.#handle.receive(length, this.#peerText, this.#lastPeerLength);
+  }
+
+  /** Hands out what happened since the last call. */
+  processEvents(): void {
+    const length = this.#handle.drainEvents(this.#out);
+    if (length <= EMPTY_BATCH) return;
+    const { memory } = this.#handle;
+    const events = decodeCoreEvents(memory.readUtf8(memory.readUint32(this.#out), length), this.#client);
+    if (events.every((event) => event.kind === 'datagram')) this.#deliverBorrowed(events);
+    else this.#deliverCopied(events);
+  }
+
+  /** Takes every packet that is ready to be sent; `send` copies it. */
+  flush(send: (bytes: Uint8Array, offset: number, length: number, peer: string) => void): void {
+    const handle = this.#handle;
+    for (;;) {
+      const length = handle.nextSend();
+      if (length <= 0) return;
+      const peer = this.#client ? this.#lastDestination : this.#destination();
+      send(handle.memory.bytes, handle.txBuffer, length, peer);
+    }
+  }
+
+  /** Milliseconds until `onTimeout` is due, or -1 when nothing is. */
+  timeoutMs(): number {
+    return this.#handle.timeoutMs();
+  }
+
+  onTimeout(): void {
+    this.#handle.onTimeout();
+  }
+
+  /**
+   * Sends on a stream, opening it where it is new. What flow control blocks is kept by the core and sent later, in order (also where
+   * it answers "again": measured). A stream whose peer takes nothing is reset when MAX_BLOCKED_BYTES wait for it.
+   */
+  sendStream(connection: number, streamId: number, bytes: Uint8Array, fin: boolean): void {
+    const owned = this.#deferred === undefined ? bytes : bytes.slice();
+    this.#call(() => {
+      const { core } = this.#handle;
+      const { ptr, len } = core.writeBytes(owned);
+      const taken = this.#handle.streamSend(connection, streamId, ptr, len, fin);
+      core.free(ptr, len);
+      if (taken < len) this.#countBlocked(connection, streamId, len - Math.max(0, taken));
+    });
+  }
+
+  /** RESET_STREAM and STOP_SENDING with an application error code (RFC 9000 19.4, 19.5). */
+  resetStream(connection: number, streamId: number, errorCode: number): void {
+    this.#call(() => {
+      this.#blocked.get(connection)?.delete(streamId);
+      this.#handle.streamClose(connection, streamId, errorCode);
+    });
+  }
+
+  /** Where the next datagram's payload is written, from `datagramOffset` on, before `sendDatagram`; nothing else may come between. */
+  get datagramTarget(): Uint8Array {
+    return this.#deferred === undefined ? this.#handle.memory.bytes : this.#spare;
+  }
+
+  get datagramOffset(): number {
+    return this.#deferred === undefined ? this.#datagram : 0;
+  }
+
+  /**
+   * Sends what was written as a DATAGRAM frame (RFC 9221) of `length` bytes. False when it is longer than MAX_DATAGRAM_PAYLOAD or the
+   * connection's queue is full.
+   */
+  sendDatagram(connection: number, length: number): boolean {
+    if (length > MAX_DATAGRAM_PAYLOAD) return false;
+    if (this.#deferred === undefined) return this.#handle.sendDatagram(connection, this.#datagram, length) >= 0;
+    const copy = this.#spare.slice(0, length);
+    this.#deferred.push(() => {
+      this.#handle.memory.bytes.set(copy, this.#datagram);
+      this.#handle.sendDatagram(connection, this.#datagram, length);
+    });
+    return true;
+  }
+
+  /** Makes the peer answer, so that neither side's idle timer runs out (RFC 9000 10.1.2). */
+  ping(connection: number): void {
+    this.#call(() => this.#handle.ping(connection));
+  }
+
+  /** Closes a connection with an application error code (RFC 9000 19.19). */
+  closeConnection(connection: number, errorCode: number, reason: string): void {
+    this.#call(() => {
+      const { ptr, len } = this.#handle.core.writeUtf8(reason);
+      this.#handle.close(connection, errorCode, ptr, len);
+      this.#handle.core.free(ptr, len);
+      this.#blocked.delete(connection);
+    });
+  }
+
+  /** Undefined when the connection is gone. */
+  pathStatistics(connection: number): PathStatistics | undefined {
+    const length = this.#handle.sessionMetrics(connection, this.#out);
+    if (length <= 0) return undefined;
+    const { memory } = this.#handle;
+    return JSON.parse(memory.readUtf8(memory.readUint32(this.#out), length)) as PathStatistics;
+  }
+
+  /** Bytes of memory that the core holds. */
+  get memoryBytes(): number {
+    return this.#handle.memory.bytes.byteLength;
+  }
+
+  free(): void {
+    this.#handle.free();
+  }
+
+  // Steady state: only datagrams. Nothing is copied; whatever the handlers send waits until all are handled.
+  #deliverBorrowed(events: readonly CoreEvent[]): void {
+    const deferred: (() => void)[] = [];
+    this.#deferred = deferred;
+    const { bytes } = this.#handle.memory;
+    try {
+      for (const event of events) {
+        if (event.kind === 'datagram') this.#events.onDatagram(event.connection, bytes, event.offset, event.length);
+      }
+    } finally {
+      this.#deferred = undefined;
+    }
+    for (const call of deferred) call();
+  }
+
+  #deliverCopied(events: readonly CoreEvent[]): void {
+    const { bytes } = this.#handle.memory;
+    const copies = events.map((event) =>
+      'length' in event ? bytes.slice(event.offset, event.offset + event.length) : undefined,
+    );
+    for (const [i, event] of events.entries()) this.#deliver(event, copies[i] ?? new Uint8Array(0));
+  }
+
+  #deliver(event: CoreEvent, bytes: Uint8Array): void {
+    const { connection } = event;
+    switch (event.kind) {
+      case 'connection':
+        this.#events.onConnection(connection, event.peer);
+        return;
+      case 'handshake':
+        this.#events.onHandshakeComplete(connection, event.clientCertificate);
+        return;
+      case 'stream':
+        this.#events.onStreamData(connection, event.streamId, bytes, event.fin);
+        return;
+      case 'streamReset':
+        this.#blocked.get(connection)?.delete(event.streamId);
+        this.#events.onStreamReset(connection, event.streamId, event.errorCode);
+        return;
+      case 'writable':
+        this.#blocked.get(connection)?.delete(event.streamId);
+        return;
+      case 'datagram':
+        this.#events.onDatagram(connection, bytes, 0, bytes.length);
+        return;
+      case 'closed':
+        this.#blocked.delete(connection);
+        this.#events.onClosed(connection, event.errorCode, event.reason);
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  #countBlocked(connection: number, streamId: number, bytes: number): void {
+    const streams = this.#blocked.get(connection) ?? new Map<number, number>();
+    this.#blocked.set(connection, streams);
+    const total = (streams.get(streamId) ?? 0) + bytes;
+    streams.set(streamId, total);
+    if (total > MAX_BLOCKED_BYTES) this.resetStream(connection, streamId, H3_EXCESSIVE_LOAD);
+  }
+
+  #destination(): string {
+    const { memory } = this.#handle;
+    const length = this.#handle.nextSendDestination(this.#out);
+    const pointer = memory.readUint32(this.#out);
+    const { bytes } = memory;
+    const last = this.#lastDestinationBytes;
+    let same = last.length === length;
+    for (let i = 0; same && i < length; i++) same = bytes[pointer + i] === last[i];
+    if (!same) {
+      this.#lastDestinationBytes = bytes.slice(pointer, pointer + length);
+      this.#lastDestination = memory.readLatin1(pointer, length);
+    }
+    return this.#lastDestination;
+  }
+
+  #call(call: () => void): void {
+    if (this.#deferred === undefined) call();
+    else this.#deferred.push(call);
+  }
+}

@@ -1,0 +1,34 @@
+/** Why a packet or datagram was dropped. The first group says that a peer is at fault: an error, not an overload. */
+export const PACKET_ERRORS = ['malformed', 'source', 'scope'] as const;
+export const DROP_REASONS = [
+  ...PACKET_ERRORS,
+  /** A datagram for a stream that carries no tunnel, or for an unknown context. */
+  'no_tunnel',
+  'unknown_context',
+  /** A packet for an address that no tunnel has. */
+  'no_client',
+  'too_big',
+  /** The client's send queue is full. */
+  'queue_full',
+  /** The kernel did not take it. */
+  'tun',
+] as const;
+export type DropReason = (typeof DROP_REASONS)[number];
+
+/** Dropped packets by reason, since the thread started. */
+export class DropCounters {
+  readonly #counts = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>;
+
+  count(reason: DropReason): void {
+    this.#counts[reason]++;
+  }
+
+  snapshot(): Record<DropReason, number> {
+    return { ...this.#counts };
+  }
+
+  /** Packets that failed the node's checks. */
+  get packetErrors(): number {
+    return PACKET_ERRORS.reduce((sum, reason) => sum + this.#counts[reason], 0);
+  }
+}

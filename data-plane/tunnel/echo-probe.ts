@@ -1,0 +1,82 @@
+import { randomInt } from 'node:crypto';
+import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
+import { createEchoInfo, type EchoInfo, echoPacketBytes, readEcho, writeEcho } from '../ip/icmp-echo.ts';
+import type { PacketInfo } from '../ip/packet-info.ts';
+
+/** How often a tunnel is probed: ten samples in a window of 5 s. */
+export const PROBE_INTERVAL_MS = 500;
+/** A probe without an answer after this long is lost. */
+const PROBE_TIMEOUT_MS = 2_000;
+/** Marks our probes among the echo messages of others, so that neither end counts them as traffic. */
+const PROBE_PAYLOAD = Buffer.from('mvpn-probe-v1\0\0\0', 'latin1');
+
+const echo: EchoInfo = createEchoInfo();
+
+/** Whether an inspected packet is an echo message of ours: a probe of a node, or the answer to one. */
+export function isProbe(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
+  if (readEcho(bytes, offset, info, echo) === 'none' || echo.payloadLength !== PROBE_PAYLOAD.length) return false;
+  for (let i = 0; i < PROBE_PAYLOAD.length; i++) {
+    if (bytes[offset + echo.payloadOffset + i] !== PROBE_PAYLOAD[i]) return false;
+  }
+  return true;
+}
+
+/** Measures latency and loss of one tunnel by ICMP echo requests from the node's address to the client's. */
+export class EchoProbe {
+  readonly #identifier = randomInt(0x10000);
+  readonly #source: Uint8Array;
+  readonly #destination: Uint8Array;
+  readonly #pending = new Map<number, number>();
+  readonly #packet: Uint8Array;
+  #sequence = 0;
+  #answered = 0;
+  #lost = 0;
+  #latenciesMs: number[] = [];
+
+  constructor(nodeAddress: string, clientAddress: string) {
+    this.#source = addressToBytes(parseAddress(nodeAddress));
+    this.#destination = addressToBytes(parseAddress(clientAddress));
+    this.#packet = new Uint8Array(echoPacketBytes(this.#source.length, PROBE_PAYLOAD.length));
+  }
+
+  /** The next probe to be sent; good until the next call. */
+  next(nowMs: number): Uint8Array {
+    for (const [sequence, sentMs] of this.#pending) {
+      if (nowMs - sentMs < PROBE_TIMEOUT_MS) break;
+      this.#pending.delete(sequence);
+      this.#lost++;
+    }
+    this.#sequence = (this.#sequence + 1) & 0xffff;
+    this.#pending.set(this.#sequence, nowMs);
+    writeEcho(this.#packet, 0, {
+      kind: 'request',
+      source: this.#source,
+      destination: this.#destination,
+      identifier: this.#identifier,
+      sequence: this.#sequence,
+      payload: PROBE_PAYLOAD,
+    });
+    return this.#packet;
+  }
+
+  /** Takes an inspected packet from the client; true when it is a probe's answer, which goes no further. */
+  takeAnswer(bytes: Uint8Array, offset: number, info: PacketInfo, nowMs: number): boolean {
+    if (!isProbe(bytes, offset, info) || echo.identifier !== this.#identifier) return false;
+    const sentMs = this.#pending.get(echo.sequence);
+    if (sentMs !== undefined) {
+      this.#pending.delete(echo.sequence);
+      this.#answered++;
+      this.#latenciesMs.push(nowMs - sentMs);
+    }
+    return true;
+  }
+
+  /** What was settled since the last call: answered, or lost. */
+  takeResults(): { sent: number; answered: number; latenciesMs: number[] } {
+    const results = { sent: this.#answered + this.#lost, answered: this.#answered, latenciesMs: this.#latenciesMs };
+    this.#answered = 0;
+    this.#lost = 0;
+    this.#latenciesMs = [];
+    return results;
+  }
+}

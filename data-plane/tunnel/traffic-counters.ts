@@ -1,0 +1,28 @@
+import type { TrafficTotals } from '../../shared/events/node-events.ts';
+
+/** Inner IP packets of one tunnel that passed the checks: `in` from the client, `out` to it. */
+export class TrafficCounters {
+  #bytesIn = 0;
+  #bytesOut = 0;
+  #packetsIn = 0;
+  #packetsOut = 0;
+
+  countIn(bytes: number): void {
+    this.#bytesIn += bytes;
+    this.#packetsIn++;
+  }
+
+  countOut(bytes: number): void {
+    this.#bytesOut += bytes;
+    this.#packetsOut++;
+  }
+
+  totals(): TrafficTotals {
+    return {
+      bytesIn: this.#bytesIn,
+      bytesOut: this.#bytesOut,
+      packetsIn: this.#packetsIn,
+      packetsOut: this.#packetsOut,
+    };
+  }
+}

@@ -1,0 +1,92 @@
+import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
+import type { DropReason } from './drop-counters.ts';
+
+/** One block of the node: its clients' addresses are reached through the TUN device, its own address answers there. */
+export interface TunnelBlock {
+  /** Prefix of the block. */
+  readonly block: string;
+  /** The node's own address in it. */
+  readonly nodeAddress: string;
+}
+
+export interface ServerThreadOptions {
+  readonly listen: string;
+  readonly certPath: string;
+  readonly keyPath: string;
+  readonly clientCaPath: string;
+  readonly tunName: string;
+  readonly tunnelMtu: number;
+  /** Prefixes that clients may reach through the node. */
+  readonly advertiseRoutes: readonly string[];
+  readonly maxConnections: number;
+  readonly trafficWindowMs: number;
+}
+
+/** From the main thread to the packet thread. */
+export type ServerThreadCommand =
+  | {
+      readonly type: 'accept';
+      readonly requestId: number;
+      readonly connectionId: string;
+      readonly clientId: string;
+      readonly addresses: readonly { readonly address: string; readonly nodeAddress: string }[];
+    }
+  | { readonly type: 'reject'; readonly requestId: number; readonly status: number }
+  | { readonly type: 'close'; readonly connectionId: string; readonly reason: CloseReason; readonly detail: string }
+  | { readonly type: 'addBlock'; readonly block: TunnelBlock }
+  | { readonly type: 'removeBlock'; readonly block: TunnelBlock }
+  | { readonly type: 'drain' }
+  | { readonly type: 'stop' };
+
+/** What one connection did: its totals up to now, and its probes of one window. */
+export interface ConnectionCounters {
+  readonly connectionId: string;
+  readonly clientId: string;
+  readonly totals: TrafficTotals;
+  readonly rttMs: number | null;
+  readonly probe: {
+    /** Of the window that ends: probes that were answered or whose time is up. */
+    readonly sent: number;
+    readonly answered: number;
+    readonly latenciesMs: readonly number[];
+  };
+}
+
+/** From the packet thread to the main thread. */
+export type ServerThreadReport =
+  | { readonly type: 'ready'; readonly listen: string; readonly tunName: string }
+  | {
+      readonly type: 'request';
+      readonly requestId: number;
+      readonly remoteAddress: string;
+      readonly remotePort: number;
+      /** The bearer token, or null where there was none. */
+      readonly token: string | null;
+    }
+  | {
+      readonly type: 'failed';
+      readonly remoteAddress: string;
+      readonly status: number;
+      readonly reason: string;
+      readonly errorType: 'auth' | 'connection';
+    }
+  | {
+      readonly type: 'closed';
+      readonly connectionId: string;
+      readonly clientId: string;
+      readonly reason: CloseReason;
+      readonly detail: string;
+      readonly durationMs: number;
+      readonly totals: TrafficTotals;
+    }
+  | {
+      readonly type: 'window';
+      readonly connections: readonly ConnectionCounters[];
+      /** Since the thread started. */
+      readonly drops: Readonly<Record<DropReason, number>>;
+      readonly errors: { readonly packet: number; readonly other: number };
+      readonly quicConnections: number;
+      readonly quicMemoryBytes: number;
+    }
+  | { readonly type: 'drained' }
+  | { readonly type: 'fatal'; readonly code: string; readonly message: string };

@@ -1,0 +1,366 @@
+import { readFileSync } from 'node:fs';
+import { describeError } from '../../shared/errors.ts';
+import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
+import { AddressTable } from '../ip/address-table.ts';
+import { type IcmpProblem, MAX_ICMP_ERROR_BYTES, writeIcmpError } from '../ip/icmp-error.ts';
+import type { PacketInfo } from '../ip/packet-info.ts';
+import { TokenBucket } from '../ip/token-bucket.ts';
+import type { LoopTurn } from '../packet-thread/packet-loop.ts';
+import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
+import { TunDevice } from '../tun/tun-device.ts';
+import type { SocketAddress } from '../udp/socket-address.ts';
+import { UdpSocket } from '../udp/udp-socket.ts';
+import { downlinkInfo, routeDownlink } from './downlink.ts';
+import { DropCounters } from './drop-counters.ts';
+import { ServerConnection, type TunnelHost } from './server-connection.ts';
+import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, TunnelBlock } from './tunnel-messages.ts';
+import type { TunnelSession } from './tunnel-session.ts';
+import { checkUplink, uplinkInfo } from './uplink.ts';
+
+/** Packets taken from the TUN device before what they became is sent. */
+const TUN_BATCH = 64;
+/** Room for a packet of any MTU. */
+const PACKET_BYTES = 65_536;
+/** ICMP errors that the node sends in all. */
+const ICMP_ERRORS = { ratePerSecond: 100, burst: 50 };
+
+/**
+ * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`receiveUdp`, `forwardUp`) and down
+ * (`receiveTun`, `forwardDown`). Who may connect is decided by the main thread, by message.
+ */
+export class TunnelServer implements LoopTurn, TunnelHost {
+  readonly drops = new DropCounters();
+  readonly #options: ServerThreadOptions;
+  readonly #report: (report: ServerThreadReport) => void;
+  readonly #udp: UdpSocket;
+  readonly #tun: TunDevice;
+  readonly #connections = new Map<number, ServerConnection>();
+  readonly #byAddress = new AddressTable<TunnelSession>();
+  readonly #requests = new Map<number, ServerConnection>();
+  readonly #open = new Map<string, { connection: ServerConnection; session: TunnelSession }>();
+  readonly #blocks = new Map<string, TunnelBlock>();
+  readonly #packet = new Uint8Array(PACKET_BYTES);
+  readonly #icmp = new Uint8Array(Math.max(...Object.values(MAX_ICMP_ERROR_BYTES)));
+  readonly #icmpRate = new TokenBucket(ICMP_ERRORS);
+  // Made once: these run for every packet.
+  readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void =>
+    this.#quic.receive(bytes, offset, length, peer.text);
+  readonly #queue = (bytes: Uint8Array, offset: number, length: number, peer: string): void =>
+    this.#udp.queue(bytes, offset, length, this.#udp.peers.fromText(peer));
+  #quic: QuicEndpoint;
+  #nextRequestId = 1;
+  #otherErrors = 0;
+  #draining = false;
+
+  constructor(options: ServerThreadOptions, report: (report: ServerThreadReport) => void) {
+    this.#options = options;
+    this.#report = report;
+    this.#udp = UdpSocket.bind(options.listen);
+    this.#tun = TunDevice.open({ name: options.tunName, mtu: options.tunnelMtu });
+    this.#tun.up();
+    this.#quic = this.#startQuic();
+  }
+
+  get udpFd(): number {
+    return this.#udp.fd;
+  }
+
+  get tunFd(): number {
+    return this.#tun.fd;
+  }
+
+  get tunName(): string {
+    return this.#tun.name;
+  }
+
+  get listen(): string {
+    return this.#udp.localAddress.text;
+  }
+
+  get advertiseRoutes(): readonly string[] {
+    return this.#options.advertiseRoutes;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  // --- the packet's way up
+
+  /** UDP datagrams into QUIC; true when there may be more. */
+  receiveUdp(): boolean {
+    const taken = this.#udp.receive(this.#onDatagram);
+    this.#quic.processEvents();
+    return taken > 0;
+  }
+
+  /** One IP packet from a client, to the TUN device if it passes the checks. */
+  forwardUp(session: TunnelSession, bytes: Uint8Array, offset: number, length: number): void {
+    const verdict = checkUplink(session, bytes, offset, length);
+    switch (verdict) {
+      case 'forward':
+        if (this.#tun.write(bytes, offset, length)) session.counters.countIn(length);
+        else this.drops.count('tun');
+        return;
+      case 'probe':
+        return;
+      case 'source':
+        this.#answerUp(session, 'source_prohibited', bytes, offset, uplinkInfo);
+        this.drops.count(verdict);
+        return;
+      case 'malformed':
+      case 'scope':
+        this.drops.count(verdict);
+        return;
+      default:
+        verdict satisfies never;
+    }
+  }
+
+  // --- the packet's way down
+
+  /** A batch of packets from the TUN device into QUIC; true when there may be more. */
+  receiveTun(): boolean {
+    for (let i = 0; i < TUN_BATCH; i++) {
+      const length = this.#tun.read(this.#packet);
+      if (length === 0) return false;
+      this.#forwardDown(this.#packet, length);
+    }
+    this.#flush();
+    return true;
+  }
+
+  #forwardDown(bytes: Uint8Array, length: number): void {
+    const session = routeDownlink(this.#byAddress, bytes, length);
+    if (session === 'no_client') {
+      this.#answerDown('address_unreachable', bytes);
+      this.drops.count('no_client');
+      return;
+    }
+    if (session === 'malformed') {
+      // From our own kernel, so nobody's fault: e.g. what it sends while an interface comes up.
+      this.drops.count('no_client');
+      return;
+    }
+    const connection = this.#connections.get(session.connection);
+    if (connection === undefined) return;
+    if (length > this.#options.tunnelMtu) {
+      this.#answerDown('too_big', bytes);
+      this.drops.count('too_big');
+    } else if (connection.sendPacket(session, bytes, 0, length)) {
+      session.counters.countOut(length);
+    } else {
+      this.drops.count('queue_full');
+    }
+  }
+
+  // --- turns and timers of the loop
+
+  endTurn(): void {
+    this.#quic.processEvents();
+    this.#flush();
+  }
+
+  timeoutMs(): number {
+    return this.#quic.timeoutMs();
+  }
+
+  onTimeout(): void {
+    this.#quic.onTimeout();
+  }
+
+  probe(nowMs: number): void {
+    for (const { connection, session } of this.#open.values()) {
+      const packet = session.nextProbe(nowMs);
+      if (packet !== undefined) connection.sendPacket(session, packet, 0, packet.length);
+    }
+  }
+
+  keepAlive(): void {
+    for (const { session } of this.#open.values()) this.#quic.ping(session.connection);
+  }
+
+  sweep(nowMs: number): void {
+    for (const connection of this.#connections.values()) connection.sweep(nowMs);
+  }
+
+  /** Ends a traffic window. */
+  endWindow(): void {
+    const connections = [...this.#open.values()].flatMap(({ session }) => {
+      const rttMs = this.#quic.pathStatistics(session.connection)?.rttMs ?? null;
+      return session.endWindow(rttMs) ?? [];
+    });
+    this.#report({
+      type: 'window',
+      connections,
+      drops: this.drops.snapshot(),
+      errors: { packet: this.drops.packetErrors, other: this.#otherErrors },
+      quicConnections: this.#connections.size,
+      quicMemoryBytes: this.#quic.memoryBytes,
+    });
+  }
+
+  close(): void {
+    for (const connection of this.#connections.values()) connection.close();
+    this.#flush();
+    this.#tun.release();
+    this.#udp.close();
+  }
+
+  // --- what the main thread decided
+
+  command(command: Exclude<ServerThreadCommand, { type: 'stop' }>): void {
+    switch (command.type) {
+      case 'accept': {
+        const connection = this.#takeRequest(command.requestId);
+        if (connection?.accept(command) !== true) this.#reportUnused(command);
+        return;
+      }
+      case 'reject':
+        this.#takeRequest(command.requestId)?.reject(command.requestId, command.status);
+        return;
+      case 'close': {
+        const open = this.#open.get(command.connectionId);
+        open?.connection.endTunnel(open.session, command.reason, command.detail);
+        return;
+      }
+      case 'addBlock':
+        this.#blocks.set(command.block.block, command.block);
+        this.#tun.addAddress(hostPrefixText(command.block.nodeAddress));
+        this.#tun.addRoute(command.block.block);
+        return;
+      case 'removeBlock':
+        this.#blocks.delete(command.block.block);
+        this.#tun.removeRoute(command.block.block);
+        this.#tun.removeAddress(hostPrefixText(command.block.nodeAddress));
+        return;
+      case 'drain':
+        this.#draining = true;
+        for (const connection of this.#connections.values()) connection.drain();
+        this.endWindow();
+        this.#report({ type: 'drained' });
+        return;
+      default:
+        command satisfies never;
+    }
+  }
+
+  // --- TunnelHost: what connections ask of the server
+
+  requestTunnel(connection: ServerConnection, token: string | null): number {
+    const requestId = this.#nextRequestId++;
+    this.#requests.set(requestId, connection);
+    const { host: remoteAddress, port: remotePort } = connection.peer;
+    this.#report({ type: 'request', requestId, remoteAddress, remotePort, token });
+    return requestId;
+  }
+
+  tunnelOpened(connection: ServerConnection, session: TunnelSession, connectionId: string): void {
+    this.#open.set(connectionId, { connection, session });
+    for (const address of session.addresses) this.#byAddress.set(address, session);
+  }
+
+  tunnelClosed(session: TunnelSession, report: Extract<ServerThreadReport, { type: 'closed' }>): void {
+    this.#open.delete(report.connectionId);
+    for (const address of session.addresses) this.#byAddress.delete(address);
+    this.#report(report);
+  }
+
+  requestFailed(report: Extract<ServerThreadReport, { type: 'failed' }>): void {
+    this.#report(report);
+  }
+
+  requestAbandoned(requestId: number): void {
+    this.#requests.delete(requestId);
+  }
+
+  #takeRequest(requestId: number): ServerConnection | undefined {
+    const connection = this.#requests.get(requestId);
+    this.#requests.delete(requestId);
+    return connection;
+  }
+
+  // The client left while the main thread decided: its address and its events are there and must end.
+  #reportUnused({ connectionId, clientId }: Extract<ServerThreadCommand, { type: 'accept' }>): void {
+    const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+    const detail = 'left before the tunnel was open';
+    this.#report({ type: 'closed', connectionId, clientId, reason: 'client', detail, durationMs: 0, totals });
+  }
+
+  // --- QUIC
+
+  #startQuic(): QuicEndpoint {
+    const { certPath, keyPath, clientCaPath, maxConnections } = this.#options;
+    const events: QuicEvents = {
+      onConnection: (id, peer) => {
+        this.#connections.set(id, new ServerConnection(id, this.#udp.peers.fromText(peer), this.#quic, this));
+      },
+      onHandshakeComplete: (id) => this.#connections.get(id)?.start(),
+      onStreamData: (id, streamId, bytes, fin) => this.#connections.get(id)?.receiveStream(streamId, bytes, fin),
+      onStreamReset: (id, streamId, code) => this.#connections.get(id)?.streamReset(streamId, code),
+      onDatagram: (id, bytes, offset, length) => this.#connections.get(id)?.receiveDatagram(bytes, offset, length),
+      onClosed: (id, code, reason) => {
+        const connection = this.#connections.get(id);
+        this.#connections.delete(id);
+        connection?.closed(code, reason);
+      },
+    };
+    return new QuicEndpoint(
+      {
+        role: 'server',
+        cert: readFileSync(certPath, 'utf8'),
+        key: readFileSync(keyPath, 'utf8'),
+        ...(clientCaPath === '' ? {} : { clientCa: readFileSync(clientCaPath, 'utf8') }),
+        localAddress: this.#udp.localAddress.text,
+        maxConnections,
+      },
+      events,
+      () => {},
+    );
+  }
+
+  #flush(): void {
+    this.#quic.flush(this.#queue);
+    this.#udp.flush();
+  }
+
+  /** An aborted core is replaced; its connections are gone, and their clients come back by themselves. */
+  recover(error: unknown): void {
+    if (!isCoreTrap(error)) throw error;
+    this.#otherErrors++;
+    const connections = [...this.#connections.values()];
+    this.#connections.clear();
+    this.#quic = this.#startQuic();
+    for (const connection of connections) connection.lost(`the QUIC core aborted: ${describeError(error)}`);
+  }
+
+  // --- ICMP
+
+  #answerUp(session: TunnelSession, problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo): void {
+    const length = this.#writeIcmp(problem, bytes, offset, info);
+    if (length > 0) this.#connections.get(session.connection)?.sendPacket(session, this.#icmp, 0, length);
+  }
+
+  #answerDown(problem: IcmpProblem, bytes: Uint8Array): void {
+    const length = this.#writeIcmp(problem, bytes, 0, downlinkInfo);
+    if (length > 0) this.#tun.write(this.#icmp, 0, length);
+  }
+
+  #writeIcmp(problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo): number {
+    const from = this.#ownAddress(info.addressLength);
+    if (from === undefined || !this.#icmpRate.take(performance.now())) return 0;
+    return writeIcmpError(this.#icmp, 0, { problem, from, mtu: this.#options.tunnelMtu }, bytes, offset, info);
+  }
+
+  #ownAddress(addressLength: number): Uint8Array | undefined {
+    for (const { nodeAddress } of this.#blocks.values()) {
+      const bytes = addressToBytes(parseAddress(nodeAddress));
+      if (bytes.length === addressLength) return bytes;
+    }
+    return undefined;
+  }
+}
+
+function hostPrefixText(address: string): string {
+  return `${address}/${address.includes(':') ? 128 : 32}`;
+}

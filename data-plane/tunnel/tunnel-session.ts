@@ -1,0 +1,83 @@
+import type { CloseReason } from '../../shared/events/node-events.ts';
+import { addressFromBytes, addressToBytes, parseAddress } from '../../shared/ip/address.ts';
+import { hostPrefix, type IpPrefix } from '../../shared/ip/prefix.ts';
+import { addressEquals } from '../ip/address-key.ts';
+import type { PacketInfo } from '../ip/packet-info.ts';
+import { EchoProbe } from './echo-probe.ts';
+import { TrafficCounters } from './traffic-counters.ts';
+import type { ConnectionCounters } from './tunnel-messages.ts';
+import { nextTunnelState, type TunnelState, type TunnelTransition } from './tunnel-state.ts';
+
+/** An address that the client holds, and the node's own address in the same block. */
+export interface TunnelAddress {
+  readonly address: string;
+  readonly nodeAddress: string;
+}
+
+/** One tunnel: a request stream of a QUIC connection, and from its acceptance on, the addresses that are reached by it. */
+export class TunnelSession {
+  readonly connection: number;
+  readonly streamId: number;
+  readonly counters = new TrafficCounters();
+  #state: TunnelState;
+  #addresses: Uint8Array[] = [];
+  #probe: EchoProbe | undefined;
+
+  constructor(connection: number, streamId: number, requestId: number) {
+    this.connection = connection;
+    this.streamId = streamId;
+    this.#state = { kind: 'requested', requestId };
+  }
+
+  get state(): TunnelState {
+    return this.#state;
+  }
+
+  /** The client's addresses, 4 or 16 bytes each. */
+  get addresses(): readonly Uint8Array[] {
+    return this.#addresses;
+  }
+
+  /** The same as prefixes, for ADDRESS_ASSIGN. */
+  get assignedPrefixes(): readonly IpPrefix[] {
+    return this.#addresses.map((address) => hostPrefix(addressFromBytes(address)));
+  }
+
+  accept(transition: Extract<TunnelTransition, { kind: 'accept' }>, addresses: readonly TunnelAddress[]): void {
+    this.#state = nextTunnelState(this.#state, transition);
+    this.#addresses = addresses.map(({ address }) => addressToBytes(parseAddress(address)));
+    const [first] = addresses;
+    if (first !== undefined) this.#probe = new EchoProbe(first.nodeAddress, first.address);
+  }
+
+  /** Ends the tunnel and returns the state that it was in before. */
+  end(reason: CloseReason, detail: string): TunnelState {
+    const before = this.#state;
+    this.#state = nextTunnelState(before, { kind: 'end', reason, detail });
+    return before;
+  }
+
+  /** Whether an inspected packet comes from an address that was assigned to this client (RFC 9484 7.2.1). */
+  ownsSource(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
+    for (const address of this.#addresses) {
+      if (address.length !== info.addressLength) continue;
+      if (addressEquals(bytes, offset + info.sourceOffset, address, 0, info.addressLength)) return true;
+    }
+    return false;
+  }
+
+  nextProbe(nowMs: number): Uint8Array | undefined {
+    return this.#probe?.next(nowMs);
+  }
+
+  takeProbeAnswer(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
+    return this.#probe?.takeAnswer(bytes, offset, info, performance.now()) ?? false;
+  }
+
+  /** What the window that ends now has seen; undefined while the tunnel is not open. */
+  endWindow(rttMs: number | null): ConnectionCounters | undefined {
+    if (this.#state.kind !== 'open' || this.#probe === undefined) return undefined;
+    const { connectionId, clientId } = this.#state;
+    return { connectionId, clientId, totals: this.counters.totals(), rttMs, probe: this.#probe.takeResults() };
+  }
+}

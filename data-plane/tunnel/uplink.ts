@@ -1,0 +1,23 @@
+import { isLinkLocal, isMulticast } from '../ip/address-key.ts';
+import { inspectPacket } from '../ip/packet.ts';
+import { createPacketInfo, type PacketInfo } from '../ip/packet-info.ts';
+import type { DropReason } from './drop-counters.ts';
+import type { TunnelSession } from './tunnel-session.ts';
+
+/** What becomes of a packet from a client. `probe`: the answer to a probe of ours, which ends here. */
+export type UplinkVerdict = 'forward' | 'probe' | Extract<DropReason, 'malformed' | 'source' | 'scope'>;
+
+/** What the headers of the packet that was checked last say; meaningless after `malformed`. */
+export const uplinkInfo: PacketInfo = createPacketInfo();
+
+/** Decides about one packet from a tunnel, in the order of RFC 9484 7.2.1: whole, from its own address, to somewhere it may go. */
+export function checkUplink(session: TunnelSession, bytes: Uint8Array, offset: number, length: number): UplinkVerdict {
+  const info = uplinkInfo;
+  if (inspectPacket(bytes, offset, length, info) !== 'ok') return 'malformed';
+  if (!session.ownsSource(bytes, offset, info)) return 'source';
+  const destination = offset + info.destinationOffset;
+  if (isLinkLocal(bytes, destination, info.addressLength) || isMulticast(bytes, destination, info.addressLength)) {
+    return 'scope';
+  }
+  return session.takeProbeAnswer(bytes, offset, info) ? 'probe' : 'forward';
+}

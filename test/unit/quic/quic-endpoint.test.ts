@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { MAX_DATAGRAM_PAYLOAD } from '../../../data-plane/quic/core-handle.ts';
+import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
+import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
+
+const SERVER = '198.51.100.2:4433';
+const CLIENT = '198.51.100.7:5555';
+let directory = '';
+let pem = { cert: '', key: '', ca: '' };
+
+before(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'mvpn-quic-'));
+  const authority = await createAuthority(directory);
+  const issued = await issueServerCertificate(authority, directory, 'node', ['node-a.test']);
+  pem = {
+    cert: readFileSync(issued.certificateFile, 'utf8'),
+    key: readFileSync(issued.keyFile, 'utf8'),
+    ca: authority.certificate,
+  };
+});
+after(() => rmSync(directory, { recursive: true }));
+
+class Recorder implements QuicEvents {
+  readonly seen: string[] = [];
+  readonly datagrams: Buffer[] = [];
+  readonly streams = new Map<number, { bytes: Buffer; fin: boolean }>();
+
+  onConnection(connection: number, peer: string): void {
+    this.seen.push(`connection ${connection} ${peer}`);
+  }
+  onHandshakeComplete(): void {
+    this.seen.push('handshake');
+  }
+  onStreamData(_connection: number, streamId: number, bytes: Uint8Array, fin: boolean): void {
+    const before = this.streams.get(streamId) ?? { bytes: Buffer.alloc(0), fin: false };
+    this.streams.set(streamId, { bytes: Buffer.concat([before.bytes, bytes]), fin: before.fin || fin });
+  }
+  onStreamReset(_connection: number, streamId: number, errorCode: number): void {
+    this.seen.push(`reset ${streamId} ${errorCode.toString(16)}`);
+  }
+  onDatagram(_connection: number, bytes: Uint8Array, offset: number, length: number): void {
+    this.datagrams.push(Buffer.from(bytes.subarray(offset, offset + length)));
+  }
+  onClosed(_connection: number, errorCode: number, reason: string): void {
+    this.seen.push(`closed ${errorCode.toString(16)} ${reason}`);
+  }
+}
+
+class Pair {
+  readonly serverEvents = new Recorder();
+  readonly clientEvents = new Recorder();
+  readonly server: QuicEndpoint;
+  readonly client: QuicEndpoint;
+
+  constructor(serverName = 'node-a.test') {
+    const { cert, key, ca } = pem;
+    const server = { role: 'server', cert, key, localAddress: SERVER, maxConnections: 10 } as const;
+    this.server = new QuicEndpoint(server, this.serverEvents, () => {});
+    const client = { role: 'client', localAddress: CLIENT, serverAddress: SERVER, serverName, ca } as const;
+    this.client = new QuicEndpoint(client, this.clientEvents, () => {});
+  }
+
+  exchange(): void {
+    for (let round = 0, moved = 1; moved > 0 && round < 200; round++) {
+      moved = 0;
+      this.client.flush((bytes, offset, length, peer) => {
+        assert.equal(peer, SERVER);
+        this.server.receive(bytes.slice(offset, offset + length), 0, length, CLIENT);
+        moved++;
+      });
+      this.server.processEvents();
+      this.server.flush((bytes, offset, length, peer) => {
+        assert.equal(peer, CLIENT);
+        this.client.receive(bytes.slice(offset, offset + length), 0, length, SERVER);
+        moved++;
+      });
+      this.client.processEvents();
+    }
+  }
+}
+
+function sendDatagram(endpoint: QuicEndpoint, bytes: Uint8Array): boolean {
+  if (bytes.length <= MAX_DATAGRAM_PAYLOAD) endpoint.datagramTarget.set(bytes, endpoint.datagramOffset);
+  return endpoint.sendDatagram(0, bytes.length);
+}
+
+test('a handshake completes at both ends and names the peer', () => {
+  const pair = new Pair();
+  pair.exchange();
+  assert.deepEqual(pair.serverEvents.seen, [`connection 0 ${CLIENT}`, 'handshake']);
+  assert.deepEqual(pair.clientEvents.seen, ['handshake']);
+});
+
+test('a client refuses a certificate for another name', () => {
+  const pair = new Pair('node-b.test');
+  assert.throws(
+    () => pair.exchange(),
+    (error) => isCoreTrap(error),
+  );
+});
+
+test('streams of any id carry bytes both ways, beyond the flow control window', () => {
+  const pair = new Pair();
+  pair.exchange();
+  const long = Buffer.alloc(3_000_000, 'stream ');
+  pair.client.sendStream(0, 0, long, true);
+  pair.server.sendStream(0, 3, Buffer.from('control'), false);
+  pair.exchange();
+  const got = pair.serverEvents.streams.get(0)?.bytes ?? Buffer.alloc(0);
+  assert.equal(got.length, long.length);
+  assert.ok(got.equals(long));
+  assert.equal(pair.serverEvents.streams.get(0)?.fin, true);
+  assert.equal(pair.clientEvents.streams.get(3)?.bytes.toString(), 'control');
+});
+
+test('a reset tells its error code and leaves other streams alone', () => {
+  const pair = new Pair();
+  pair.exchange();
+  pair.client.sendStream(0, 0, Buffer.from('a'), false);
+  pair.client.sendStream(0, 4, Buffer.from('b'), false);
+  pair.exchange();
+  pair.server.resetStream(0, 0, 0x10e);
+  pair.server.sendStream(0, 4, Buffer.from('c'), true);
+  pair.exchange();
+  assert.ok(pair.clientEvents.seen.includes('reset 0 10e'), pair.clientEvents.seen.join());
+  assert.equal(pair.clientEvents.streams.get(4)?.bytes.toString(), 'c');
+});
+
+test('datagrams of every length up to the longest arrive, longer ones are refused', () => {
+  const pair = new Pair();
+  pair.exchange();
+  const send = (length: number): boolean => sendDatagram(pair.client, Buffer.alloc(length, length));
+  assert.equal(send(MAX_DATAGRAM_PAYLOAD + 1), false);
+  for (const length of [1, 100, MAX_DATAGRAM_PAYLOAD]) assert.equal(send(length), true, `${length} bytes`);
+  pair.exchange();
+  assert.deepEqual(
+    pair.serverEvents.datagrams.map((d) => [d.length, d.every((byte) => byte === (d.length & 0xff))]),
+    [
+      [1, true],
+      [100, true],
+      [MAX_DATAGRAM_PAYLOAD, true],
+    ],
+  );
+});
+
+test('a handler may send while it is given a datagram', () => {
+  const pair = new Pair();
+  pair.exchange();
+  pair.serverEvents.onDatagram = (_c, bytes, offset, length) => {
+    sendDatagram(pair.server, bytes.slice(offset, offset + length).reverse());
+  };
+  sendDatagram(pair.client, Uint8Array.of(1, 2, 3));
+  sendDatagram(pair.client, Uint8Array.of(4, 5, 6));
+  pair.exchange();
+  assert.deepEqual(
+    pair.clientEvents.datagrams.map((d) => [...d]),
+    [
+      [3, 2, 1],
+      [6, 5, 4],
+    ],
+  );
+});
+
+test('a close carries its code and reason, and garbage costs nothing', () => {
+  const pair = new Pair();
+  pair.exchange();
+  const garbage = Buffer.from('this is no QUIC packet at all'.repeat(40));
+  pair.server.receive(garbage, 0, garbage.length, '198.51.100.9:1');
+  pair.client.closeConnection(0, 0x100, 'done');
+  pair.exchange();
+  for (let i = 0; i < 3; i++) pair.server.onTimeout();
+  pair.server.processEvents();
+  assert.equal(pair.server.pathStatistics(99), undefined);
+  assert.ok(
+    pair.serverEvents.seen.every((line) => !line.includes('198.51.100.9')),
+    pair.serverEvents.seen.join(),
+  );
+});
+
+test('a stream whose peer takes nothing is reset before it fills the memory', () => {
+  const pair = new Pair();
+  pair.exchange();
+  for (let sent = 0; sent < 10_000_000; sent += 100_000) pair.client.sendStream(0, 0, Buffer.alloc(100_000), false);
+  pair.exchange();
+  assert.ok(pair.serverEvents.seen.includes('reset 0 107'), pair.serverEvents.seen.join());
+  assert.ok(pair.client.memoryBytes < 64 * 1024 * 1024, `${pair.client.memoryBytes} bytes`);
+});
