@@ -54,7 +54,11 @@ export async function issueServerCertificate(
       { name: 'extKeyUsage', serverAuth: true },
       {
         name: 'subjectAltName',
-        altNames: names.map((name) => (isIP(name) ? { type: 7, ip: name } : { type: 2, value: name })),
+        // The QUIC core of our client looks for the URL's host among the DNS names only, so addresses stand there too.
+        altNames: names.flatMap((name) => [
+          ...(isIP(name) ? [{ type: 7 as const, ip: name }] : []),
+          { type: 2 as const, value: name },
+        ]),
       },
     ],
   });

@@ -15,7 +15,7 @@ let pem = { cert: '', key: '', ca: '' };
 before(async () => {
   directory = mkdtempSync(join(tmpdir(), 'mvpn-quic-'));
   const authority = await createAuthority(directory);
-  const issued = await issueServerCertificate(authority, directory, 'node', ['node-a.test']);
+  const issued = await issueServerCertificate(authority, directory, 'node', ['node-a.test', '198.51.100.2']);
   pem = {
     cert: readFileSync(issued.certificateFile, 'utf8'),
     key: readFileSync(issued.keyFile, 'utf8'),
@@ -92,6 +92,12 @@ test('a handshake completes at both ends and names the peer', () => {
   const pair = new Pair();
   pair.exchange();
   assert.deepEqual(pair.serverEvents.seen, [`connection 0 ${CLIENT}`, 'handshake']);
+  assert.deepEqual(pair.clientEvents.seen, ['handshake']);
+});
+
+test('a URL with an address is served by a certificate that has it as a name', () => {
+  const pair = new Pair('198.51.100.2');
+  pair.exchange();
   assert.deepEqual(pair.clientEvents.seen, ['handshake']);
 });
 
