@@ -1,5 +1,6 @@
+import { rmSync } from 'node:fs';
 import type { Cluster } from './cluster.ts';
-import { writePrivateFile } from './secret-file.ts';
+import { readIfPresent, writePrivateFile } from './secret-file.ts';
 
 /** The content of `cluster.json`: where everything is, with the secrets that it takes to use it. */
 export interface ClusterFile {
@@ -7,7 +8,7 @@ export interface ClusterFile {
   readonly adminToken: string;
   readonly databaseUrl: string;
   readonly natsUrl: string;
-  readonly nodes: readonly { id: string; url: string; metricsUrl: string; netns: string }[];
+  readonly nodes: readonly { id: string; url: string; serverName: string; metricsUrl: string; netns: string }[];
   readonly clients: readonly { id: string; netns: string; tun: string; addresses: readonly string[]; node: string }[];
 }
 
@@ -17,7 +18,9 @@ export function describeCluster(cluster: Cluster): ClusterFile {
     adminToken: cluster.adminToken,
     databaseUrl: cluster.databaseUrl,
     natsUrl: cluster.natsUrl,
-    nodes: cluster.nodes.map(({ id, url, metricsUrl, place }) => ({ id, url, metricsUrl, netns: place.namespace })),
+    nodes: cluster.nodes.map(({ id, url, serverName, metricsUrl, place }) => {
+      return { id, url, serverName, metricsUrl, netns: place.namespace };
+    }),
     clients: cluster.clients.map((client) => ({
       id: client.id,
       netns: client.place.namespace,
@@ -31,4 +34,12 @@ export function describeCluster(cluster: Cluster): ClusterFile {
 /** Readable by its owner only. */
 export function writeClusterFile(path: string, cluster: Cluster): void {
   writePrivateFile(path, `${JSON.stringify(describeCluster(cluster), null, 2)}\n`);
+}
+
+/** Removes it, unless another cluster has put its own there meanwhile. */
+export function removeClusterFile(path: string, cluster: Cluster): void {
+  const text = readIfPresent(path);
+  if (text === undefined) return;
+  const { adminToken } = JSON.parse(text) as ClusterFile;
+  if (adminToken === cluster.adminToken) rmSync(path, { force: true });
 }

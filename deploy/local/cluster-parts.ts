@@ -24,6 +24,8 @@ export interface ClusterNode {
   readonly place: NodePlace;
   /** Where clients connect: `https://<address>:<port>`. */
   readonly url: string;
+  /** The DNS name in its certificate, which no resolver knows: clients that verify it connect to `url`'s host by hand. */
+  readonly serverName: string;
   /** `/healthz`, `/readyz` and `/metrics` are here. */
   readonly httpUrl: string;
   readonly metricsUrl: string;
@@ -92,7 +94,8 @@ export async function createNode(
   const directory = join(options.directory, 'nodes', place.id);
   const stateDirectory = join(directory, 'state');
   mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
-  const names = [`${place.id}.masque-vpn.test`, place.address, place.address6];
+  const serverName = `${place.id}.masque-vpn.test`;
+  const names = [serverName, place.address, place.address6];
   const certificate = await issueServerCertificate(options.authority, join(directory, 'tls'), place.id, names);
   const [command, args] = inNamespace(place.namespace, node, [script('data-plane/main.ts')]);
   const httpUrl = `http://${place.address}:${NODE_HTTP_PORT}`;
@@ -120,6 +123,7 @@ export async function createNode(
     id: place.id,
     place,
     url: `https://${place.address}:${TUNNEL_PORT}`,
+    serverName,
     httpUrl,
     metricsUrl: `${httpUrl}/metrics`,
     service,
@@ -159,7 +163,9 @@ export function createClient(
   const reportFile = join(directory, 'traffic.json');
   const [command, args] = inNamespace(place.namespace, node, [
     script('data-plane/client/main.ts'),
-    ...['--url', `${options.node.url}/.well-known/masque/ip/*/*/`],
+    // The node's name is in its certificate and in no DNS.
+    ...['--url', `https://${options.node.serverName}:${TUNNEL_PORT}/.well-known/masque/ip/*/*/`],
+    ...['--connect-to', new URL(options.node.url).host],
     ...['--ca', options.authority.certificateFile],
     ...['--tun', TUN_NAME],
     ...['--routes', usable(plan.behindPrefixes).join(',')],

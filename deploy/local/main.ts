@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { EXIT_BAD_CONFIG } from '../../shared/config/parse-config.ts';
 import { describeError } from '../../shared/errors.ts';
 import { type Cluster, startCluster } from './cluster.ts';
-import { writeClusterFile } from './cluster-file.ts';
+import { removeClusterFile, writeClusterFile } from './cluster-file.ts';
 import { liveOwner, takeDataDirectory } from './data-directory.ts';
 import { EndRequest, endSignals } from './end-signals.ts';
 import { completePath } from './find-program.ts';
@@ -125,7 +125,7 @@ async function withCluster<T>(
     return await use(cluster);
   } finally {
     progress('stopping');
-    for (const file of files) rmSync(file, { force: true });
+    for (const file of files) removeClusterFile(file, cluster);
     await cluster.stop();
     progress('stopped');
   }
