@@ -30,7 +30,7 @@ export function createLeaderServices(options: LeaderServicesOptions): {
   const credentials = new CredentialProjector(database, nats, log);
   const projector = new Projector({ database, nats, log });
   const services: LeaderService[] = [
-    { name: 'projector', run: (term) => projector.run(term) },
+    projector,
     outboxPublisher(database, nats, log),
     presenceService(nats, decisions, log),
     blockRpc(nats, blocks, log),

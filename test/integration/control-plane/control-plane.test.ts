@@ -1,0 +1,294 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { after, before, test } from 'node:test';
+import { hashClientToken } from '../../../control-plane/clients/client-token.ts';
+import { CLUSTER_FAMILIES, EXPECTED_LINT } from '../../../control-plane/metrics/contract.ts';
+import { METRICS_CONTENT_TYPE } from '../../../control-plane/metrics/metrics-service.ts';
+import {
+  BLOCK_REQUEST_SUBJECT,
+  type BlockRequest,
+  blockReplyMessage,
+  blockRequestMessage,
+  type Credential,
+  credentialMessage,
+} from '../../../shared/nats/messages.ts';
+import { CREDENTIALS_BUCKET } from '../../../shared/nats/streams.ts';
+import { needsBinary } from '../../support/requirements.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { parseExposition } from '../../unit/metrics/parse-exposition.ts';
+import {
+  ADMIN_TOKEN,
+  type ControlPlane,
+  createControlPlane,
+  SimulatedNode,
+  startServers,
+  type TestServers,
+} from './control-plane-setup.ts';
+
+const skip = needsBinary('nats-server', 'nats-server');
+const TIMEOUT_MS = 20_000;
+
+let servers: TestServers;
+let controlPlane: ControlPlane;
+
+before(async () => {
+  if (skip) return;
+  servers = await startServers();
+  controlPlane = await createControlPlane(servers);
+  await controlPlane.service.start();
+});
+
+after(async () => {
+  if (skip) return;
+  await controlPlane?.service.stop();
+  await servers?.stop();
+});
+
+async function credentialOf(clientId: string): Promise<Credential | undefined> {
+  const kv = await servers.connection.jetstream().views.kv(CREDENTIALS_BUCKET, { bindOnly: true });
+  const entry = await kv.get(clientId);
+  return entry?.operation === 'PUT' ? credentialMessage.decode(entry.value) : undefined;
+}
+
+async function sampleValue(name: string, labels: Record<string, string> = {}): Promise<number | undefined> {
+  const family = name.replace(/_(bucket|sum|count)$/, '');
+  const parsed = parseExposition(await controlPlane.metrics());
+  const samples = (parsed.get(name) ?? parsed.get(family))?.samples ?? [];
+  return samples.find(
+    (sample) =>
+      sample.name === name && Object.entries(labels).every(([label, value]) => sample.labels[label] === value),
+  )?.value;
+}
+
+async function nodeState(id: string): Promise<unknown> {
+  const { body } = await controlPlane.call('GET', '/v1/nodes');
+  return (body.nodes as Array<{ id: string; state: string }>).find((node) => node.id === id)?.state;
+}
+
+test('an enrolled client is in the nodes’ bucket at once, and revoked there within 2 s', { skip }, async () => {
+  const enrolled = await controlPlane.call('POST', '/v1/clients', { id: 'alice', name: 'Alice' });
+  assert.equal(enrolled.status, 201);
+  const token = String(enrolled.body.token);
+  assert.match(token, /^mvpn_/);
+  const active = await waitFor(() => credentialOf('alice'), { timeoutMs: 2_000, what: 'the credential' });
+  assert.equal(active.state, 'active');
+  assert.equal(active.tokenSha256, hashClientToken(token));
+
+  const renamed = await controlPlane.call('PATCH', '/v1/clients/alice', { name: 'Alice B' });
+  assert.equal(renamed.body.name, 'Alice B');
+  const revoked = await controlPlane.call('DELETE', '/v1/clients/alice');
+  assert.equal(revoked.body.state, 'revoked');
+  const after = await waitFor(async () => (await credentialOf('alice'))?.state === 'revoked' && credentialOf('alice'), {
+    timeoutMs: 2_000,
+    what: 'the revocation',
+  });
+  assert.ok(after.version > active.version);
+  assert.equal((await controlPlane.call('DELETE', '/v1/clients/alice')).status, 200, 'revoking twice is fine');
+
+  const { rows } = await servers.sql.query<{ type: string; data: object }>(
+    `SELECT type, data FROM events WHERE data->>'clientId' = 'alice' ORDER BY position`,
+  );
+  assert.deepEqual(
+    rows.map(({ type }) => type),
+    ['client.enrolled', 'client.updated', 'client.revoked'],
+  );
+  const everything = JSON.stringify(rows) + readFileSync(controlPlane.service.logFile, 'utf8');
+  assert.ok(!everything.includes(token) && !everything.includes(active.tokenSha256), 'no secret in events or log');
+});
+
+test('a client without id gets one, and can be read and listed without any secret', { skip }, async () => {
+  const { body } = await controlPlane.call('POST', '/v1/clients', {});
+  const id = String(body.id);
+  assert.match(id, /^client-[0-9a-f]{12}$/);
+  const one = await controlPlane.call('GET', `/v1/clients/${id}`);
+  assert.equal(one.body.state, 'active');
+  const list = await controlPlane.call('GET', '/v1/clients');
+  assert.ok((list.body.clients as Array<{ id: string }>).some((client) => client.id === id));
+  assert.ok(!JSON.stringify([one, list]).includes('token'));
+});
+
+test('bad requests get problems that name the field', { skip }, async () => {
+  const cases: ReadonlyArray<
+    readonly [method: string, path: string, body: unknown, status: number, field: string | undefined]
+  > = [
+    ['POST', '/v1/clients', { id: 'Not An Id' }, 400, 'id'],
+    ['POST', '/v1/clients', { name: 7 }, 400, 'name'],
+    ['POST', '/v1/clients', { colour: 'red' }, 400, 'colour'],
+    ['PATCH', '/v1/clients/nobody', {}, 400, 'name'],
+    ['PATCH', '/v1/clients/nobody', { name: 'x' }, 404, 'id'],
+    ['GET', '/v1/clients/nobody', undefined, 404, 'id'],
+    ['DELETE', '/v1/clients/nobody', undefined, 404, 'id'],
+    ['GET', '/v1/connections?limit=many', undefined, 400, 'limit'],
+    ['GET', '/v1/nothing', undefined, 404, undefined],
+  ];
+  for (const [method, path, body, status, field] of cases) {
+    const response = await controlPlane.call(method, path, body);
+    assert.equal(response.status, status, `${method} ${path}`);
+    assert.equal(response.body.status, status);
+    assert.equal(response.body.field, field, `${method} ${path}`);
+    assert.equal(typeof response.body.detail, 'string');
+  }
+  assert.equal((await controlPlane.call('POST', '/v1/clients', { id: 'twice' })).status, 201);
+  const again = await controlPlane.call('POST', '/v1/clients', { id: 'twice' });
+  assert.equal(again.status, 409);
+  assert.equal(again.body.code, 'CLIENT_EXISTS');
+});
+
+test('everything under /v1 needs the admin token, and the log never shows what was sent', { skip }, async () => {
+  for (const authorization of [undefined, 'Bearer wrong-token-wrong-token', `Basic ${ADMIN_TOKEN}`, 'Bearer']) {
+    for (const path of ['/v1/clients', '/v1/nodes', '/v1/nothing']) {
+      const response = await fetch(`${controlPlane.url}${path}`, authorization ? { headers: { authorization } } : {});
+      assert.equal(response.status, 401, `${authorization} ${path}`);
+      assert.equal(response.headers.get('content-type'), 'application/problem+json; charset=utf-8');
+    }
+  }
+  const log = readFileSync(controlPlane.service.logFile, 'utf8');
+  assert.ok(!log.includes('wrong-token') && !log.includes(ADMIN_TOKEN));
+});
+
+test('a node gets a block over NATS, renews it, and the pool shows it', { skip }, async () => {
+  const ask = async (request: BlockRequest) => {
+    const reply = await servers.connection.request(BLOCK_REQUEST_SUBJECT, blockRequestMessage.encode(request), {
+      timeout: 5_000,
+    });
+    return blockReplyMessage.decode(reply.data);
+  };
+  const requestId = randomBytes(16).toString('hex');
+  const first = await ask({ op: 'acquire', node: 'node-b', family: 4, requestId });
+  assert.ok(first.ok);
+  assert.deepEqual(first.leases, [{ block: '10.99.0.0/26', pool: '10.99.0.0/16', leaseSeconds: 3600 }]);
+  assert.deepEqual(await ask({ op: 'acquire', node: 'node-b', family: 4, requestId }), first);
+  const renewed = await ask({ op: 'renew', node: 'node-b', blocks: ['10.99.0.0/26', '10.99.0.64/26'] });
+  assert.ok(renewed.ok && renewed.leases.length === 1 && renewed.lost.length === 1);
+  const reply = await servers.connection.request(BLOCK_REQUEST_SUBJECT, Buffer.from('nonsense'), { timeout: 5_000 });
+  const refused = blockReplyMessage.decode(reply.data);
+  assert.ok(!refused.ok && refused.code === 'invalid');
+  const { body } = await controlPlane.call('GET', '/v1/pools');
+  const [four] = body.pools as Array<Record<string, unknown>>;
+  // A /16 in /26 blocks: 65,536 addresses less network, broadcast, and one a block for its node.
+  const expected = { prefix: '10.99.0.0/16', blockPrefix: 26, total: 64_510, granted: 62, used: 0, available: 64_510 };
+  assert.deepEqual(four, expected);
+});
+
+test('what a node reports is in the API and in the metrics, and a restart changes no counter', { skip }, async () => {
+  const node = new SimulatedNode('node-m', servers.connection);
+  node.startPresence();
+  try {
+    const connectionId = await node.startWithConnection('mary');
+    await node.sample(connectionId, 'mary', { bytesIn: 1_000, bytesOut: 500_000 });
+    await waitFor(async () => (await sampleValue('masque_vpn_bytes_sent_total', { client_id: 'mary' })) === 500_000, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'the traffic in the metrics',
+    });
+    assert.equal(await sampleValue('masque_vpn_rtt_ms', { client_id: 'mary' }), 7.5);
+    assert.equal(await sampleValue('masque_vpn_throughput_mbps', { client_id: 'mary', direction: 'out' }), 0.8);
+    assert.equal(await sampleValue('masque_vpn_latency_ms_count', { client_id: 'mary', quantile: '0.95' }), 1);
+    const { body } = await controlPlane.call('GET', '/v1/connections?state=open&clientId=mary&limit=5');
+    const [connection] = body.connections as Array<Record<string, unknown>>;
+    assert.equal(connection?.id, connectionId);
+    assert.equal(connection?.nodeId, 'node-m');
+    assert.equal(connection?.bytesOut, 500_000);
+    assert.equal(connection?.rttMs, 7.5);
+    assert.equal(connection?.remoteAddress, '192.0.2.7');
+
+    const counters = async () =>
+      (await controlPlane.metrics())
+        .split('\n')
+        .filter((line) => /^masque_vpn_(?!control).*_(total|count|sum)/.test(line));
+    const before = await counters();
+    const stopped = await controlPlane.service.stop();
+    assert.deepEqual(stopped, { code: 0, signal: null }, 'SIGTERM ends it in order');
+    await controlPlane.service.start();
+    assert.deepEqual(await counters(), before);
+  } finally {
+    node.stopPresence();
+  }
+});
+
+test('a silent node is lost with its connections, and is up again once it is heard', { skip }, async () => {
+  const node = new SimulatedNode('node-p', servers.connection);
+  node.startPresence();
+  const connectionId = await node.startWithConnection('paula');
+  const isActive = async () => (await controlPlane.call('GET', '/v1/connections?clientId=paula')).body;
+  const connectionState = async () => (await isActive()).connections as Array<{ state: string }>;
+  await waitFor(async () => (await nodeState('node-p')) === 'up', { timeoutMs: TIMEOUT_MS, what: 'node-p up' });
+  const closedBefore = await sampleValue('masque_vpn_connections_total', { status: 'closed' });
+
+  node.stopPresence();
+  await waitFor(async () => (await nodeState('node-p')) === 'lost', { timeoutMs: 15_000, what: 'node-p lost' });
+  assert.equal((await connectionState())[0]?.state, 'presumed');
+  assert.equal(await sampleValue('masque_vpn_connections_total', { status: 'closed' }), closedBefore);
+
+  node.startPresence();
+  await waitFor(async () => (await nodeState('node-p')) === 'up', {
+    timeoutMs: 5_000,
+    what: 'node-p back by presence',
+  });
+  await node.sample(connectionId, 'paula', { bytesIn: 1, bytesOut: 1 });
+  await waitFor(async () => (await connectionState())[0]?.state === 'open', { timeoutMs: 5_000, what: 'reopening' });
+  node.stopPresence();
+  await waitFor(async () => (await nodeState('node-p')) === 'lost', { timeoutMs: 15_000, what: 'node-p lost again' });
+});
+
+test('the live scrape has the 15 families beside its own, and promtool accepts it', { skip }, async () => {
+  const response = await fetch(`${controlPlane.url}/metrics`);
+  assert.equal(response.headers.get('content-type'), METRICS_CONTENT_TYPE);
+  const text = await response.text();
+  const parsed = parseExposition(text);
+  const cluster = [...parsed.keys()].filter((name) => !name.startsWith('masque_vpn_control_'));
+  assert.deepEqual(
+    cluster.sort(),
+    Object.values(CLUSTER_FAMILIES)
+      .map(({ name }) => name)
+      .sort(),
+  );
+  for (const { name, type } of Object.values(CLUSTER_FAMILIES)) assert.equal(parsed.get(name)?.type, type);
+  assert.ok((parsed.get('masque_vpn_control_leader')?.samples[0]?.value ?? 0) === 1);
+  if (needsBinary('promtool', 'prometheus')) return;
+  const { stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
+  const lines = `${stdout}${stderr}`.split('\n').filter((line) => line !== '');
+  const expected: readonly string[] = EXPECTED_LINT;
+  assert.deepEqual(
+    lines.filter((line) => !expected.includes(line)),
+    [],
+  );
+});
+
+test('its own events reach the stream, and the projection has caught up with them', { skip }, async () => {
+  const { body } = await controlPlane.call('GET', '/v1/projection');
+  assert.equal(body.leader, true);
+  for (const field of ['parked', 'deadLetters', 'gaps']) assert.equal(body[field], 0, field);
+  await waitFor(
+    async () => {
+      const status = (await controlPlane.call('GET', '/v1/projection')).body;
+      return status.outbox === 0 && status.lagEvents === 0;
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'an empty outbox and no lag' },
+  );
+});
+
+test('without NATS no node is lost, and what was revoked meanwhile is in the bucket afterwards', { skip }, async () => {
+  const node = new SimulatedNode('node-n', servers.connection);
+  node.startPresence();
+  await node.startWithConnection('nora');
+  await controlPlane.call('POST', '/v1/clients', { id: 'nora' });
+  await waitFor(async () => (await nodeState('node-n')) === 'up' && (await credentialOf('nora')), {
+    timeoutMs: TIMEOUT_MS,
+    what: 'node-n and its client',
+  });
+  await servers.nats.stop();
+  assert.equal((await controlPlane.call('DELETE', '/v1/clients/nora')).status, 200);
+  // Longer than the silence that would lose a node.
+  const until = performance.now() + 12_000;
+  await waitFor(() => performance.now() > until, { timeoutMs: 15_000, what: '12 s without NATS' });
+  assert.equal(await nodeState('node-n'), 'up');
+  await servers.nats.restart();
+  await waitFor(async () => (await credentialOf('nora'))?.state === 'revoked', {
+    timeoutMs: TIMEOUT_MS,
+    what: 'the revocation in the bucket',
+  });
+  assert.equal(await nodeState('node-n'), 'up');
+  node.stopPresence();
+});
