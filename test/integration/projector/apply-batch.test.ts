@@ -1,0 +1,510 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { sql } from 'kysely';
+import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
+import { applyBatch, type BatchResult, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
+import type { Database } from '../../../control-plane/storage/database.ts';
+import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
+import { nodeEventSubject } from '../../../shared/events/subjects.ts';
+import {
+  assigned,
+  at,
+  BLOCK,
+  closed,
+  connectionOf,
+  established,
+  randomId,
+  released,
+  SampleNode,
+  sampled,
+  totals,
+} from '../../unit/projections/sample-events.ts';
+import { beginTerm, counters, everything, startTestPostgres, type TestPostgres } from './projector-database.ts';
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startTestPostgres();
+});
+after(async () => postgres.stop());
+
+/** A database in one term, fed as by a stream. */
+class Log {
+  readonly database: Database;
+  readonly ownerEpoch: number;
+  private streamSeq = 0;
+
+  constructor(database: Database, ownerEpoch: number) {
+    this.database = database;
+    this.ownerEpoch = ownerEpoch;
+  }
+
+  static async open(): Promise<Log> {
+    const database = await postgres.database();
+    return new Log(database, await beginTerm(database));
+  }
+
+  /** Each argument is one message of the first event's node. */
+  async deliver(...messages: ReadonlyArray<readonly VpnEvent[]>): Promise<BatchResult> {
+    return await this.deliverRaw(
+      ...messages.map((events) => ({
+        subject: nodeEventSubject(events[0]?.node ?? 'node-a'),
+        data: encodeEvents(events),
+      })),
+    );
+  }
+
+  async deliverRaw(...messages: ReadonlyArray<{ subject: string; data: Uint8Array }>): Promise<BatchResult> {
+    const from = await readCheckpoint(this.database);
+    const read = messages.map((message) => ({ ...message, streamSeq: ++this.streamSeq }));
+    const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
+    return await applyBatch(this.database, this.ownerEpoch, from, to, read);
+  }
+
+  async decide(...events: NewEvent[]): Promise<VpnEvent[]> {
+    const author = { ownerEpoch: this.ownerEpoch, incarnation: randomId() };
+    return await this.database.transaction().execute((trx) => appendControlEvents(trx, author, events));
+  }
+
+  async connection(connectionId: string) {
+    return await this.database
+      .selectFrom('connections')
+      .selectAll()
+      .where('connection_id', '=', connectionId)
+      .executeTakeFirstOrThrow();
+  }
+
+  async holders(address: string, seconds: number) {
+    const { rows } = await sql<Record<string, unknown>>`
+      SELECT * FROM address_holders(${address}::inet, ${at(seconds)}::timestamptz)`.execute(this.database);
+    return rows;
+  }
+}
+
+const granted = (node: string, seconds: number, leaseEnd: number): NewEvent => ({
+  type: 'block.granted',
+  at: at(seconds),
+  data: { ...BLOCK, node, leaseEnd: at(leaseEnd) },
+});
+
+/** A tunnel of one client from begin to end. */
+function lifeOf(node: SampleNode, clientId: string): VpnEvent[] {
+  const connection = connectionOf(clientId);
+  const latencyMs = { p50: 1.5, p95: 4, p99: 9 };
+  return [
+    node.started(0),
+    established(node, connection, 1),
+    assigned(node, connection, 1),
+    sampled(node, 6, [{ ...connection, traffic: totals(5000, 625_000), rttMs: 1.2, latencyMs, lossPercent: 0 }]),
+    sampled(node, 11, [{ ...connection, traffic: totals(1000, 2000) }], { packet: 2, other: 1 }),
+    closed(node, connection, 12, totals(6500, 627_000), 11),
+    released(node, connection, 12),
+    node.event('connection.failed', 13, {
+      remoteAddress: '2001:db8::1',
+      clientId: null,
+      status: 401,
+      reason: 'unknown token',
+      errorType: 'auth',
+      count: 3,
+    }),
+  ];
+}
+
+test('a tunnel from begin to end: history, traffic, ledger, totals and histograms agree', async () => {
+  const log = await Log.open();
+  const { database } = log;
+  await log.decide(granted('node-a', -60, 3600), {
+    type: 'client.enrolled',
+    at: at(-30),
+    data: { clientId: 'alice', name: 'Alice', actor: 'admin' },
+  });
+  const events = lifeOf(new SampleNode('node-a'), 'alice');
+  const result = await log.deliver(events.slice(0, 4), events.slice(4));
+  assert.equal(result.applied, 8);
+  assert.equal(result.position, 10);
+
+  const history = await database.selectFrom('connection_history').selectAll().executeTakeFirstOrThrow();
+  assert.equal(history.reason, 'client');
+  assert.equal(history.duration_seconds, 11);
+  assert.deepEqual(history.addresses, ['10.99.3.7']);
+  assert.deepEqual([history.bytes_received, history.bytes_sent], [6500, 627_000]);
+
+  const client = await database.selectFrom('client_totals').selectAll().executeTakeFirstOrThrow();
+  assert.deepEqual([client.bytes_received, client.bytes_sent], [6500, 627_000]);
+  assert.deepEqual([client.packets_received, client.packets_sent], [7, 627]);
+  const usage = await database.selectFrom('usage_daily').selectAll().execute();
+  assert.deepEqual(usage, [
+    {
+      day: '2026-03-02',
+      client_id: 'alice',
+      node: 'node-a',
+      bytes_sent: 627_000,
+      bytes_received: 6500,
+      packets_sent: 627,
+      packets_received: 7,
+      connections: 1,
+    },
+  ]);
+  assert.deepEqual(await counters(database), {
+    'connections.established': 1,
+    'connections.failed': 3,
+    'connections.closed': 1,
+    'errors.connection': 0,
+    'errors.packet': 2,
+    'errors.auth': 3,
+    'errors.other': 1,
+  });
+  const histograms = await database.selectFrom('client_histograms').selectAll().orderBy('quantile').execute();
+  assert.deepEqual(
+    histograms.map(({ family, quantile, sum, count }) => [family, quantile, sum, count]),
+    [
+      ['connection_duration_seconds', '', 11, 1],
+      ['latency_ms', '0.5', 1.5, 1],
+      ['latency_ms', '0.95', 4, 1],
+      ['latency_ms', '0.99', 9, 1],
+    ],
+  );
+  assert.deepEqual(await database.selectFrom('client_gauges').selectAll().execute(), [], 'gone with the connection');
+  const ledger = await database.selectFrom('ip_ledger').select(['entry', 'position']).orderBy('id').execute();
+  assert.deepEqual(
+    ledger.map(({ entry, position }) => [entry, position]),
+    [
+      ['granted', 1],
+      ['assigned', 5],
+      ['released', 9],
+    ],
+  );
+  const log_ = await database.selectFrom('events').select('position').orderBy('position').execute();
+  assert.deepEqual(
+    log_.map(({ position }) => position),
+    Array.from({ length: 10 }, (_, index) => index + 1),
+  );
+  const outbox = await database.selectFrom('outbox').select(['seq', 'envelope']).orderBy('seq').execute();
+  assert.deepEqual(
+    outbox.map(({ seq, envelope }) => [seq, envelope.type]),
+    [
+      [1, 'block.granted'],
+      [2, 'client.enrolled'],
+    ],
+  );
+});
+
+test('who held an address at a moment, on which node, until when and why: one row', async () => {
+  const log = await Log.open();
+  await log.decide(granted('node-a', -60, 3600));
+  const node = new SampleNode('node-a');
+  const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+  await log.deliver([node.started(0), assigned(node, alice, 10), released(node, alice, 20), assigned(node, bob, 90)]);
+  const [holder, ...others] = await log.holders('10.99.3.7', 14);
+  assert.deepEqual(others, []);
+  assert.deepEqual(holder, {
+    client_id: 'alice',
+    node: 'node-a',
+    connection_id: alice.connectionId,
+    held_from: new Date(at(10)),
+    held_until: new Date(at(20)),
+    end_reason: 'client',
+    block: BLOCK.block,
+    pool: BLOCK.pool,
+  });
+  assert.deepEqual(await log.holders('10.99.3.7', 20), []);
+  const [present] = await log.holders('10.99.3.7', 100);
+  assert.deepEqual([present?.client_id, present?.held_until], ['bob', null]);
+});
+
+test('every event twice, one a message and in the wrong order: the same rows', async () => {
+  const node = new SampleNode('node-a');
+  const events = [...lifeOf(node, 'alice'), ...lifeOf(node, 'bob').slice(1)];
+  const once = await Log.open();
+  await once.deliver(events);
+  const twice = await Log.open();
+  const result = await twice.deliver(...events.toReversed().flatMap((event) => [[event], [event]]));
+  assert.equal(result.repeats, events.length);
+  assert.deepEqual(await everything(twice.database), await everything(once.database));
+  const again = await twice.deliver(events);
+  assert.deepEqual([again.applied, again.repeats], [0, events.length]);
+  assert.deepEqual(await everything(twice.database), await everything(once.database));
+});
+
+test('an event that comes early waits for those before it, over commits', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const connection = connectionOf('alice');
+  const [first, second, third] = [
+    node.started(0),
+    established(node, connection, 1),
+    closed(node, connection, 2, totals(1, 1)),
+  ];
+  const early = await log.deliver([third]);
+  assert.deepEqual([early.applied, early.parked], [0, 1]);
+  assert.deepEqual(early.epochs, [{ node: 'node-a', epoch: node.epoch, appliedSeq: 0 }]);
+  assert.equal((await log.deliver([third])).parked, 0);
+  const rest = await log.deliver([first], [second]);
+  assert.equal(rest.applied, 3);
+  assert.deepEqual(rest.epochs, [{ node: 'node-a', epoch: node.epoch, appliedSeq: 3 }]);
+  assert.deepEqual(await log.database.selectFrom('parked_events').selectAll().execute(), []);
+  assert.equal((await log.connection(connection.connectionId)).state, 'closed');
+});
+
+test('a new spool: what the old one lacks is a gap, and what waited behind it is applied', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const connection = connectionOf('alice');
+  const old = node.epoch;
+  const events = [
+    node.started(0),
+    established(node, connection, 1),
+    sampled(node, 2, []),
+    assigned(node, connection, 3),
+  ];
+  await log.deliver([events[0]!, events[1]!, events[3]!]);
+  node.loseSpool();
+  const result = await log.deliver([node.started(60)]);
+  assert.deepEqual([result.applied, result.gaps], [2, 1]);
+  const gaps = await log.database.selectFrom('event_gaps').selectAll().execute();
+  assert.deepEqual(
+    gaps.map(({ epoch, from_seq, to_seq, replaced_by }) => [epoch, from_seq, to_seq, replaced_by]),
+    [[old, 3, 3, node.epoch]],
+  );
+  assert.deepEqual(await log.database.selectFrom('parked_events').selectAll().execute(), []);
+  const row = await log.connection(connection.connectionId);
+  assert.deepEqual([row.state, row.reason], ['closed', 'error'], 'the new process closes what the old one left open');
+});
+
+test('an event that Postgres refuses is set aside alone, and counts as applied', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const connections = Array.from({ length: 20 }, () => connectionOf('alice'));
+  const events = [node.started(0), ...connections.map((connection) => established(node, connection, 1))];
+  const poison = node.event('node.draining', 2, { reason: 'a NUL: \0' });
+  const more = connections.map((connection) => closed(node, connection, 3, totals(10, 10)));
+  const result = await log.deliver([...events, poison, ...more]);
+  assert.deepEqual([result.applied, result.deadLetters], [41, 1]);
+  assert.deepEqual(result.epochs, [{ node: 'node-a', epoch: node.epoch, appliedSeq: 42 }]);
+  assert.equal((await counters(log.database))['connections.closed'], 20);
+  const letter = await log.database.selectFrom('dead_letter').selectAll().executeTakeFirstOrThrow();
+  assert.deepEqual([letter.node, letter.seq, letter.type, letter.stream_seq], ['node-a', 22, 'node.draining', 1]);
+  assert.equal(letter.error_code.slice(0, 2), '22');
+  assert.deepEqual(JSON.parse(letter.payload.toString()), poison);
+  const { max } = await log.database
+    .selectFrom('events')
+    .select(({ fn }) => fn.max('position').as('max'))
+    .executeTakeFirstOrThrow();
+  assert.equal(max, 41, 'no hole in the positions');
+});
+
+test('poison that has to wait first does not stop the rest either', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const first = node.started(0);
+  const poison = node.event('node.draining', 2, { reason: 'a NUL: \0' });
+  assert.equal((await log.deliver([poison])).parked, 1);
+  const result = await log.deliver([first]);
+  assert.deepEqual([result.applied, result.deadLetters], [1, 1]);
+});
+
+test('what cannot be read, or comes from another node than its subject says, is set aside', async () => {
+  const log = await Log.open();
+  const [mine, foreign] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const unknown = { ...mine.started(1), type: 'node.exploded' } as unknown as VpnEvent;
+  const badTime = sampled(mine, 2, []);
+  const result = await log.deliverRaw(
+    { subject: nodeEventSubject('node-a'), data: Buffer.from('{nonsense') },
+    {
+      subject: nodeEventSubject('node-a'),
+      data: encodeEvents([unknown, foreign.started(0), { ...badTime, at: '2026-02-31T00:00:00.000Z' }]),
+    },
+    { subject: 'vpn.events.stranger', data: encodeEvents([mine.started(3)]) },
+    { subject: 'vpn.events.control', data: Buffer.from('read back, and applied when it was decided') },
+  );
+  assert.deepEqual([result.applied, result.deadLetters], [0, 5]);
+  assert.deepEqual(result.epochs, [{ node: 'node-a', epoch: mine.epoch, appliedSeq: 2 }]);
+  const letters = await log.database.selectFrom('dead_letter').select(['error_code', 'seq', 'stream_seq']).execute();
+  assert.deepEqual(
+    letters.map(({ error_code, seq, stream_seq }) => [error_code, seq, stream_seq]).sort(),
+    [
+      ['FOREIGN_NODE', null, 2],
+      ['FOREIGN_SUBJECT', null, 3],
+      ['INVALID_EVENT', 1, 2],
+      ['INVALID_EVENT', 2, 2],
+      ['INVALID_EVENT', null, 1],
+    ].sort(),
+  );
+});
+
+test('a node cannot speak for the connection of another', async () => {
+  const log = await Log.open();
+  const [owner, thief] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const connection = connectionOf('alice');
+  await log.deliver([owner.started(0), established(owner, connection, 1)]);
+  const result = await log.deliver([
+    thief.started(0),
+    closed(thief, connection, 2, totals(9, 9)),
+    sampled(thief, 3, []),
+  ]);
+  assert.deepEqual([result.applied, result.deadLetters], [2, 1]);
+  assert.equal((await log.connection(connection.connectionId)).state, 'open');
+});
+
+test('an assignment that overlaps goes to the conflicts with both events, and stops nothing', async () => {
+  const log = await Log.open();
+  const [a, b] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+  await log.deliver([a.started(0), assigned(a, alice, 10)]);
+  const result = await log.deliver([
+    b.started(0),
+    assigned(b, bob, 15),
+    assigned(b, bob, 16, '10.99.3.8'),
+    released(b, bob, 30),
+  ]);
+  assert.deepEqual([result.applied, result.deadLetters], [4, 0]);
+  const [conflict, ...others] = await log.database.selectFrom('address_conflicts').selectAll().execute();
+  assert.deepEqual(others, []);
+  assert.deepEqual(
+    [conflict?.position, conflict?.client_id, conflict?.holder_position, conflict?.holder_client_id],
+    [4, 'bob', 2, 'alice'],
+  );
+  assert.equal((await log.holders('10.99.3.7', 40))[0]?.client_id, 'alice');
+  assert.equal((await log.holders('10.99.3.8', 40))[0]?.client_id, 'bob');
+});
+
+test('presumed closed is provisional: the address stays held, and the same process reopens it', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const connection = connectionOf('alice');
+  await log.deliver([node.started(0), established(node, connection, 1), assigned(node, connection, 1)]);
+  await log.decide(
+    { type: 'node.lost', at: at(30), data: { node: 'node-a', incarnation: node.incarnation, lastSeenAt: at(20) } },
+    { type: 'connection.presumed_closed', at: at(30), data: { ...connection, node: 'node-a', reason: 'node_lost' } },
+  );
+  assert.equal((await log.connection(connection.connectionId)).state, 'presumed');
+  assert.equal((await counters(log.database))['connections.closed'], 0);
+  assert.equal((await log.holders('10.99.3.7', 40))[0]?.held_until, null);
+
+  await log.deliver([sampled(node, 19, [{ ...connection, traffic: totals(100, 0) }])]);
+  const before = await log.connection(connection.connectionId);
+  assert.deepEqual([before.state, before.bytes_in], ['presumed', 100], 'written before the silence');
+  await log.deliver([sampled(node, 45, [])]);
+  assert.equal(
+    (await log.connection(connection.connectionId)).state,
+    'open',
+    'any event of the process is a sign of life',
+  );
+  const row = await log.database.selectFrom('nodes').selectAll().executeTakeFirstOrThrow();
+  assert.deepEqual([row.state, row.lost_at], ['up', null]);
+  await log.deliver([closed(node, connection, 50, totals(100, 0)), released(node, connection, 50)]);
+  assert.equal((await counters(log.database))['connections.closed'], 1);
+});
+
+test('a new process makes a presumed close final once; the address is free since the last sign of the old one', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+  await log.deliver([
+    node.started(0),
+    established(node, alice, 1),
+    assigned(node, alice, 1),
+    sampled(node, 11, [{ ...alice, traffic: totals(500, 500) }]),
+  ]);
+  await log.decide({
+    type: 'connection.presumed_closed',
+    at: at(30),
+    data: { ...alice, node: 'node-a', reason: 'node_lost' },
+  });
+  await log.deliver([node.started(60), established(node, bob, 61), assigned(node, bob, 61)]);
+  const row = await log.connection(alice.connectionId);
+  assert.deepEqual([row.state, row.reason, row.closed_at], ['closed', 'node_lost', new Date(at(11))]);
+  assert.equal(row.duration_ms, 10_000);
+  const all = await counters(log.database);
+  assert.deepEqual([all['connections.established'], all['connections.closed']], [2, 1]);
+  assert.equal((await log.holders('10.99.3.7', 5))[0]?.end_reason, 'node_lost');
+  assert.equal((await log.holders('10.99.3.7', 62))[0]?.client_id, 'bob');
+  assert.deepEqual(await log.database.selectFrom('address_conflicts').selectAll().execute(), []);
+});
+
+test('a reclaimed block ends its assignments at the end of the lease, and a late release only moves that earlier', async () => {
+  const log = await Log.open();
+  const [a, b] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const [alice, bob, carol] = [connectionOf('alice'), connectionOf('bob'), connectionOf('carol')];
+  await log.decide(granted('node-a', 0, 100));
+  await log.deliver([a.started(1), established(a, alice, 2), assigned(a, alice, 2)]);
+  await log.decide(
+    { type: 'block.reclaimed', at: at(220), data: { ...BLOCK, node: 'node-a', leaseEnd: at(100) } },
+    granted('node-b', 300, 3900),
+  );
+  const row = await log.connection(alice.connectionId);
+  assert.deepEqual([row.state, row.reason, row.closed_at], ['closed', 'node_lost', new Date(at(100))]);
+  assert.equal((await counters(log.database))['connections.closed'], 1);
+  assert.equal((await log.holders('10.99.3.7', 50))[0]?.end_reason, 'reclaimed');
+
+  await log.deliver([b.started(290), assigned(b, bob, 310), assigned(b, bob, 310, '10.99.3.8')]);
+  // What node-a wrote while it was cut off.
+  const result = await log.deliver([
+    assigned(a, carol, 60, '10.99.3.8'),
+    closed(a, alice, 95, totals(10, 10), 93),
+    released(a, alice, 95),
+  ]);
+  assert.deepEqual([result.applied, result.deadLetters], [3, 0]);
+  assert.deepEqual(await log.database.selectFrom('address_conflicts').selectAll().execute(), []);
+  const [first] = await log.holders('10.99.3.7', 50);
+  assert.deepEqual([first?.held_until, first?.end_reason], [new Date(at(95)), 'client']);
+  assert.deepEqual((await log.holders('10.99.3.8', 70))[0]?.held_until, new Date(at(100)));
+  assert.equal((await log.holders('10.99.3.8', 320))[0]?.client_id, 'bob');
+  assert.equal((await counters(log.database))['connections.closed'], 1);
+  assert.equal((await log.connection(alice.connectionId)).reason, 'client');
+});
+
+test('a block cannot be granted twice, whatever decides it', async () => {
+  const log = await Log.open();
+  await log.decide(granted('node-a', 0, 3600));
+  await assert.rejects(log.decide(granted('node-b', 10, 3600)), { code: '23P01' });
+  assert.deepEqual((await log.database.selectFrom('outbox').select('seq').execute()).length, 1);
+});
+
+test('nobody writes for a term that is over', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  await log.deliver([node.started(0)]);
+  await beginTerm(log.database);
+  const before = await everything(log.database);
+  await assert.rejects(log.deliver([sampled(node, 5, [])]), { code: 'NOT_LEADER' });
+  await assert.rejects(log.decide(granted('node-a', 0, 1)), { code: 'NOT_LEADER' });
+  assert.deepEqual(await everything(log.database), before);
+});
+
+test('a batch that begins elsewhere than at the checkpoint is refused whole', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const from = await readCheckpoint(log.database);
+  await log.deliver([node.started(0)]);
+  const to = { streamCreated: 'stream', streamSeq: 1 };
+  await assert.rejects(applyBatch(log.database, log.ownerEpoch, from, to, []), { code: 'CHECKPOINT_MOVED' });
+});
+
+test('the ledger is append-only', async () => {
+  const log = await Log.open();
+  await log.decide(granted('node-a', 0, 3600));
+  await assert.rejects(sql`DELETE FROM ip_ledger`.execute(log.database), /append-only/);
+  await assert.rejects(sql`UPDATE ip_ledger SET node = 'x'`.execute(log.database), /append-only/);
+});
+
+test('every table and column says in the database what it means', async () => {
+  const { database } = await Log.open();
+  const { rows } = await sql<{ name: string }>`
+    SELECT c.relname || '.' || coalesce(a.attname, '') AS name
+    FROM pg_class c
+    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+      AND c.relname NOT LIKE 'kysely%'
+      AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL)`.execute(database);
+  assert.deepEqual(rows, []);
+});
+
+test('partitions are made ahead of the log', async () => {
+  const log = await Log.open();
+  await sql`UPDATE event_checkpoint SET position = 2999999`.execute(log.database);
+  const node = new SampleNode('node-a');
+  assert.equal((await log.deliver([node.started(0), sampled(node, 5, [])])).position, 3_000_001);
+  const { rows } = await sql<{ relname: string }>`
+    SELECT relname FROM pg_class WHERE relname ~ '^events_\\d+$' ORDER BY 1`.execute(log.database);
+  assert.equal(rows.at(-1)?.relname, 'events_000005');
+});

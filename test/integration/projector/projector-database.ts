@@ -1,0 +1,81 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { sql } from 'kysely';
+import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
+import { migrate } from '../../../control-plane/storage/migrate.ts';
+import { lockProjections } from '../../../control-plane/storage/projection-lock.ts';
+import { startPostgres } from '../../../deploy/local/postgres.ts';
+
+export interface TestPostgres {
+  /** A database of its own, with the schema. */
+  database(): Promise<Database>;
+  stop(): Promise<void>;
+}
+
+/** One Postgres for a test file; it is never crashed, so it need not reach the disk. */
+export async function startTestPostgres(): Promise<TestPostgres> {
+  const directory = await mkdtemp(join(tmpdir(), 'projector-postgres-'));
+  const server = await startPostgres({ directory, settings: { fsync: 'off', synchronous_commit: 'off' } });
+  const open: Database[] = [];
+  return {
+    async database() {
+      const url = await server.createDatabase(`test_${open.length}`);
+      const database = createDatabase(createPool(url, 'test', () => undefined));
+      open.push(database);
+      await migrate(database);
+      return database;
+    },
+    async stop() {
+      await Promise.all(open.map((database) => database.destroy()));
+      await server.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Takes over, as a new leader does. */
+export async function beginTerm(database: Database): Promise<number> {
+  return await database.transaction().execute(async (trx) => {
+    await lockProjections(trx);
+    const { owner_epoch } = await trx
+      .updateTable('leadership')
+      .set(({ eb }) => ({ owner_epoch: eb('owner_epoch', '+', 1), confirmed_at: sql`now()` }))
+      .returning('owner_epoch')
+      .executeTakeFirstOrThrow();
+    return owner_epoch;
+  });
+}
+
+export async function counters(database: Database): Promise<Record<string, number>> {
+  const rows = await database.selectFrom('event_counters').selectAll().execute();
+  return Object.fromEntries(rows.map(({ name, label, value }) => [`${name}.${label}`, value]));
+}
+
+/** Everything that the projections say, without what only tells when it was written. */
+export async function everything(database: Database): Promise<Record<string, unknown>> {
+  const tables = {
+    nodes: 'node',
+    clients: 'client_id',
+    connections: 'connection_id',
+    connection_failures: 'position',
+    traffic: 'position, connection_id',
+    ip_ledger: 'id',
+    block_grants: 'id',
+    address_assignments: 'assigned_position',
+    held: 'pool, address',
+    event_counters: 'name, label',
+    client_totals: 'client_id',
+    client_histograms: 'client_id, family, quantile',
+    client_gauges: 'connection_id',
+    event_gaps: 'node, epoch, from_seq',
+  };
+  const result: Record<string, unknown> = {};
+  for (const [table, order] of Object.entries(tables)) {
+    const { rows } = await sql<Record<string, unknown>>`
+      SELECT to_jsonb(t) - '{id,recorded_at,detected_at}'::text[] AS row
+      FROM ${sql.table(table)} t ORDER BY ${sql.raw(order)}`.execute(database);
+    result[table] = rows.map(({ row }) => row);
+  }
+  return result;
+}
