@@ -7,7 +7,7 @@ export interface QuicEvents {
   onConnection(connection: number, peer: string): void;
   onHandshakeComplete(connection: number, clientCertificate: boolean): void;
   onStreamData(connection: number, streamId: number, bytes: Uint8Array, fin: boolean): void;
-  /** The peer reset the stream, or asked us to stop sending on it. */
+  /** The peer reset the stream, asked us to stop sending on it, or took nothing of it for too long. */
   onStreamReset(connection: number, streamId: number, errorCode: number): void;
   onDatagram(connection: number, bytes: Uint8Array, offset: number, length: number): void;
   /** The connection is gone: closed by either side, or silent for too long (`idle timeout`). */
@@ -52,6 +52,7 @@ export class QuicEndpoint {
   readonly #spare = new Uint8Array(MAX_DATAGRAM_PAYLOAD);
   /** Bytes that the core keeps for streams whose peer gives no flow control credit, by connection and stream. */
   readonly #blocked = new Map<number, Map<number, number>>();
+  #abandoned: { readonly connection: number; readonly streamId: number }[] = [];
   #lastPeer = '';
   #lastPeerLength = 0;
   #lastDestination = '';
@@ -85,6 +86,11 @@ export class QuicEndpoint {
 
   /** Hands out what happened since the last call. */
   processEvents(): void {
+    const abandoned = this.#abandoned;
+    this.#abandoned = [];
+    for (const { connection, streamId } of abandoned) {
+      this.#events.onStreamReset(connection, streamId, H3_EXCESSIVE_LOAD);
+    }
     const length = this.#handle.drainEvents(this.#out);
     if (length <= EMPTY_BATCH) return;
     const { memory } = this.#handle;
@@ -251,7 +257,10 @@ export class QuicEndpoint {
     this.#blocked.set(connection, streams);
     const total = (streams.get(streamId) ?? 0) + bytes;
     streams.set(streamId, total);
-    if (total > MAX_BLOCKED_BYTES) this.resetStream(connection, streamId, H3_EXCESSIVE_LOAD);
+    if (total <= MAX_BLOCKED_BYTES) return;
+    this.resetStream(connection, streamId, H3_EXCESSIVE_LOAD);
+    // Told with the next events: the caller is in the middle of sending.
+    this.#abandoned.push({ connection, streamId });
   }
 
   #destination(): string {

@@ -1,7 +1,6 @@
 import type { CloseReason } from '../../shared/events/node-events.ts';
-import { parseAddress } from '../../shared/ip/address.ts';
-import { hostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
-import { datagramPayloadOffset } from '../http3/datagram.ts';
+import { parsePrefix } from '../../shared/ip/prefix.ts';
+import { DATAGRAM_ERROR, datagramPayloadOffset } from '../http3/datagram.ts';
 import {
   H3_NO_ERROR,
   H3_REQUEST_CANCELLED,
@@ -48,6 +47,13 @@ const SERVICE_UNAVAILABLE = 503;
 const NOT_IMPLEMENTED = 501;
 const IDLE_REASON = 'idle timeout';
 
+interface Tunnel {
+  readonly session: TunnelSession;
+  readonly capsules: CapsuleReader;
+  /** What the client wished for before it was let in: capsules may come ahead of the answer (RFC 9297 3.2). */
+  readonly wishes: RequestedAddress[];
+}
+
 /** One client's QUIC connection at the node: HTTP/3 on it, and its tunnels. */
 export class ServerConnection implements Http3Events {
   readonly id: number;
@@ -55,7 +61,7 @@ export class ServerConnection implements Http3Events {
   readonly #quic: QuicEndpoint;
   readonly #host: TunnelHost;
   readonly #http3: Http3Connection;
-  readonly #sessions = new Map<number, { session: TunnelSession; capsules: CapsuleReader }>();
+  readonly #sessions = new Map<number, Tunnel>();
   /** Request streams whose head is not whole yet, by the time at which they must be. */
   readonly #unfinished = new Map<number, number>();
   #idleSinceMs = performance.now();
@@ -94,7 +100,7 @@ export class ServerConnection implements Http3Events {
   receiveDatagram(bytes: Uint8Array, offset: number, length: number): void {
     const end = offset + length;
     const streamId = this.#http3.datagramStream(bytes, offset, end);
-    if (streamId < 0) this.#host.drops.count('no_tunnel');
+    if (streamId < 0) this.#host.drops.count(streamId === DATAGRAM_ERROR ? 'malformed' : 'no_tunnel');
     else this.#receivePayload(streamId, bytes, datagramPayloadOffset(bytes, offset), end);
   }
 
@@ -120,9 +126,8 @@ export class ServerConnection implements Http3Events {
     const { streamId } = session;
     if (!this.#http3.sendResponse(streamId, TUNNEL_STATUS, TUNNEL_RESPONSE_FIELDS, false)) return false;
     this.#host.tunnelOpened(this, session, connectionId);
-    const assigned = addresses.map(({ address }) => ({ requestId: 0n, prefix: hostPrefix(parseAddress(address)) }));
-    this.#http3.sendData(streamId, encodeAddressAssign(assigned));
-    const families = new Set(assigned.map(({ prefix }) => prefix.address.family));
+    this.#sendAssignments(session, this.#sessions.get(streamId)?.wishes ?? []);
+    const families = new Set(session.assignedPrefixes.map(({ address }) => address.family));
     const routes = this.#host.advertiseRoutes
       .map((route) => routeToPrefix(parsePrefix(route)))
       .filter(({ start }) => families.has(start.family));
@@ -206,13 +211,17 @@ export class ServerConnection implements Http3Events {
     }
     const requestId = this.#host.requestTunnel(this, decision.token?.value ?? null);
     const session = new TunnelSession(this.id, streamId, requestId);
+    const wishes: RequestedAddress[] = [];
     const capsules = new CapsuleReader({
       onAddressAssign: () => {},
       onRouteAdvertisement: () => {},
-      onAddressRequest: (requested) => this.#answerAddressRequest(session, requested),
+      onAddressRequest: (requested) => {
+        if (session.state.kind === 'open') this.#sendAssignments(session, requested);
+        else wishes.push(...requested);
+      },
       onDatagram: (payload) => this.#receivePayload(streamId, payload, 0, payload.length),
     });
-    this.#sessions.set(streamId, { session, capsules });
+    this.#sessions.set(streamId, { session, capsules, wishes });
   }
 
   onData(streamId: number, bytes: Uint8Array): void {
@@ -222,8 +231,11 @@ export class ServerConnection implements Http3Events {
   onStreamEnd(streamId: number): void {
     const tunnel = this.#sessions.get(streamId);
     tunnel?.capsules.end();
-    if (tunnel !== undefined) this.#end(tunnel.session, 'client', 'end of stream');
-    this.#http3.endStream(streamId);
+    if (tunnel === undefined) return;
+    const answered = tunnel.session.state.kind === 'open';
+    this.#end(tunnel.session, 'client', 'end of stream');
+    if (answered) this.#http3.endStream(streamId);
+    else this.#http3.abortStream(streamId, H3_REQUEST_CANCELLED);
   }
 
   onStreamReset(streamId: number, errorCode: number, error?: Http3StreamError): void {
@@ -251,8 +263,8 @@ export class ServerConnection implements Http3Events {
     else this.#host.drops.count(packet === DATAGRAM_OF_UNKNOWN_CONTEXT ? 'unknown_context' : 'malformed');
   }
 
-  // A request names a wish; what it gets is what the tunnel has, or a refusal (RFC 9484 4.7.2).
-  #answerAddressRequest(session: TunnelSession, requested: readonly RequestedAddress[]): void {
+  // All that the tunnel has, each address as the answer to a wish for its family, or unasked; other wishes are refused (RFC 9484 4.7.2).
+  #sendAssignments(session: TunnelSession, requested: readonly RequestedAddress[]): void {
     const held = session.assignedPrefixes;
     const answers = requested.map(({ requestId, prefix }) => {
       const { family } = prefix.address;

@@ -193,5 +193,6 @@ test('a stream whose peer takes nothing is reset before it fills the memory', ()
   for (let sent = 0; sent < 10_000_000; sent += 100_000) pair.client.sendStream(0, 0, Buffer.alloc(100_000), false);
   pair.exchange();
   assert.ok(pair.serverEvents.seen.includes('reset 0 107'), pair.serverEvents.seen.join());
+  assert.ok(pair.clientEvents.seen.includes('reset 0 107'), pair.clientEvents.seen.join());
   assert.ok(pair.client.memoryBytes < 64 * 1024 * 1024, `${pair.client.memoryBytes} bytes`);
 });
