@@ -16,6 +16,8 @@ const NODE_HTTP_PORT = 9091;
 const DOWNLOAD_PORT = 8080;
 /** Each node and client has a namespace to itself, so one name does for all. */
 const TUN_NAME = 'masque0';
+/** Where tunnels get their addresses from. */
+const POOLS = ['10.99.0.0/16', 'fd00:99::/64'];
 /** A driver ends behind the round that it is in; its downloads give up after 30 s each. */
 const TRAFFIC_STOP_DEADLINE_MS = 90_000;
 
@@ -74,7 +76,7 @@ export function createControlPlane(
     name: 'control-plane',
     command: node,
     args: [script('control-plane/main.ts')],
-    env: { HTTP_LISTEN: listen, ...options.env },
+    env: { HTTP_LISTEN: listen, POOLS: POOLS.join(','), BLOCK_PREFIX_V4: '26', ...options.env },
     logFile: join(options.directory, 'control-plane', 'control-plane.log'),
     onStart: options.onStart,
     ready: { what: 'readiness', timeoutMs: READY_TIMEOUT_MS, probe: () => isOk(`${url}/readyz`) },
@@ -112,7 +114,7 @@ export async function createNode(
       TUN_NAME,
       STATE_DIR: stateDirectory,
       HTTP_LISTEN: `${place.address}:${NODE_HTTP_PORT}`,
-      ADVERTISE_ROUTES: usable([place.behind.prefix, place.behind.prefix6]).join(','),
+      ADVERTISE_ROUTES: usable([place.behind.prefix, place.behind.prefix6, ...POOLS]).join(','),
       ...options.env,
     },
     logFile: join(directory, `${place.id}.log`),
@@ -168,7 +170,8 @@ export function createClient(
     ...['--connect-to', new URL(options.node.url).host],
     ...['--ca', options.authority.certificateFile],
     ...['--tun', TUN_NAME],
-    ...['--routes', usable(plan.behindPrefixes).join(',')],
+    // The pools too: the node probes each tunnel from an address of its own there.
+    ...['--routes', usable([...plan.behindPrefixes, ...POOLS]).join(',')],
     ...['--status-file', statusFile],
   ]);
   const status = () => readClientStatus(statusFile);

@@ -144,8 +144,6 @@ async function start(
       DATABASE_URL: postgres.url,
       NATS_URL: nats.url,
       ADMIN_TOKEN: adminToken,
-      POOLS: '10.99.0.0/16,fd00:99::/64',
-      BLOCK_PREFIX_V4: '26',
       ...options.controlPlaneEnv,
     },
   });
