@@ -73,10 +73,11 @@ export async function* readEvents(
   }
 }
 
-/** Deletes the consumers of earlier terms. */
-export async function deleteOtherConsumers(manager: JetStreamManager, ownerEpoch: number): Promise<void> {
+/** Deletes the consumers of earlier terms; never those of later ones, which a leader of the past must not disturb. */
+export async function deleteEarlierConsumers(manager: JetStreamManager, ownerEpoch: number): Promise<void> {
   for await (const { name } of manager.consumers.list(EVENT_STREAM)) {
-    if (name.startsWith(CONSUMER_PREFIX) && name !== consumerName(ownerEpoch)) await deleteConsumer(manager, name);
+    if (!name.startsWith(CONSUMER_PREFIX)) continue;
+    if (Number(name.slice(CONSUMER_PREFIX.length)) < ownerEpoch) await deleteConsumer(manager, name);
   }
 }
 

@@ -5,7 +5,7 @@ import { EVENT_STREAM, ensureEventStream } from '../../shared/nats/streams.ts';
 import type { Database } from '../storage/database.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import { applyBatch, type BatchResult, readCheckpoint, type StreamPosition } from './apply-batch.ts';
-import { deleteOtherConsumers, readEvents } from './event-consumer.ts';
+import { deleteEarlierConsumers, readEvents } from './event-consumer.ts';
 import { answerWatermarkRequests, publishWatermarks, readAppliedEpochs } from './watermarks.ts';
 
 /** Ours: pauses between attempts while something is away; doubled each time. */
@@ -95,11 +95,11 @@ export class Projector {
     const { nats, database } = this.options;
     const manager = await nats.jetstreamManager();
     await ensureEventStream(manager);
-    await deleteOtherConsumers(manager, term.ownerEpoch);
     const stored = await readCheckpoint(database);
     let position = startOf(stored, await manager.streams.info(EVENT_STREAM));
     // Committed before anything is read: nodes have to hear of a new stream even if it stays empty.
     await this.commit(term, stored, position, []);
+    await deleteEarlierConsumers(manager, term.ownerEpoch);
     publishWatermarks(nats, await readAppliedEpochs(database), position);
 
     for await (const batch of readEvents(nats, manager, term.ownerEpoch, position.streamSeq + 1, term.signal)) {

@@ -10,13 +10,15 @@ import { startPostgres } from '../../../deploy/local/postgres.ts';
 export interface TestPostgres {
   /** A database of its own, with the schema. */
   database(): Promise<Database>;
+  /** Kills it and starts it again. */
+  crash(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** One Postgres for a test file; it is never crashed, so it need not reach the disk. */
+/** One Postgres for a test file; its machine never crashes, so nothing need reach the disk. */
 export async function startTestPostgres(): Promise<TestPostgres> {
   const directory = await mkdtemp(join(tmpdir(), 'projector-postgres-'));
-  const server = await startPostgres({ directory, settings: { fsync: 'off', synchronous_commit: 'off' } });
+  let server = await startPostgres({ directory, settings: { fsync: 'off' } });
   const open: Database[] = [];
   return {
     async database() {
@@ -25,6 +27,10 @@ export async function startTestPostgres(): Promise<TestPostgres> {
       open.push(database);
       await migrate(database);
       return database;
+    },
+    async crash() {
+      await server.kill();
+      server = await server.restart();
     },
     async stop() {
       await Promise.all(open.map((database) => database.destroy()));
