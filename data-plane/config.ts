@@ -19,7 +19,11 @@ export const nodeVariables = {
     help: "the node's name in events, metrics and SQL",
     ...text('1 to 63 of a-z, 0-9 and -, not "control"', /^(?!control$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/),
   },
-  NATS_URL: { help: 'the NATS server, with user and password where it wants them', secret: true, ...url('nats:') },
+  NATS_URL: {
+    help: 'the NATS server, with user and password where it wants them',
+    secret: true,
+    ...url('nats:', 'tls:'),
+  },
   LISTEN: { help: 'the UDP address for tunnels', fallback: '0.0.0.0:4433', ...listenAddress() },
   TLS_CERT: { help: 'the certificate chain, a PEM file', ...text('a path') },
   TLS_KEY: { help: "the certificate's key, a PEM file", ...text('a path') },

@@ -6,11 +6,18 @@ import { Node } from './node.ts';
 
 const EXIT_FAILED = 1;
 
+const USAGE = `usage: node data-plane/main.ts
+
+A data-plane node of a masque-vpn cluster. It takes its configuration from the environment:
+
+${describeVariables(nodeVariables)}
+`;
+
 await main();
 
 async function main(): Promise<void> {
-  if (process.argv.includes('--help')) {
-    process.stdout.write(`masque-vpn node. Environment variables:\n\n${describeVariables(nodeVariables)}\n`);
+  if (process.argv.includes('--help') || process.argv.includes('-h')) {
+    process.stdout.write(USAGE);
     return;
   }
   let config: NodeConfig;
@@ -18,7 +25,7 @@ async function main(): Promise<void> {
     config = parseConfig(nodeVariables, process.env);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`${error.message}\n`);
+    process.stderr.write(`masque-vpn node: ${error.message}\n`);
     process.exitCode = EXIT_BAD_CONFIG;
     return;
   }

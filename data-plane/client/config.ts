@@ -4,7 +4,9 @@ import { ConfigError, hostPort, integer, list, logLevel, orUndefined } from '../
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
 
-export const CLIENT_USAGE = `masque-vpn client: one TUN device, one CONNECT-IP tunnel (RFC 9484)
+export const CLIENT_USAGE = `usage: node data-plane/client/main.ts --url URL --ca FILE [options]
+
+The reference client of masque-vpn: one TUN device, one CONNECT-IP tunnel (RFC 9484).
 
   --url URL              the node, e.g. https://node-a.example:4433/.well-known/masque/ip/*/*/
   --token TOKEN          the bearer token (better: the variable MASQUE_VPN_TOKEN, which other users cannot see)

@@ -22,7 +22,7 @@ async function run(): Promise<void> {
     config = parseClientConfig(process.argv.slice(2), process.env);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`${error.message}\n`);
+    process.stderr.write(`masque-vpn client: ${error.message}\n`);
     process.exitCode = EXIT_BAD_CONFIG;
     return;
   }

@@ -16,7 +16,7 @@ export async function connectNats(
   log: Logger,
   signal: AbortSignal,
 ): Promise<NatsConnection> {
-  const { host, username, password } = new URL(url);
+  const { protocol, host, username, password } = new URL(url);
   let failures = 0;
   for (;;) {
     signal.throwIfAborted();
@@ -24,6 +24,7 @@ export async function connectNats(
       const connection = await connect({
         servers: host,
         name,
+        ...(protocol === 'tls:' ? { tls: {} } : {}),
         ...(username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }),
         maxReconnectAttempts: -1,
         reconnectTimeWait: RECONNECT_WAIT_MS,
