@@ -71,7 +71,7 @@ export class ClientGaugesProjection {
     if (this.gone.size > 0) {
       await trx
         .deleteFrom('client_gauges')
-        .where('connection_id', 'in', [...this.gone])
+        .where('connection_id', '=', sql<string>`any(${[...this.gone]}::uuid[])`)
         .execute();
     }
   }

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
 import type { TrafficTotals } from '../../shared/events/node-events.ts';
 import type { LogEntry } from '../log/log-entry.ts';
@@ -46,7 +47,9 @@ export class ConnectionsProjection {
     const projection = new ConnectionsProjection();
     const named = trx.selectFrom('connections').selectAll();
     const found = [
-      ...(ids.size === 0 ? [] : await named.where('connection_id', 'in', [...ids]).execute()),
+      ...(ids.size === 0
+        ? []
+        : await named.where('connection_id', '=', sql<string>`any(${[...ids]}::uuid[])`).execute()),
       ...(restarted.size === 0
         ? []
         : await named

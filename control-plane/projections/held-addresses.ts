@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { formatAddress, parseAddress } from '../../shared/ip/address.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite, timestamp } from '../storage/insert-rows.ts';
@@ -31,7 +32,7 @@ export class HeldAddresses {
     const rows = await trx
       .selectFrom('held')
       .selectAll()
-      .where('address', 'in', [...addresses])
+      .where('address', '=', sql<string>`any(${[...addresses]}::inet[])`)
       .execute();
     for (const row of rows) {
       const address = formatAddress(parseAddress(row.address));
