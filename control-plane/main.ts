@@ -24,6 +24,8 @@ import { createDatabase, createPool } from './storage/database.ts';
 /** How long the parts may take to end after SIGTERM (ours); then the process ends without them. */
 const SHUTDOWN_DEADLINE_MS = 8_000;
 
+const NATS_PATIENCE_MS = 1_500;
+
 const USAGE = `usage: node control-plane/main.ts
 
 The control plane of a masque-vpn cluster. It takes its configuration from the environment:
@@ -117,7 +119,10 @@ async function run(config: ControlPlaneConfig): Promise<void> {
       process.exit();
     }, SHUTDOWN_DEADLINE_MS).unref();
     stopping.abort();
+    // What still waits for an answer of a NATS that is away would wait for its timeout.
+    const impatience = setTimeout(() => void nats?.close(), NATS_PATIENCE_MS);
     await leading.catch(() => undefined);
+    clearTimeout(impatience);
     await api.close();
     await nats?.close();
     await pool.end();

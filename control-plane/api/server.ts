@@ -18,6 +18,9 @@ import { HttpError, PROBLEM_CONTENT_TYPE, type Problem, problem } from './proble
 
 /** Bodies are a few short fields (ours). */
 const MAX_BODY_BYTES = 64 * 1024;
+/** Everything else needs the admin token. */
+const PUBLIC_ROUTES: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics']);
+
 export type Api = FastifyInstance<
   RawServerDefault,
   IncomingMessage,
@@ -44,7 +47,9 @@ export function createApi({ adminToken, metrics, log }: ApiOptions): Api {
   const isAdmin = createAuthenticator(adminToken);
 
   app.addHook('onRequest', async (request, reply) => {
-    if (!request.url.startsWith('/v1/') && request.url !== '/v1') return;
+    // By route, not by URL: the router decodes `/%761/clients`, so its text proves nothing.
+    const route = request.routeOptions.url;
+    if (route === undefined ? !request.url.startsWith('/v1') : PUBLIC_ROUTES.has(route)) return;
     if (isAdmin(request.headers.authorization)) return;
     reply.header('www-authenticate', 'Bearer');
     throw new HttpError(401, 'UNAUTHORIZED', 'the Authorization header must be "Bearer" and the admin token');

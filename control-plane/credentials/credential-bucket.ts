@@ -10,12 +10,12 @@ const KEY_PREFIX = `$KV.${CREDENTIALS_BUCKET}.`;
 
 /** The bucket that nodes watch. Only the leader writes it. */
 export interface CredentialBucket {
-  /** The client ids that have an entry. */
+  /** The client ids that have, or once had, an entry. */
   clientIds(): Promise<string[]>;
   /** Writes an entry unless the bucket has the same or a newer version. Says whether it wrote. */
   put(credential: Credential): Promise<boolean>;
-  /** Takes an entry away. */
-  remove(clientId: string): Promise<void>;
+  /** Takes an entry away. Says whether there was one. */
+  remove(clientId: string): Promise<boolean>;
 }
 
 /** Opens the bucket, and creates it where it is missing. */
@@ -29,7 +29,12 @@ export async function openCredentialBucket(nats: NatsConnection): Promise<Creden
       return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(KEY_PREFIX.length));
     },
     put: (credential) => put(kv, credential),
-    remove: (clientId) => kv.delete(clientId),
+    async remove(clientId) {
+      const entry = await kv.get(clientId);
+      if (entry?.operation !== 'PUT') return false;
+      await kv.delete(clientId, { previousSeq: entry.revision });
+      return true;
+    },
   };
 }
 

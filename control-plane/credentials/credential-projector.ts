@@ -75,9 +75,12 @@ export class CredentialProjector implements LeaderService {
     // One that was enrolled since the rows above were read is in the bucket already, or comes with its notification.
     const current = new Set((await this.load(unknown)).map(({ clientId }) => clientId));
     const stale = unknown.filter((clientId) => !current.has(clientId));
-    await inChunks(stale, (clientId) => bucket.remove(clientId));
+    const removed: string[] = [];
+    await inChunks(stale, async (clientId) => {
+      if (await bucket.remove(clientId)) removed.push(clientId);
+    });
     this.log.info(
-      { clients: credentials.length, written: written.length, removed: stale.length },
+      { clients: credentials.length, written: written.length, removed: removed.length },
       'credentials compared',
     );
   }

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import type { JetStreamManager, NatsConnection } from 'nats';
 import { errorCode } from '../../shared/errors.ts';
 import { EVENT_STREAM } from '../../shared/nats/streams.ts';
@@ -27,29 +28,34 @@ export async function readProjectionStatus(
   database: Database,
   nats: NatsConnection | undefined,
 ): Promise<ProjectionStatus> {
-  const count = (table: 'parked_events' | 'dead_letter' | 'event_gaps' | 'address_conflicts' | 'outbox') =>
-    database.selectFrom(table).select(({ fn }) => fn.countAll<number>().as('count'));
-  const [checkpoint, parked, deadLetters, gaps, addressConflicts, outbox] = await Promise.all([
-    database
-      .selectFrom('event_checkpoint')
-      .select(['position', 'stream_seq', 'stream_created'])
-      .executeTakeFirstOrThrow(),
-    count('parked_events').executeTakeFirstOrThrow(),
-    count('dead_letter').executeTakeFirstOrThrow(),
-    count('event_gaps').executeTakeFirstOrThrow(),
-    count('address_conflicts').executeTakeFirstOrThrow(),
-    count('outbox').executeTakeFirstOrThrow(),
-  ]);
-  const lag = await readLag(nats, checkpoint.stream_seq, checkpoint.stream_created);
+  const { rows } = await sql<{
+    position: number;
+    stream_seq: number;
+    stream_created: string | null;
+    parked: number;
+    dead_letters: number;
+    gaps: number;
+    address_conflicts: number;
+    outbox: number;
+  }>`
+    SELECT position, stream_seq, stream_created,
+      (SELECT count(*) FROM parked_events) AS parked,
+      (SELECT count(*) FROM dead_letter) AS dead_letters,
+      (SELECT count(*) FROM event_gaps) AS gaps,
+      (SELECT count(*) FROM address_conflicts) AS address_conflicts,
+      (SELECT count(*) FROM outbox) AS outbox
+    FROM event_checkpoint`.execute(database);
+  const row = rows[0]!;
+  const lag = await readLag(nats, row.stream_seq, row.stream_created);
   return {
-    position: checkpoint.position,
-    streamSeq: checkpoint.stream_seq,
+    position: row.position,
+    streamSeq: row.stream_seq,
     ...lag,
-    parked: parked.count,
-    deadLetters: deadLetters.count,
-    gaps: gaps.count,
-    addressConflicts: addressConflicts.count,
-    outbox: outbox.count,
+    parked: row.parked,
+    deadLetters: row.dead_letters,
+    gaps: row.gaps,
+    addressConflicts: row.address_conflicts,
+    outbox: row.outbox,
   };
 }
 

@@ -50,8 +50,8 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
         onDown: () => watch.stopListening(),
       });
       try {
-        // Answered by the server only once it has the subscription: silence counts from here.
-        await nats.flush();
+        // Answered once the server has the subscription, which may be long after it is back: silence counts from here.
+        await Promise.race([nats.flush(), aborted(term.signal)]);
         watch.startListening(performance.now());
         while (!term.signal.aborted) {
           await savePresence(context, unsaved);
@@ -64,6 +64,13 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
       }
     },
   };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }
 
 async function judge(term: Term, watch: NodeWatch, context: DecisionContext, log: Logger): Promise<void> {

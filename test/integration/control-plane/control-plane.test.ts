@@ -138,7 +138,7 @@ test('bad requests get problems that name the field', { skip }, async () => {
 
 test('everything under /v1 needs the admin token, and the log never shows what was sent', { skip }, async () => {
   for (const authorization of [undefined, 'Bearer wrong-token-wrong-token', `Basic ${ADMIN_TOKEN}`, 'Bearer']) {
-    for (const path of ['/v1/clients', '/v1/nodes', '/v1/nothing']) {
+    for (const path of ['/v1/clients', '/%761/clients', '/v1/nodes', '/v1/nothing']) {
       const response = await fetch(`${controlPlane.url}${path}`, authorization ? { headers: { authorization } } : {});
       assert.equal(response.status, 401, `${authorization} ${path}`);
       assert.equal(response.headers.get('content-type'), 'application/problem+json; charset=utf-8');
