@@ -3,7 +3,7 @@ import { createPacketInfo } from '../ip/packet-info.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap } from '../quic/quic-endpoint.ts';
 import { TunDevice } from '../tun/tun-device.ts';
-import { isProbe } from '../tunnel/echo-probe.ts';
+import { answerProbe } from '../tunnel/echo-probe.ts';
 import { TrafficCounters } from '../tunnel/traffic-counters.ts';
 import { UdpSocket } from '../udp/udp-socket.ts';
 import { ClientConnection } from './client-connection.ts';
@@ -118,8 +118,7 @@ export class TunnelClient implements LoopTurn {
       const length = this.#tun.read(this.#packet);
       if (length === 0) return false;
       if (inspectPacket(this.#packet, 0, length, this.#info) !== 'ok') continue;
-      if (this.#connection?.sendPacket(this.#packet, length) !== true) continue;
-      if (!isProbe(this.#packet, 0, this.#info)) this.#counters.countIn(length);
+      if (this.#connection?.sendPacket(this.#packet, length) === true) this.#counters.countIn(length);
     }
     this.#connection?.endTurn();
     return true;
@@ -127,7 +126,9 @@ export class TunnelClient implements LoopTurn {
 
   #receivePacket(bytes: Uint8Array, offset: number, length: number): void {
     if (inspectPacket(bytes, offset, length, this.#info) !== 'ok') return;
-    if (this.#tun.write(bytes, offset, length) && !isProbe(bytes, offset, this.#info)) this.#counters.countOut(length);
+    const answer = answerProbe(bytes, offset, this.#info);
+    if (answer !== undefined) this.#connection?.sendPacket(answer, answer.length);
+    else if (this.#tun.write(bytes, offset, length)) this.#counters.countOut(length);
   }
 
   #configure(configuration: TunnelConfiguration, server: string): void {

@@ -13,12 +13,27 @@ const PROBE_PAYLOAD = Buffer.from('mvpn-probe-v1\0\0\0', 'latin1');
 const echo: EchoInfo = createEchoInfo();
 
 /** Whether an inspected packet is an echo message of ours: a probe of a node, or the answer to one. */
-export function isProbe(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
+function isProbe(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
   if (readEcho(bytes, offset, info, echo) === 'none' || echo.payloadLength !== PROBE_PAYLOAD.length) return false;
   for (let i = 0; i < PROBE_PAYLOAD.length; i++) {
     if (bytes[offset + echo.payloadOffset + i] !== PROBE_PAYLOAD[i]) return false;
   }
   return true;
+}
+
+/**
+ * The answer to a probe of a node, or undefined for any other packet. The client answers by itself, so that a host's routes and
+ * packet filters do not make a working tunnel look dead.
+ */
+export function answerProbe(bytes: Uint8Array, offset: number, info: PacketInfo): Uint8Array | undefined {
+  if (!isProbe(bytes, offset, info) || readEcho(bytes, offset, info, echo) !== 'request') return undefined;
+  const addressAt = (at: number): Uint8Array => bytes.slice(offset + at, offset + at + info.addressLength);
+  const answer = new Uint8Array(echoPacketBytes(info.addressLength, PROBE_PAYLOAD.length));
+  const { identifier, sequence } = echo;
+  const source = addressAt(info.destinationOffset);
+  const destination = addressAt(info.sourceOffset);
+  writeEcho(answer, 0, { kind: 'reply', source, destination, identifier, sequence, payload: PROBE_PAYLOAD });
+  return answer;
 }
 
 /** Measures latency and loss of one tunnel by ICMP echo requests from the node's address to the client's. */
