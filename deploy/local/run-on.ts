@@ -50,7 +50,7 @@ function describeAccess(cluster: Cluster): string {
     `control-plane API  ${cluster.controlPlaneUrl}/v1/nodes   (Authorization: Bearer, token in cluster.json)`,
     `metrics            ${cluster.controlPlaneUrl}/metrics`,
     ...cluster.nodes.map((node) => `${`  of ${node.id}`.padEnd(18)} ${node.metricsUrl}`),
-    `Postgres           ${cluster.databaseUrl}`,
+    `Postgres           ${withoutPassword(cluster.databaseUrl)}   (password in cluster.json)`,
     '',
     'SQL for audits:',
     ...queries.map(({ question, sql }) => `\n  ${question}\n${sql.replace(/^/gm, '    ')};`),
@@ -58,6 +58,13 @@ function describeAccess(cluster: Cluster): string {
     'Ctrl-C ends it; the data stays.',
     '',
   ].join('\n');
+}
+
+/** What is printed may be kept, as the output of a service is. */
+function withoutPassword(url: string): string {
+  const parsed = new URL(url);
+  parsed.password = '';
+  return parsed.href;
 }
 
 /** A line that wraps would break the refresh in place. */
