@@ -27,6 +27,7 @@ export const TEST_PROGRAMS: readonly Requirement[] = [
   { program: 'prometheus', debianPackage: 'prometheus' },
   { program: 'promtool', debianPackage: 'prometheus' },
   { program: 'docker-compose', debianPackage: 'docker-compose' },
+  { program: 'curl', debianPackage: 'curl' },
 ];
 
 /** Something that the person at the keyboard has to change; the message says what and how. */
