@@ -28,5 +28,5 @@ async function cleanUp(items: readonly Leftover[]): Promise<void> {
   for (const item of processes) signalProcess(item.identity, 'SIGKILL');
   await waitFor(allGone, { timeoutMs: KILL_DEADLINE_MS, what: 'processes to end' }).catch(() => undefined);
   for (const item of items) if (item.kind === 'slot') await releaseSlot(item.slot, item.owner).catch(() => undefined);
-  for (const item of items) if (item.kind === 'directory') rmSync(item.path, { recursive: true, force: true });
+  for (const item of items) if (item.kind === 'path') rmSync(item.path, { recursive: true, force: true });
 }

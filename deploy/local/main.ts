@@ -34,6 +34,8 @@ const seconds = (): string => `${((performance.now() - startedAt) / 1000).toFixe
 const print = (text: string): void => console.log(text);
 const progress = (line: string): void => print(`${seconds()}  ${line}`);
 
+// A terminal or pipe that is gone must not break the orderly end.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.env.PATH = completePath();
 process.exitCode = await main();
 
@@ -49,8 +51,9 @@ async function main(): Promise<number> {
     signal.throwIfAborted();
     return options.once ? await once(signal, options.json) : await keepOn(signal);
   } catch (error) {
-    if (error instanceof EndRequest) {
-      progress(`ended by ${error.message}`);
+    // Whatever broke while it was told to end broke because of that.
+    if (signal.reason instanceof EndRequest) {
+      progress(`ended by ${signal.reason.message}`);
       return options.once ? EXIT_INTERRUPTED : 0;
     }
     console.error(`masque-vpn: ${describe(error)}`);
@@ -89,7 +92,7 @@ async function keepOn(signal: AbortSignal): Promise<number> {
 async function once(signal: AbortSignal, json: boolean): Promise<number> {
   mkdirSync(DATA_DIRECTORY, { recursive: true, mode: 0o700 });
   const directory = mkdtempSync(join(DATA_DIRECTORY, 'once-'));
-  const leftover: Leftover = { kind: 'directory', path: directory };
+  const leftover: Leftover = { kind: 'path', path: directory };
   entrust(leftover);
   let result: OnceResult | undefined;
   try {
@@ -119,13 +122,16 @@ async function withCluster<T>(
   // A run on fresh data is found in the usual place too, unless a cluster that goes on is there already.
   const places = directory === DATA_DIRECTORY || liveOwner(DATA_DIRECTORY) ? [directory] : [DATA_DIRECTORY, directory];
   const files = places.map((path) => join(path, 'cluster.json'));
+  const leftovers = files.map((path): Leftover => ({ kind: 'path', path }));
   try {
+    for (const leftover of leftovers) entrust(leftover);
     for (const file of files) writeClusterFile(file, cluster);
-    progress(`the cluster is up (${files[0]})`);
+    progress(`the cluster is up (${files[0]}, data in ${directory})`);
     return await use(cluster);
   } finally {
     progress('stopping');
     for (const file of files) removeClusterFile(file, cluster);
+    for (const leftover of leftovers) discharge(leftover);
     await cluster.stop();
     progress('stopped');
   }

@@ -10,7 +10,7 @@ import { planTopology } from '../../../deploy/local/topology-plan.ts';
 const directory = process.argv[2] as string;
 const slot = await claimSlot();
 entrust({ kind: 'slot', slot, owner: ownIdentity() });
-entrust({ kind: 'directory', path: directory });
+entrust({ kind: 'path', path: directory });
 const plan = planTopology(slot, { nodes: ['node-a'], clients: ['client-1'] });
 await buildTopology(plan);
 const sleep = ['-e', 'setInterval(() => {}, 1000)'];
