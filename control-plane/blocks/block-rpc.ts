@@ -9,7 +9,7 @@ import {
   blockRequestMessage,
   InvalidMessageError,
 } from '../../shared/nats/messages.ts';
-import type { LeaderService } from '../leader/leader.ts';
+import type { LeaderService } from '../leader/leader-service.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import type { BlockService } from './block-service.ts';
 

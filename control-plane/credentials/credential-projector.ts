@@ -3,7 +3,7 @@ import { sql } from 'kysely';
 import type { NatsConnection } from 'nats';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { Credential } from '../../shared/nats/messages.ts';
-import type { LeaderService } from '../leader/leader.ts';
+import type { LeaderService } from '../leader/leader-service.ts';
 import { watchConnection } from '../leader/watch-connection.ts';
 import type { Database } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';

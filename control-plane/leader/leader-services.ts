@@ -8,7 +8,7 @@ import { outboxPublisher } from '../outbox/outbox-publisher.ts';
 import { presenceService } from '../presence/presence-service.ts';
 import { Projector } from '../projector/projector.ts';
 import type { Database } from '../storage/database.ts';
-import type { LeaderService } from './leader.ts';
+import type { LeaderService } from './leader-service.ts';
 
 export interface LeaderServicesOptions {
   readonly database: Database;

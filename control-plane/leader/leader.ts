@@ -6,6 +6,7 @@ import type { Logger } from '../../shared/log/logger.ts';
 import type { Database } from '../storage/database.ts';
 import { lockProjections } from '../storage/projection-lock.ts';
 import type { Term } from '../storage/term.ts';
+import type { LeaderService } from './leader-service.ts';
 import { runService } from './run-service.ts';
 
 /** Key of the advisory lock that the leader holds ("mvpn" in ASCII). */
@@ -19,12 +20,6 @@ const CONNECT_TIMEOUT_MS = 5_000;
 export const LEADERSHIP_FRESH_MS = 5_000;
 /** One line for this many failed attempts to reach Postgres. */
 const LOG_EVERY_FAILURES = 20;
-
-/** Something that only the leader does, from takeover until the term's signal aborts. Throwing restarts it. */
-export interface LeaderService {
-  readonly name: string;
-  run(term: Term): Promise<void>;
-}
 
 export class LeadershipLostError extends CodedError {
   constructor(why: string, options?: { cause?: unknown }) {

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { Term } from '../storage/term.ts';
-import type { LeaderService } from './leader.ts';
+import type { LeaderService } from './leader-service.ts';
 
 /** Pauses before a service that failed starts again (ours): doubled each time, short again once it ran for a while. */
 const FIRST_PAUSE_MS = 250;

@@ -3,7 +3,7 @@ import type { NatsConnection } from 'nats';
 import { encodeEvents, MAX_EVENTS_PER_MESSAGE } from '../../shared/events/envelope.ts';
 import { CONTROL_EVENT_SUBJECT } from '../../shared/events/subjects.ts';
 import type { Logger } from '../../shared/log/logger.ts';
-import type { LeaderService } from '../leader/leader.ts';
+import type { LeaderService } from '../leader/leader-service.ts';
 import type { Database } from '../storage/database.ts';
 
 /** Between two looks into an empty outbox (ours). */

@@ -10,7 +10,7 @@ import {
   presenceMessage,
 } from '../../shared/nats/messages.ts';
 import type { DecisionContext } from '../leader/decide-in-transaction.ts';
-import type { LeaderService } from '../leader/leader.ts';
+import type { LeaderService } from '../leader/leader-service.ts';
 import { watchConnection } from '../leader/watch-connection.ts';
 import type { Term } from '../storage/term.ts';
 import { loseNodes } from './lose-nodes.ts';

@@ -1,6 +1,6 @@
 import { internetChecksum } from './checksum.ts';
-import type { PacketVerdict } from './packet.ts';
 import type { PacketInfo } from './packet-info.ts';
+import type { PacketVerdict } from './packet-verdict.ts';
 
 /** Bytes of the header without options. */
 export const IPV4_HEADER_BYTES = 20;

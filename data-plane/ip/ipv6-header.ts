@@ -1,6 +1,6 @@
 import { readUint16 } from './ipv4-header.ts';
-import type { PacketVerdict } from './packet.ts';
 import type { PacketInfo } from './packet-info.ts';
+import type { PacketVerdict } from './packet-verdict.ts';
 import { PROTOCOL } from './protocol.ts';
 
 export const IPV6_HEADER_BYTES = 40;

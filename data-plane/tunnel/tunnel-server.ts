@@ -1,10 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describeError } from '../../shared/errors.ts';
-import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
 import { AddressTable } from '../ip/address-table.ts';
-import { type IcmpProblem, MAX_ICMP_ERROR_BYTES, writeIcmpError } from '../ip/icmp-error.ts';
-import type { PacketInfo } from '../ip/packet-info.ts';
-import { TokenBucket } from '../ip/token-bucket.ts';
+import type { IcmpProblem } from '../ip/icmp-error.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
 import { TunDevice } from '../tun/tun-device.ts';
@@ -12,8 +9,9 @@ import type { SocketAddress } from '../udp/socket-address.ts';
 import { UdpSocket } from '../udp/udp-socket.ts';
 import { downlinkInfo, routeDownlink } from './downlink.ts';
 import { DropCounters } from './drop-counters.ts';
+import { IcmpResponder } from './icmp-responder.ts';
 import { ServerConnection, type TunnelHost } from './server-connection.ts';
-import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, TunnelBlock } from './tunnel-messages.ts';
+import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport } from './tunnel-messages.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
 
@@ -21,8 +19,6 @@ import { checkUplink, uplinkInfo } from './uplink.ts';
 const TUN_BATCH = 64;
 /** Room for a packet of any MTU. */
 const PACKET_BYTES = 65_536;
-/** ICMP errors that the node sends in all. */
-const ICMP_ERRORS = { ratePerSecond: 100, burst: 50 };
 
 /**
  * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`receiveUdp`, `forwardUp`) and down
@@ -38,10 +34,8 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   readonly #byAddress = new AddressTable<TunnelSession>();
   readonly #requests = new Map<number, ServerConnection>();
   readonly #open = new Map<string, { connection: ServerConnection; session: TunnelSession }>();
-  readonly #blocks = new Map<string, TunnelBlock>();
   readonly #packet = new Uint8Array(PACKET_BYTES);
-  readonly #icmp = new Uint8Array(Math.max(...Object.values(MAX_ICMP_ERROR_BYTES)));
-  readonly #icmpRate = new TokenBucket(ICMP_ERRORS);
+  readonly #icmp: IcmpResponder;
   // Made once: these run for every packet.
   readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void =>
     this.#quic.receive(bytes, offset, length, peer.text);
@@ -55,6 +49,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   constructor(options: ServerThreadOptions, report: (report: ServerThreadReport) => void) {
     this.#options = options;
     this.#report = report;
+    this.#icmp = new IcmpResponder(options.tunnelMtu);
     this.#udp = UdpSocket.bind(options.listen);
     this.#tun = TunDevice.open({ name: options.tunName, mtu: options.tunnelMtu });
     this.#tun.up();
@@ -105,7 +100,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       case 'probe':
         return;
       case 'source':
-        this.#answerUp(session, 'source_prohibited', bytes, offset, uplinkInfo);
+        this.#answerUp(session, bytes, offset);
         this.drops.count(verdict);
         return;
       case 'malformed':
@@ -152,6 +147,16 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     } else {
       this.drops.count('queue_full');
     }
+  }
+
+  #answerUp(session: TunnelSession, bytes: Uint8Array, offset: number): void {
+    const length = this.#icmp.write('source_prohibited', bytes, offset, uplinkInfo);
+    if (length > 0) this.#connections.get(session.connection)?.sendPacket(session, this.#icmp.packet, 0, length);
+  }
+
+  #answerDown(problem: IcmpProblem, bytes: Uint8Array): void {
+    const length = this.#icmp.write(problem, bytes, 0, downlinkInfo);
+    if (length > 0) this.#tun.write(this.#icmp.packet, 0, length);
   }
 
   // --- turns and timers of the loop
@@ -225,12 +230,12 @@ export class TunnelServer implements LoopTurn, TunnelHost {
         return;
       }
       case 'addBlock':
-        this.#blocks.set(command.block.block, command.block);
+        this.#icmp.addAddress(command.block.nodeAddress);
         this.#tun.addAddress(hostPrefixText(command.block.nodeAddress));
         this.#tun.addRoute(command.block.block);
         return;
       case 'removeBlock':
-        this.#blocks.delete(command.block.block);
+        this.#icmp.removeAddress(command.block.nodeAddress);
         this.#tun.removeRoute(command.block.block);
         this.#tun.removeAddress(hostPrefixText(command.block.nodeAddress));
         return;
@@ -332,32 +337,6 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     this.#connections.clear();
     this.#quic = this.#startQuic();
     for (const connection of connections) connection.lost(`the QUIC core aborted: ${describeError(error)}`);
-  }
-
-  // --- ICMP
-
-  #answerUp(session: TunnelSession, problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo): void {
-    const length = this.#writeIcmp(problem, bytes, offset, info);
-    if (length > 0) this.#connections.get(session.connection)?.sendPacket(session, this.#icmp, 0, length);
-  }
-
-  #answerDown(problem: IcmpProblem, bytes: Uint8Array): void {
-    const length = this.#writeIcmp(problem, bytes, 0, downlinkInfo);
-    if (length > 0) this.#tun.write(this.#icmp, 0, length);
-  }
-
-  #writeIcmp(problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo): number {
-    const from = this.#ownAddress(info.addressLength);
-    if (from === undefined || !this.#icmpRate.take(performance.now())) return 0;
-    return writeIcmpError(this.#icmp, 0, { problem, from, mtu: this.#options.tunnelMtu }, bytes, offset, info);
-  }
-
-  #ownAddress(addressLength: number): Uint8Array | undefined {
-    for (const { nodeAddress } of this.#blocks.values()) {
-      const bytes = addressToBytes(parseAddress(nodeAddress));
-      if (bytes.length === addressLength) return bytes;
-    }
-    return undefined;
   }
 }
 
