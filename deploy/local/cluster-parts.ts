@@ -114,7 +114,7 @@ export async function createNode(
       TUN_NAME,
       STATE_DIR: stateDirectory,
       HTTP_LISTEN: `${place.address}:${NODE_HTTP_PORT}`,
-      ADVERTISE_ROUTES: usable([place.behind.prefix, place.behind.prefix6, ...POOLS]).join(','),
+      ADVERTISE_ROUTES: usable([place.behind.prefix, place.behind.prefix6]).join(','),
       ...options.env,
     },
     logFile: join(directory, `${place.id}.log`),
@@ -170,8 +170,7 @@ export function createClient(
     ...['--connect-to', new URL(options.node.url).host],
     ...['--ca', options.authority.certificateFile],
     ...['--tun', TUN_NAME],
-    // The pools too: the node probes each tunnel from an address of its own there.
-    ...['--routes', usable([...plan.behindPrefixes, ...POOLS]).join(',')],
+    ...['--routes', usable(plan.behindPrefixes).join(',')],
     ...['--status-file', statusFile],
   ]);
   const status = () => readClientStatus(statusFile);

@@ -165,11 +165,14 @@ function asAccount(account: Account | undefined, paths: readonly string[], comma
   if (account === undefined) return [...command];
   const reachable = paths.every((path) => isReachable(dirname(path), account));
   const capabilities = reachable ? '-all' : '-all,+dac_read_search';
+  // Without this bit access(2), which initdb asks about its programs, leaves the capability out of account.
+  const securebits = reachable ? [] : ['--securebits=+no_setuid_fixup'];
   return [
     'setpriv',
     `--reuid=${account.uid}`,
     `--regid=${account.gid}`,
     '--clear-groups',
+    ...securebits,
     `--inh-caps=${capabilities}`,
     `--ambient-caps=${capabilities}`,
     ...command,
