@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection } from 'nats';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
@@ -5,6 +6,8 @@ import { connectNats } from '../../shared/nats/connect.ts';
 
 /** Ours: pause before connecting afresh when the client has given up for good (e.g. refused credentials). */
 const RENEW_AFTER_MS = 2_000;
+/** Ours: what a closing node waits for NATS to take what is buffered. */
+const FLUSH_TIMEOUT_MS = 1_000;
 
 /** The node's way to NATS, as its users see it: there or not there. */
 export interface Link {
@@ -64,7 +67,13 @@ export class NatsLink implements Link {
     this.#abort.abort();
     const connection = this.#connection;
     if (connection !== undefined && !connection.isClosed()) {
-      await (this.#up ? connection.drain() : connection.close()).catch(() => connection.close());
+      // A server that goes away meanwhile would let the flush wait for its return.
+      if (this.#up)
+        await Promise.race([
+          connection.flush().catch(() => undefined),
+          delay(FLUSH_TIMEOUT_MS, undefined, { ref: false }),
+        ]);
+      await connection.close();
     }
     await this.#running;
   }
@@ -104,8 +113,19 @@ export class NatsLink implements Link {
     // A reconnect that was seen without its disconnect is still a new session.
     if (!up && !this.#up) return;
     this.#up = up;
-    if (!up) for (const listener of this.#downListeners) listener();
-    else if (this.#connection !== undefined) for (const listener of this.#upListeners) listener(this.#connection);
+    const connection = this.#connection;
+    if (!up) this.#tell(this.#downListeners, undefined);
+    else if (connection !== undefined) this.#tell(this.#upListeners, connection);
+  }
+
+  #tell<T>(listeners: Iterable<(value: T) => void>, value: T): void {
+    for (const listener of listeners) {
+      try {
+        listener(value);
+      } catch (err) {
+        this.#options.log.error({ err }, 'a user of the NATS connection has failed');
+      }
+    }
   }
 }
 

@@ -9,7 +9,8 @@ import { type CredentialChange, CredentialSet } from './credential-set.ts';
 import { loadCredentials, saveCredential } from './credential-table.ts';
 
 /** Ours: how soon a bucket that is not there is looked for again, milliseconds. */
-const RETRY_MS = 1_000;
+const RETRY_MS = 500;
+const REQUEST_TIMEOUT_MS = 1_000;
 /** Ours: how often it is checked that the watch has seen all that is in the bucket. */
 const CHECK_MS = 10_000;
 
@@ -72,7 +73,9 @@ export class CredentialStore {
     this.#end();
     this.#connection = connection;
     try {
-      const kv = await connection.jetstream().views.kv(CREDENTIALS_BUCKET, { bindOnly: true });
+      const kv = await connection
+        .jetstream({ timeout: REQUEST_TIMEOUT_MS })
+        .views.kv(CREDENTIALS_BUCKET, { bindOnly: true });
       const { streamInfo } = await kv.status();
       const entries = await kv.watch({ initializedFn: () => this.#seen() });
       if (connection !== this.#connection || this.#watch !== undefined) {

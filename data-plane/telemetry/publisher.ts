@@ -25,7 +25,7 @@ const MAX_UNCOMMITTED = 50_000;
 const MAX_MESSAGE_BYTES = 512 * 1024;
 /** Ours: a publish without an answer has failed after this. */
 const PUBLISH_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 2_000;
+const REQUEST_TIMEOUT_MS = 1_000;
 /** Ours: with uncommitted events and no watermark for this long, the node asks: the message may have been lost. */
 const ASK_AFTER_MS = 5_000;
 const MIN_RETRY_MS = 100;
@@ -101,7 +101,9 @@ export class EventPublisher {
   start(): void {
     this.#stops = [
       this.#spool.onAppended(() => this.#appended()),
-      this.#link.onUp((connection) => void this.#begin(connection)),
+      this.#link.onUp((connection) => {
+        this.#begin(connection).catch((err: unknown) => this.#log.error({ err }, 'publishing could not begin'));
+      }),
       this.#link.onDown(() => this.#endSession()),
     ];
     this.#askTimer = setInterval(() => {
@@ -132,7 +134,7 @@ export class EventPublisher {
     this.#endSession();
     const session: Session = {
       connection,
-      js: connection.jetstream(),
+      js: connection.jetstream({ timeout: REQUEST_TIMEOUT_MS }),
       watermarks: connection.subscribe(watermarkSubject(this.#spool.node), {
         callback: (error, message) => {
           if (error === null) this.#onWatermark(message.data, session);
@@ -167,7 +169,7 @@ export class EventPublisher {
   /** PubAcks name a place in a stream, not which stream of that name: its creation time does. */
   async #lookUpStream(session: Session): Promise<void> {
     try {
-      const manager = await session.connection.jetstreamManager({ checkAPI: false });
+      const manager = await session.connection.jetstreamManager({ checkAPI: false, timeout: REQUEST_TIMEOUT_MS });
       const info = await manager.streams.info(EVENT_STREAM);
       session.stream = info.created as unknown as string;
     } catch (error) {
@@ -191,7 +193,8 @@ export class EventPublisher {
   }
 
   #onWatermark(bytes: Uint8Array, session: Session): void {
-    if (session !== this.#session) return;
+    // Until the stream is known, places in it cannot be compared; the session asks again when it is.
+    if (session !== this.#session || session.stream === undefined) return;
     let watermark: Watermark;
     try {
       watermark = watermarkMessage.decode(bytes);
@@ -205,10 +208,10 @@ export class EventPublisher {
       void this.#renewEpoch(watermark);
       return;
     }
-    if (session.stream !== undefined && !sameStream(session.stream, watermark.streamCreated)) {
+    if (!sameStream(session.stream, watermark.streamCreated)) {
       void this.#lookUpStream(session);
     }
-    const lost = this.#ledger.applied(watermark, session.stream ?? watermark.streamCreated);
+    const lost = this.#ledger.applied(watermark, session.stream);
     if (lost > 0)
       this.#log.warn({ events: lost }, 'the stream has lost events that it had acknowledged, sending again');
     void this.#trim();
@@ -253,10 +256,15 @@ export class EventPublisher {
 
   #pump(): void {
     const session = this.#session;
-    while (session?.ready && session.inFlight < MAX_IN_FLIGHT && this.#retryTimer === undefined && !this.#renewing) {
-      const range = this.#nextRange();
-      if (range === undefined) break;
-      this.#publish(session, range);
+    try {
+      while (session?.ready && session.inFlight < MAX_IN_FLIGHT && this.#retryTimer === undefined && !this.#renewing) {
+        const range = this.#nextRange();
+        if (range === undefined) break;
+        this.#publish(session, range);
+      }
+    } catch (error) {
+      // The spool cannot be read. Tunnels live on; what is in it is not given up.
+      if (session !== undefined) this.#retryLater(session, error);
     }
     if (this.#isDrained()) this.#drained?.();
   }

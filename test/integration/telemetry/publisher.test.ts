@@ -157,6 +157,19 @@ test('a nats-server whose store is gone gets all that is not committed', { skip 
   assert.equal(setup.committer.appliedSeq, 400);
 });
 
+test('a stream that is made anew under a connected node gets all that is not committed', { skip }, async (t) => {
+  const setup = await setUp(t);
+  await setup.spool.append(events(300));
+  await allCommitted(setup);
+  await setup.spool.append(events(100));
+  await waitFor(() => setup.publisher.stats.acked >= 400, { timeoutMs: 20_000, what: 'the events to be acknowledged' });
+  await setup.committer.makeStreamAnew();
+  await setup.spool.append(events(50));
+  await allCommitted(setup);
+  assert.equal(setup.committer.appliedSeq, 450);
+  assert.ok(Math.max(...setup.committer.deliveries.values()) <= 2);
+});
+
 test('a spool restored from an older copy goes on in a new epoch', { skip }, async (t) => {
   const setup = await setUp(t);
   const database = new NodeDatabase(join(setup.stateDirectory, '..', 'older'));

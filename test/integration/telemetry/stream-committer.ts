@@ -54,7 +54,7 @@ export class StreamCommitter {
 
   /** Reads what is new in the stream; announces the watermark. A stream that went back is read from its first message. */
   async commit(): Promise<number> {
-    const manager = await this.#connection.jetstreamManager({ checkAPI: false });
+    const manager = await this.#connection.jetstreamManager({ checkAPI: false, timeout: 1_000 });
     const info = await manager.streams.info(EVENT_STREAM);
     const created = info.created as unknown as string;
     if (created !== this.#streamCreated || info.state.last_seq < this.#streamSeq) this.#streamSeq = 0;
@@ -66,6 +66,12 @@ export class StreamCommitter {
     }
     this.#connection.publish(watermarkSubject(this.node), watermarkMessage.encode(this.watermark()));
     return this.appliedSeq;
+  }
+
+  async makeStreamAnew(): Promise<void> {
+    const manager = await this.#connection.jetstreamManager();
+    await manager.streams.delete(EVENT_STREAM);
+    await ensureEventStream(manager);
   }
 
   async close(): Promise<void> {
