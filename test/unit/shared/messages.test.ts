@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import fc from 'fast-check';
+import { CodedError, describeError, errorCode } from '../../../shared/errors.ts';
+import { redactUrl } from '../../../shared/log/logger.ts';
+import {
+  blockReplyMessage,
+  blockRequestMessage,
+  credentialMessage,
+  type Message,
+  nodeOfPresenceSubject,
+  presenceMessage,
+  presenceSubject,
+  watermarkMessage,
+  watermarkRequestMessage,
+} from '../../../shared/nats/messages.ts';
+
+const id = '0123456789abcdef'.repeat(2);
+const credential = {
+  clientId: 'client-1',
+  version: 3,
+  state: 'active',
+  tokenSha256: 'f'.repeat(64),
+  updatedAt: '2026-01-02T03:04:05.678Z',
+} as const;
+
+const samples: readonly (readonly [Message<never>, readonly object[]])[] = [
+  [presenceMessage as Message<never>, [{ epoch: id, incarnation: id }]],
+  [watermarkMessage as Message<never>, [{ epoch: id, appliedSeq: 0, streamSeq: 9, streamCreated: 'x' }]],
+  [watermarkRequestMessage as Message<never>, [{ node: 'node-a', epoch: id }]],
+  [
+    blockRequestMessage as Message<never>,
+    [
+      { op: 'acquire', node: 'node-a', family: 4, requestId: id },
+      { op: 'renew', node: 'node-a', blocks: ['10.99.0.0/26', 'fd00:99::/120'] },
+      { op: 'return', node: 'node-a', blocks: [] },
+    ],
+  ],
+  [
+    blockReplyMessage as Message<never>,
+    [
+      { ok: true, leases: [{ block: '10.99.0.0/26', pool: '10.99.0.0/16', leaseSeconds: 3600 }], lost: [] },
+      { ok: false, code: 'exhausted', message: 'none left' },
+    ],
+  ],
+  [credentialMessage as Message<never>, [credential, { ...credential, state: 'revoked' }]],
+];
+const invalid = { code: 'INVALID_MESSAGE' };
+
+suite('messages over NATS', () => {
+  test('each comes back as it was sent', () => {
+    for (const [message, values] of samples) {
+      for (const value of values) assert.deepEqual(message.decode(message.encode(value as never)), value);
+    }
+  });
+
+  test('each is refused when a field lacks or is too many, when it is cut, and when it is nothing of the kind', () => {
+    for (const [message, values] of samples) {
+      for (const value of values) {
+        for (const field of Object.keys(value)) {
+          const { [field]: _, ...without } = value as Record<string, unknown>;
+          assert.throws(() => message.decode(Buffer.from(JSON.stringify(without))), invalid, field);
+        }
+        assert.throws(() => message.decode(Buffer.from(JSON.stringify({ ...value, surplus: 1 }))), invalid);
+        const bytes = message.encode(value as never);
+        for (let length = 0; length < bytes.length; length++) {
+          assert.throws(() => message.decode(bytes.subarray(0, length)), invalid);
+        }
+      }
+      fc.assert(
+        fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
+          assert.throws(() => message.decode(bytes), invalid);
+        }),
+        { numRuns: 30 },
+      );
+    }
+  });
+
+  test('a credential holds a hash, never a token, and no client can be called as the metrics call the rest', () => {
+    for (const broken of [{ tokenSha256: 'a token' }, { tokenSha256: 'F'.repeat(64) }, { clientId: '_other' }]) {
+      assert.throws(() => credentialMessage.decode(Buffer.from(JSON.stringify({ ...credential, ...broken }))), invalid);
+    }
+  });
+
+  test('a presence subject names its node', () => {
+    assert.equal(nodeOfPresenceSubject(presenceSubject('node-b')), 'node-b');
+  });
+});
+
+suite('what people and logs are told', () => {
+  test('an error with its causes, and its code', () => {
+    const error = new CodedError('OUTER', 'outer', { cause: new Error('inner', { cause: 'text' }) });
+    assert.equal(describeError(error), 'outer: inner: text');
+    assert.equal(errorCode(error), 'OUTER');
+    assert.equal(errorCode(new Error('x')), undefined);
+    assert.equal(errorCode('x'), undefined);
+  });
+
+  test('a URL without what can be secret in it', () => {
+    assert.equal(redactUrl('https://u:p@vpn.example:4433/a/b?token=s#f'), 'https://vpn.example:4433/a/b');
+    assert.equal(redactUrl('not a url with token=s'), '(not a URL)');
+  });
+});
