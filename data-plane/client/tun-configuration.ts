@@ -13,6 +13,7 @@ const HALVES: Readonly<Record<string, readonly string[]>> = {
 export class TunConfiguration {
   readonly #tun: TunDevice;
   readonly #chosenRoutes: readonly string[] | undefined;
+  readonly #pinned = new Set<string>();
   #addresses: readonly string[] = [];
   #routes: readonly string[] = [];
 
@@ -26,7 +27,7 @@ export class TunConfiguration {
   apply(configuration: TunnelConfiguration, server: string): void {
     const { addresses } = configuration;
     const wanted = this.#chosenRoutes ?? configuration.routes;
-    if (wanted.some((route) => DEFAULT_ROUTES.has(route))) pinServer(server);
+    if (wanted.some((route) => DEFAULT_ROUTES.has(route))) this.#pin(server);
     const families = new Set(addresses.map(familyOf));
     // A route of a family without an address would send packets that the node must drop.
     const routes = wanted.flatMap((route) => HALVES[route] ?? [route]).filter((route) => families.has(familyOf(route)));
@@ -38,18 +39,26 @@ export class TunConfiguration {
     this.#addresses = addresses;
     this.#routes = routes;
   }
-}
 
-// The kernel's present way to the server becomes a host route, which no route into the tunnel can take over.
-function pinServer(server: string): void {
-  const family = familyOf(server);
-  const host = `${server}/${family === '-6' ? 128 : 32}`;
-  const words = ipCommand([family, 'route', 'get', server]).split('\n')[0]?.split(/\s+/) ?? [];
-  const after = (word: string): string[] => {
-    const value = words[words.indexOf(word) + 1];
-    return words.includes(word) && value !== undefined ? [word, value] : [];
-  };
-  ipCommand([family, 'route', 'replace', host, ...after('via'), ...after('dev')]);
+  /** Takes back what would outlive the interface. */
+  release(): void {
+    for (const host of this.#pinned) ipCommand([familyOf(host), 'route', 'flush', host]);
+    this.#pinned.clear();
+  }
+
+  // The kernel's present way to the server becomes a host route, which no route into the tunnel can take over.
+  #pin(server: string): void {
+    const family = familyOf(server);
+    const host = `${server}/${family === '-6' ? 128 : 32}`;
+    if (ipCommand([family, 'route', 'show', 'exact', host]).trim() !== '') return;
+    const words = ipCommand([family, 'route', 'get', server]).split(/\s+/);
+    const after = (word: string): string[] => {
+      const value = words[words.indexOf(word) + 1];
+      return words.includes(word) && value !== undefined ? [word, value] : [];
+    };
+    ipCommand([family, 'route', 'add', host, ...after('via'), ...after('dev')]);
+    this.#pinned.add(host);
+  }
 }
 
 function familyOf(prefix: string): '-4' | '-6' {

@@ -91,6 +91,7 @@ export class TunnelClient implements LoopTurn {
     this.#connection?.close();
     this.report();
     for (const socket of this.#sockets.values()) socket.close();
+    this.#configuration?.release();
     this.#tun.release();
   }
 

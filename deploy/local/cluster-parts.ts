@@ -1,9 +1,10 @@
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import type { ClientStatus } from '../../data-plane/client/status-file.ts';
 import { type CertificateAuthority, issueServerCertificate } from './certificate.ts';
 import type { ManagedProcess } from './child-process.ts';
-import { type ClientStatus, readClientStatus } from './client-status.ts';
+import { readClientStatus } from './client-status.ts';
 import { isOk } from './http-client.ts';
 import { hasIpv6, inNamespace } from './netns-topology.ts';
 import { createService, type Service } from './service.ts';

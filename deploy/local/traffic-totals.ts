@@ -1,4 +1,4 @@
-import type { ClientStatus } from './client-status.ts';
+import type { ClientStatus } from '../../data-plane/client/status-file.ts';
 import type { Cluster } from './cluster.ts';
 import { scrape } from './http-client.ts';
 import { type Sample, sumOf } from './prometheus-text.ts';
