@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { CodedError, errorCode } from '../shared/errors.ts';
 import type { NewEvent } from '../shared/events/envelope.ts';
+import type { CloseReason } from '../shared/events/node-events.ts';
 import { formatAddress } from '../shared/ip/address.ts';
 import { nodeAddress } from '../shared/ip/block.ts';
 import { formatPrefix } from '../shared/ip/prefix.ts';
@@ -40,6 +41,8 @@ class Refusal extends CodedError {
 export class Admission {
   readonly #options: AdmissionOptions;
   readonly #open = new Map<string, string>();
+  /** Connections whose record is on its way to the disk, and why they must not open after all. */
+  readonly #pending = new Map<string, CloseReason | undefined>();
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
@@ -52,6 +55,13 @@ export class Admission {
 
   connectionsOf(clientId: string): string[] {
     return [...this.#open].filter(([, client]) => client === clientId).map(([connectionId]) => connectionId);
+  }
+
+  /** Ends a connection that is not open yet: it will be refused. False when its answer has left already. */
+  cancel(connectionId: string, reason: CloseReason): boolean {
+    if (!this.#pending.has(connectionId)) return false;
+    this.#pending.set(connectionId, reason);
+    return true;
   }
 
   /** The answer to a request, and the failure that it is, if it is one. */
@@ -79,6 +89,7 @@ export class Admission {
     const connectionId = randomUUID();
     const change = this.#assign(clientId, connectionId);
     this.#open.set(connectionId, clientId);
+    this.#pending.set(connectionId, undefined);
     const at = new Date().toISOString();
     const established: NewEvent = {
       type: 'connection.established',
@@ -91,15 +102,19 @@ export class Admission {
     try {
       await spool.append([established, ...assigned], change.save);
     } catch (error) {
+      this.#pending.delete(connectionId);
       this.#open.delete(connectionId);
       book.release(connectionId);
       const full = errorCode(error) === 'SPOOL_FULL';
       throw new Refusal(503, full ? 'the spool is full' : 'the record cannot be written', clientId, error);
     }
-    // Revoked while the record was written: the watch found no tunnel to close yet.
-    if (authenticate(token) === undefined) {
-      await this.closed(unopened(connectionId, clientId));
-      throw new Refusal(401, 'unknown or revoked token', clientId);
+    const cancelled = this.#pending.get(connectionId);
+    this.#pending.delete(connectionId);
+    if (cancelled !== undefined) {
+      const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+      const detail = 'ended before it was open';
+      await this.closed({ type: 'closed', connectionId, clientId, reason: cancelled, detail, durationMs: 0, totals });
+      throw new Refusal(cancelled === 'revoked' ? 401 : 503, detail, clientId);
     }
     const addresses = change.addresses.map((held) => ({
       address: formatAddress(held.address),
@@ -142,11 +157,6 @@ export class Admission {
       throw new Refusal(503, error instanceof Error ? error.message : 'no address', clientId, error);
     }
   }
-}
-
-function unopened(connectionId: string, clientId: string): TunnelClosed {
-  const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
-  return { type: 'closed', connectionId, clientId, reason: 'revoked', detail: '', durationMs: 0, totals };
 }
 
 function texts({ address, block, pool }: AssignedAddress): { address: string; block: string; pool: string } {

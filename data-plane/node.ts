@@ -252,6 +252,7 @@ export class Node {
   }
 
   #close(connectionId: string, reason: CloseReason, detail: string): void {
+    if (this.#admission.cancel(connectionId, reason)) return;
     this.#thread?.post({ type: 'close', connectionId, reason, detail });
   }
 
