@@ -14,6 +14,9 @@ export type TunnelRequest = Extract<ServerThreadReport, { type: 'request' }>;
 export type TunnelClosed = Extract<ServerThreadReport, { type: 'closed' }>;
 type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
 
+/** Characters of the detail of an end (the event's limit). */
+const MAX_DETAIL_LENGTH = 1_000;
+
 export interface AdmissionOptions {
   readonly authenticate: (token: string) => { readonly clientId: string } | undefined;
   readonly book: AddressBook;
@@ -139,7 +142,7 @@ export class Admission {
     const closed: NewEvent = {
       type: 'connection.closed',
       at,
-      data: { connectionId, clientId, reason, detail: detail.slice(0, 1000), durationMs, totals },
+      data: { connectionId, clientId, reason, detail: storable(detail), durationMs, totals },
     };
     try {
       await spool.append([...released, closed], change.save);
@@ -157,6 +160,14 @@ export class Admission {
       throw new Refusal(503, error instanceof Error ? error.message : 'no address', clientId, error);
     }
   }
+}
+
+/** Peers choose a part of it: Postgres takes neither NUL nor half of a surrogate pair, and one refused event would stay unapplied. */
+function storable(text: string): string {
+  return text
+    .slice(0, MAX_DETAIL_LENGTH)
+    .toWellFormed()
+    .replace(/\p{Cc}/gu, '\ufffd');
 }
 
 function texts({ address, block, pool }: AssignedAddress): { address: string; block: string; pool: string } {
