@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { ConfigError, hostPort, integer, list, logLevel, orUndefined } from '../../shared/config/parse-config.ts';
+import { errorCode } from '../../shared/errors.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
 
@@ -97,9 +98,15 @@ function parse(args: string[]) {
         .filter((arg) => arg.startsWith('--'))
         .map((arg) => arg.split('=')[0])
         .join(' '),
-      `those of --help (${error instanceof Error ? error.message : ''})`,
+      `those of --help (${argumentProblem(error)})`,
     );
   }
+}
+
+/** A word without its option can be a secret, so Node's message, which quotes it, is not for the screen. */
+function argumentProblem(error: unknown): string {
+  if (errorCode(error) === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') return 'there is a word that belongs to no option';
+  return error instanceof Error ? error.message : '';
 }
 
 function accept<T>(name: string, value: string, expected: string, parseValue: (value: string) => T | undefined): T {
