@@ -19,11 +19,12 @@ export class LoopTimers {
     return Math.max(0, next - nowMs);
   }
 
-  /** Runs what is due. One that was late skips what it missed. */
+  /** Runs what is due, once. What a busy thread missed is skipped: two traffic windows in a row would say nothing. */
   runDue(nowMs: number): void {
     for (const timer of this.#timers) {
       if (timer.atMs > nowMs) continue;
-      timer.atMs = Math.max(timer.atMs + timer.everyMs, nowMs);
+      const nextMs = timer.atMs + timer.everyMs;
+      timer.atMs = nextMs > nowMs ? nextMs : nowMs + timer.everyMs;
       timer.run(nowMs);
     }
   }
