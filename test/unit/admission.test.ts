@@ -1,0 +1,181 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { AddressBook } from '../../data-plane/address/address-book.ts';
+import { Admission, type TunnelRequest } from '../../data-plane/admission.ts';
+import type { Spool } from '../../data-plane/telemetry/spool.ts';
+import { SpoolFullError } from '../../data-plane/telemetry/spool.ts';
+import type { EventData, NewEvent, VpnEvent } from '../../shared/events/envelope.ts';
+import { validateEvent } from '../../shared/events/envelope.ts';
+import { parsePrefix } from '../../shared/ip/prefix.ts';
+import { createLogger } from '../../shared/log/logger.ts';
+
+const v4 = { pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
+const v6 = { pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
+/** A /29 at the pool's start: less its network address and the node's. */
+const CAPACITY = 6;
+
+/** A spool in memory: what it accepted, and what it does next. */
+class Disk implements Pick<Spool, 'append'> {
+  readonly accepted: NewEvent[] = [];
+  refuse: Error | undefined;
+  /** Runs before an append is done, as if the disk took its time. */
+  meanwhile: () => void = () => {};
+
+  async append(events: readonly NewEvent[]): Promise<VpnEvent[]> {
+    await Promise.resolve();
+    this.meanwhile();
+    if (this.refuse !== undefined) throw this.refuse;
+    for (const event of events) {
+      const envelope = { node: 'n', epoch: 'a'.repeat(32), seq: 1, incarnation: 'b'.repeat(32), version: 1, ...event };
+      validateEvent(JSON.parse(JSON.stringify(envelope)));
+    }
+    this.accepted.push(...events);
+    return [];
+  }
+
+  get types(): string[] {
+    return this.accepted.map(({ type }) => type);
+  }
+}
+
+function setup() {
+  const disk = new Disk();
+  const tokens = new Map([
+    ['token-a', 'client-a'],
+    ['token-b', 'client-b'],
+  ]);
+  const book = new AddressBook({ now: () => 0, mayAssign: () => true });
+  book.addBlock(v4);
+  book.addBlock(v6);
+  const admission = new Admission({
+    authenticate: (token) => {
+      const clientId = tokens.get(token);
+      return clientId === undefined ? undefined : { clientId };
+    },
+    book,
+    spool: disk,
+    tunnelMtu: 1400,
+    log: createLogger('test', 'silent'),
+  });
+  let requestId = 0;
+  const request = (token: string | null): TunnelRequest => ({
+    type: 'request',
+    requestId: ++requestId,
+    remoteAddress: '192.0.2.9',
+    remotePort: 5,
+    token,
+  });
+  const admit = async (token: string) => {
+    const { answer } = await admission.decide(request(token));
+    assert.equal(answer.type, 'accept');
+    return answer as Extract<typeof answer, { type: 'accept' }>;
+  };
+  return { disk, tokens, book, admission, request, admit };
+}
+
+const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
+const end = (connectionId: string, clientId: string, detail = 'end of stream') =>
+  ({ type: 'closed', connectionId, clientId, reason: 'client', detail, durationMs: 9, totals }) as const;
+
+suite('admission', () => {
+  test('a known token gets one address of each family, after their events are on disk', async () => {
+    const { disk, admission, admit } = setup();
+    const answer = await admit('token-a');
+    assert.deepEqual(answer.addresses, [
+      { address: '10.99.0.2', nodeAddress: '10.99.0.1' },
+      { address: 'fd00:99::2', nodeAddress: 'fd00:99::1' },
+    ]);
+    assert.deepEqual(disk.types, ['connection.established', 'address.assigned', 'address.assigned']);
+    assert.equal(admission.size, 1);
+    assert.deepEqual(admission.connectionsOf('client-a'), [answer.connectionId]);
+  });
+
+  test('no token and a wrong one get 401, an auth failure, and leave no trace in the book', async () => {
+    const { disk, admission, request } = setup();
+    for (const token of [null, '', 'wrong', 'token-a ']) {
+      const { answer, failure } = await admission.decide(request(token));
+      assert.deepEqual([answer.type, failure?.status, failure?.errorType, failure?.count], ['reject', 401, 'auth', 1]);
+      assert.equal(failure?.clientId, null);
+      if (token) assert.ok(!failure?.reason.includes(token));
+    }
+    assert.deepEqual([disk.types, admission.size], [[], 0]);
+  });
+
+  test('a full spool answers 503 and keeps the address for others', async () => {
+    const { disk, admission, book, request, admit } = setup();
+    disk.refuse = new SpoolFullError(1, 1);
+    for (let i = 0; i < 3 * CAPACITY; i++) {
+      const { answer, failure } = await admission.decide(request('token-a'));
+      assert.deepEqual([answer.type, failure?.status, failure?.errorType], ['reject', 503, 'connection']);
+      assert.equal(failure?.clientId, 'client-a');
+    }
+    assert.equal(admission.size, 0);
+    disk.refuse = undefined;
+    await admit('token-a');
+    assert.equal(book.count(4).free, BigInt(CAPACITY - 1));
+  });
+
+  test('a disk that breaks answers 503 too, and says so', async () => {
+    const { disk, admission, request } = setup();
+    disk.refuse = new Error('disk on fire');
+    const { failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([failure?.status, failure?.reason], [503, 'the record cannot be written']);
+  });
+
+  test('when the addresses are spent the next one gets 503, also while all ask at once', async () => {
+    const { admission, request } = setup();
+    const answers = await Promise.all(Array.from({ length: CAPACITY + 2 }, () => admission.decide(request('token-b'))));
+    const accepted = answers.flatMap(({ answer }) => (answer.type === 'accept' ? [answer] : []));
+    assert.equal(accepted.length, CAPACITY);
+    assert.equal(new Set(accepted.map(({ addresses }) => addresses[0]?.address)).size, CAPACITY);
+    assert.deepEqual(answers.at(-1)?.failure?.status, 503);
+  });
+
+  test('a client that is revoked while its record is written gets no tunnel, and the record is ended', async () => {
+    const { disk, tokens, admission, request } = setup();
+    disk.meanwhile = () => {
+      tokens.delete('token-a');
+      // As the node does for each connection of a client that is revoked.
+      for (const connectionId of admission.connectionsOf('client-a')) admission.cancel(connectionId, 'revoked');
+    };
+    const { answer, failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([answer.type, failure?.status, failure?.clientId], ['reject', 401, 'client-a']);
+    assert.deepEqual(disk.types.slice(3), ['address.released', 'address.released', 'connection.closed']);
+    assert.equal(admission.size, 0);
+  });
+
+  test('an end is recorded once, with its reason, and gives the address back to its client', async () => {
+    const { disk, admission, admit } = setup();
+    const { connectionId, addresses } = await admit('token-a');
+    await admission.closed(end(connectionId, 'client-a'));
+    await admission.closed(end(connectionId, 'client-a'));
+    assert.deepEqual(disk.types.slice(3), ['address.released', 'address.released', 'connection.closed']);
+    const closed = disk.accepted.at(-1)?.data as EventData<'connection.closed'>;
+    assert.deepEqual([closed.reason, closed.totals, closed.durationMs], ['client', totals, 9]);
+    assert.equal(admission.size, 0);
+    assert.deepEqual((await admit('token-a')).addresses, addresses);
+  });
+
+  test('whatever a peer gives as the reason of its end, the record can be stored', async () => {
+    const { disk, admission, admit } = setup();
+    for (const detail of ['x'.repeat(5_000), 'a\u0000b', '\ud800', '\u001b[31mred', '\u202e']) {
+      const { connectionId } = await admit('token-a');
+      await admission.closed(end(connectionId, 'client-a', detail));
+      const closed = disk.accepted.at(-1)?.data as EventData<'connection.closed'>;
+      assert.ok(closed.detail.length <= 1_000);
+      // Postgres takes no NUL and no half of a surrogate pair in text, and a terminal should not be steered by a log.
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+      assert.doesNotMatch(closed.detail, /[\u0000-\u001f\u007f]/);
+      assert.ok(closed.detail.isWellFormed());
+    }
+  });
+
+  test('an end that cannot be recorded is no error of the caller, and the address is free', async () => {
+    const { disk, admission, book, admit } = setup();
+    const { connectionId } = await admit('token-a');
+    disk.refuse = new SpoolFullError(1, 1);
+    await admission.closed(end(connectionId, 'client-a'));
+    assert.equal(admission.size, 0);
+    assert.deepEqual(book.addressesOf(connectionId), []);
+  });
+});

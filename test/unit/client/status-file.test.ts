@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { type ClientStatus, writeStatusFile } from '../../../data-plane/client/status-file.ts';
+import { temporaryDirectory } from '../../support/temporary-directory.ts';
+
+const status: ClientStatus = {
+  state: 'connected',
+  url: 'https://vpn.example/',
+  tun: 'masque0',
+  addresses: ['10.99.0.7/32'],
+  mtu: 1400,
+  connects: 1,
+  bytesSent: 2,
+  bytesReceived: 3,
+  packetsSent: 4,
+  packetsReceived: 5,
+  lastError: null,
+};
+
+test('the status is whole, for its owner only, and leaves nothing else behind', (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'status.json');
+  writeStatusFile(path, status);
+  writeStatusFile(path, { ...status, state: 'closed' });
+  assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { ...status, state: 'closed' });
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  assert.deepEqual(readdirSync(directory), ['status.json']);
+});
