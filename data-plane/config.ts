@@ -10,7 +10,7 @@ import {
   text,
   url,
 } from '../shared/config/parse-config.ts';
-import { formatPrefix, parsePrefix } from '../shared/ip/prefix.ts';
+import { formatPrefix, parsePrefix, prefixCovers } from '../shared/ip/prefix.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from './tunnel/tunnel-mtu.ts';
 
 /** What a node reads from its environment. */
@@ -46,10 +46,7 @@ export const nodeVariables = {
   ADVERTISE_ROUTES: {
     help: 'the networks that clients are told to reach through this node',
     fallback: '0.0.0.0/0,::/0',
-    ...list(
-      'comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8',
-      orUndefined((item) => formatPrefix(parsePrefix(item))),
-    ),
+    ...routes(),
   },
   MAX_CONNECTIONS: { help: 'QUIC connections at once', fallback: '1000', ...integer(1, 10_000) },
   TRAFFIC_WINDOW_MS: { help: 'the length of a traffic window', fallback: '5000', ...integer(1_000, 60_000) },
@@ -65,5 +62,21 @@ function listenAddress() {
       const parsed = hostPort.parse(value);
       return parsed && /^[0-9a-fA-F.:]+$/.test(parsed.host) ? formatHostPort(parsed) : undefined;
     },
+  };
+}
+
+/** A network inside of another adds nothing, and routes that overlap must not be advertised (RFC 9484 4.7.3). */
+function routes() {
+  const prefixes = list('comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8', orUndefined(parsePrefix));
+  return {
+    expected: prefixes.expected,
+    parse: (value: string) =>
+      prefixes
+        .parse(value)
+        ?.filter(
+          (route, i, all) =>
+            !all.some((other, j) => j !== i && prefixCovers(other, route) && (other.length < route.length || j < i)),
+        )
+        .map(formatPrefix),
   };
 }
