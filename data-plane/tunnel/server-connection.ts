@@ -166,6 +166,7 @@ export class ServerConnection implements Http3Events {
     for (const [streamId, dueMs] of this.#unfinished) {
       if (nowMs < dueMs) continue;
       this.#unfinished.delete(streamId);
+      this.#failed(0, 'the request was not whole in time');
       this.#http3.abortStream(streamId, H3_REQUEST_INCOMPLETE);
     }
     if (this.#sessions.size > 0) this.#idleSinceMs = nowMs;
