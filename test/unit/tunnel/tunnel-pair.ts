@@ -1,0 +1,274 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { datagramPayloadOffset } from '../../../data-plane/http3/datagram.ts';
+import { Http3Connection } from '../../../data-plane/http3/http3-connection.ts';
+import type { Http3Events } from '../../../data-plane/http3/http3-endpoint.ts';
+import type { FieldLine } from '../../../data-plane/http3/qpack/field-line.ts';
+import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
+import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
+import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
+import { DropCounters } from '../../../data-plane/tunnel/drop-counters.ts';
+import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
+import { ServerConnection, type TunnelHost } from '../../../data-plane/tunnel/server-connection.ts';
+import type { ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
+import type { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
+import { parseSocketAddress } from '../../../data-plane/udp/socket-address.ts';
+import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
+import { formatPrefix } from '../../../shared/ip/prefix.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const SERVER = '198.51.100.2:4433';
+const CLIENT = '198.51.100.7:5555';
+const NAME = 'node-a.test';
+export const URL = `https://${NAME}:4433/`;
+export const ADDRESSES = [
+  { address: '10.99.0.7', nodeAddress: '10.99.0.1' },
+  { address: 'fd00:99::7', nodeAddress: 'fd00:99::1' },
+];
+export const CONNECTION_ID = '0b1f7a52-54c0-4e0c-8a59-3f0d1a2b3c4d';
+
+export interface Pem {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string;
+}
+
+export async function makePem(): Promise<Pem> {
+  const directory = mkdtempSync(join(tmpdir(), 'mvpn-tunnel-'));
+  try {
+    const authority = await createAuthority(directory);
+    const issued = await issueServerCertificate(authority, directory, 'node', [NAME]);
+    const cert = readFileSync(issued.certificateFile, 'utf8');
+    return { cert, key: readFileSync(issued.keyFile, 'utf8'), ca: authority.certificate };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+type Of<T extends ServerThreadReport['type']> = Extract<ServerThreadReport, { type: T }>;
+
+/** The server around one connection: it notes what the connection asks, and answers when the test says so. */
+export class RecordingHost implements TunnelHost {
+  readonly drops = new DropCounters();
+  readonly advertiseRoutes = ['192.0.2.0/24', '2001:db8::/32', '10.99.0.0/16'];
+  draining = false;
+  readonly requests: { readonly id: number; readonly token: string | null }[] = [];
+  readonly abandoned: number[] = [];
+  readonly failures: Of<'failed'>[] = [];
+  readonly opened: string[] = [];
+  readonly closed: Of<'closed'>[] = [];
+  readonly up: Buffer[] = [];
+
+  requestTunnel(_connection: ServerConnection, token: string | null): number {
+    this.requests.push({ id: this.requests.length + 1, token });
+    return this.requests.length;
+  }
+  requestAbandoned(requestId: number): void {
+    this.abandoned.push(requestId);
+  }
+  requestFailed(report: Of<'failed'>): void {
+    this.failures.push(report);
+  }
+  tunnelOpened(_connection: ServerConnection, _session: TunnelSession, connectionId: string): void {
+    this.opened.push(connectionId);
+  }
+  tunnelClosed(_session: TunnelSession, report: Of<'closed'>): void {
+    this.closed.push(report);
+  }
+  forwardUp(_session: TunnelSession, bytes: Uint8Array, offset: number, length: number): void {
+    this.up.push(Buffer.from(bytes.subarray(offset, offset + length)));
+  }
+}
+
+/** A client with HTTP/3, which says what came in. Raw bytes go past it through `quic`. */
+class Client implements Http3Events {
+  readonly log: string[] = [];
+  readonly down: Buffer[] = [];
+  readonly quic: QuicEndpoint;
+  readonly http3: Http3Connection;
+  readonly #capsules = new CapsuleReader({
+    onAddressAssign: (assigned) =>
+      this.log.push(
+        `assigned ${assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`).join()}`,
+      ),
+    onAddressRequest: () => this.log.push('address request'),
+    onRouteAdvertisement: (routes) => this.log.push(`routes ${routes.length}`),
+    onDatagram: () => this.log.push('datagram capsule'),
+  });
+  #next = 0;
+
+  constructor(ca: string) {
+    this.quic = new QuicEndpoint(
+      { role: 'client', localAddress: CLIENT, serverAddress: SERVER, serverName: NAME, ca },
+      {
+        onConnection: () => {},
+        onHandshakeComplete: () => this.http3.start(),
+        onStreamData: (_c, streamId, bytes, fin) => this.http3.receiveStream(streamId, bytes, fin),
+        onStreamReset: (_c, streamId, code) => this.http3.streamReset(streamId, code),
+        onDatagram: (_c, bytes, offset, length) => {
+          const at = datagramPayloadOffset(bytes, offset) + 1;
+          this.down.push(Buffer.from(bytes.subarray(at, offset + length)));
+        },
+        onClosed: (_c, code, reason) => this.log.push(`closed 0x${code.toString(16)} ${reason}`),
+      },
+      () => {},
+    );
+    this.http3 = new Http3Connection(
+      'client',
+      {
+        sendStream: (streamId, bytes, fin) => this.quic.sendStream(0, streamId, bytes, fin),
+        resetStream: (streamId, code) => this.quic.resetStream(0, streamId, code),
+        closeConnection: (code, reason) => this.quic.closeConnection(0, code, reason),
+        openRequestStream: () => this.#next++ * 4,
+      },
+      this,
+    );
+  }
+
+  onSettings(): void {}
+  onRequest(): void {}
+  onResponse(streamId: number, status: number, fields: readonly FieldLine[]): void {
+    const challenge = fields.find(([name]) => name === 'www-authenticate');
+    this.log.push(`response ${streamId} ${status}${challenge === undefined ? '' : ` ${challenge[1]}`}`);
+  }
+  onData(_streamId: number, bytes: Uint8Array): void {
+    this.#capsules.push(bytes);
+  }
+  onStreamEnd(streamId: number): void {
+    this.log.push(`end ${streamId}`);
+  }
+  onStreamReset(streamId: number, code: number): void {
+    this.log.push(`reset ${streamId} 0x${code.toString(16)}`);
+  }
+  onGoaway(): void {
+    this.log.push('goaway');
+  }
+  onConnectionError(error: Error): void {
+    this.log.push(`error ${error.message}`);
+  }
+}
+
+/** A node's connection and a client, joined by memory instead of sockets. */
+export class TunnelPair {
+  readonly host = new RecordingHost();
+  readonly client: Client;
+  readonly #server: QuicEndpoint;
+  #connection: ServerConnection | undefined;
+
+  constructor({ cert, key, ca }: Pem) {
+    this.#server = new QuicEndpoint(
+      { role: 'server', cert, key, localAddress: SERVER, maxConnections: 10 },
+      {
+        onConnection: (id, peer) => {
+          this.#connection = new ServerConnection(id, parseSocketAddress(peer), this.#server, this.host);
+        },
+        onHandshakeComplete: () => this.connection.start(),
+        onStreamData: (_c, streamId, bytes, fin) => this.connection.receiveStream(streamId, bytes, fin),
+        onStreamReset: (_c, streamId, code) => this.connection.streamReset(streamId, code),
+        onDatagram: (_c, bytes, offset, length) => this.connection.receiveDatagram(bytes, offset, length),
+        onClosed: (_c, code, reason) => this.connection.closed(code, reason),
+      },
+      () => {},
+    );
+    this.client = new Client(ca);
+    this.exchange();
+  }
+
+  get connection(): ServerConnection {
+    if (this.#connection === undefined) throw new Error('no connection yet');
+    return this.#connection;
+  }
+
+  /** Carries packets to and fro until there are none. */
+  exchange(): void {
+    for (let moved = true; moved; ) {
+      moved = false;
+      this.client.quic.flush((bytes, offset, length) => {
+        this.#server.receive(bytes.slice(offset, offset + length), 0, length, CLIENT);
+        moved = true;
+      });
+      this.#server.processEvents();
+      this.#server.flush((bytes, offset, length) => {
+        this.client.quic.receive(bytes.slice(offset, offset + length), 0, length, SERVER);
+        moved = true;
+      });
+      this.client.quic.processEvents();
+    }
+  }
+
+  /** Carries packets and runs timers until `done`: an end is told only after both sides had time to hear of it (RFC 9000 10.2). */
+  async until(done: () => boolean, what: string): Promise<void> {
+    await waitFor(
+      () => {
+        for (const end of [this.client.quic, this.#server]) if (end.timeoutMs() === 0) end.onTimeout();
+        this.exchange();
+        return done();
+      },
+      { timeoutMs: 5_000, intervalMs: 5, what },
+    );
+  }
+
+  /** The client's last line, once its connection is gone. */
+  async clientClosed(): Promise<string> {
+    await this.until(() => this.client.log.at(-1)?.startsWith('closed') === true, 'the end at the client');
+    return this.client.log.at(-1) ?? '';
+  }
+
+  /** Closes from the client and waits until the node has noticed. */
+  async closeFromClient(reason: string): Promise<void> {
+    this.client.quic.closeConnection(0, 0x100, reason);
+    await this.until(() => this.host.closed.length > 0, 'the end at the node');
+  }
+
+  /** Sends a request; its stream id. */
+  request(token: string | undefined = 'token', path = ''): number {
+    const streamId = this.client.http3.sendRequest(buildConnectIpRequest(URL.slice(0, -1) + path, token));
+    this.exchange();
+    return streamId;
+  }
+
+  /** Lets the last request in. */
+  accept(): boolean {
+    const requestId = this.host.requests.at(-1)?.id ?? 0;
+    const command = {
+      type: 'accept',
+      requestId,
+      connectionId: CONNECTION_ID,
+      clientId: 'c',
+      addresses: ADDRESSES,
+    } as const;
+    const accepted = this.connection.accept(command);
+    this.exchange();
+    return accepted;
+  }
+
+  /** A whole open tunnel; its stream id. What was logged on the way is forgotten. */
+  open(): number {
+    const streamId = this.request();
+    this.accept();
+    this.client.log.length = 0;
+    return streamId;
+  }
+
+  /** A datagram as it is, from the client. */
+  datagram(...bytes: number[]): void {
+    const { quic } = this.client;
+    quic.datagramTarget.set(bytes, quic.datagramOffset);
+    quic.sendDatagram(0, bytes.length);
+    this.exchange();
+  }
+
+  /** An IP packet from the client through the tunnel on that stream. */
+  sendUp(streamId: number, packet: Uint8Array): boolean {
+    const { quic, http3 } = this.client;
+    const sent = sendPacket(quic, http3, { connection: 0, streamId }, packet, 0, packet.length);
+    this.exchange();
+    return sent;
+  }
+
+  raw(streamId: number, bytes: Uint8Array, fin = false): void {
+    this.client.quic.sendStream(0, streamId, bytes, fin);
+    this.exchange();
+  }
+}
