@@ -11,7 +11,7 @@ export class ControlMetrics {
   readonly registry = new Registry();
   private readonly leader = this.gauge('leader', 'Whether this process leads: 1 or 0');
   private readonly databaseUp = this.gauge('database_up', 'Whether Postgres answered this scrape: 1 or 0');
-  private readonly natsUp = this.gauge('nats_up', 'Whether NATS is connected: 1 or 0');
+  private readonly natsUp = this.gauge('nats_up', 'Whether NATS answered this scrape: 1 or 0');
   private readonly lagEvents = this.gauge('projection_lag_events', 'Messages of the stream that are not projected yet');
   private readonly lagSeconds = this.gauge(
     'projection_lag_seconds',

@@ -47,12 +47,14 @@ export class MetricsService {
   private async render(): Promise<string> {
     const { control, database, leadership, log } = this.options;
     const nats = this.options.nats();
-    const natsUp = nats !== undefined && !nats.isClosed();
+    let natsUp = nats !== undefined && !nats.isClosed();
     let cluster = '';
     let databaseUp = false;
     try {
-      control.setProjection(await readProjectionStatus(database, nats));
+      const status = await readProjectionStatus(database, nats);
+      control.setProjection(status);
       databaseUp = true;
+      natsUp = status.lagEvents !== null;
       const term = leadership.currentTerm();
       if (term && leadership.isConfirmed()) cluster = await this.renderCluster(term);
       else control.clearCluster();

@@ -6,6 +6,8 @@ import type { Database } from '../storage/database.ts';
 
 /** Work that waits this long while nothing is committed means that the projection is stuck (ours). */
 export const STUCK_AFTER_SECONDS = 60;
+/** Without an answer within this NATS is taken to be away (ours): a scrape must not wait for its return. */
+const NATS_TIMEOUT_MS = 1_000;
 
 export interface ProjectionStatus {
   /** Position of the newest event of the log. */
@@ -73,7 +75,7 @@ async function readLag(
 ): Promise<Lag> {
   if (!nats) return { lagEvents: null, lagSeconds: null };
   try {
-    const manager = await nats.jetstreamManager({ checkAPI: false });
+    const manager = await nats.jetstreamManager({ checkAPI: false, timeout: NATS_TIMEOUT_MS });
     const { created, state } = await manager.streams.info(EVENT_STREAM);
     const done = streamCreated === created && streamSeq <= state.last_seq ? streamSeq : 0;
     const next = Math.max(done + 1, state.first_seq);
