@@ -6,7 +6,11 @@ export class NodeWatch {
   /** Since when silence counts; undefined while this process is cut off itself and cannot judge anybody. */
   private listeningSince: number | undefined;
 
-  /** NATS is (again) connected: nobody's silence before this moment counts. */
+  isListening(): boolean {
+    return this.listeningSince !== undefined;
+  }
+
+  /** NATS answers (again): nobody's silence before this moment counts. */
   startListening(nowMs: number): void {
     this.listeningSince = nowMs;
   }

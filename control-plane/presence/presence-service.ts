@@ -19,6 +19,8 @@ import { NodeWatch } from './node-watch.ts';
 
 /** How often silence is judged and what was heard is written down (ours). */
 const JUDGE_INTERVAL_MS = 1_000;
+/** Ours: a server that takes longer to answer is cut off from us, whatever the connection looks like. */
+const ANSWER_TIMEOUT_MS = 2_000;
 
 interface Heard extends Presence {
   readonly node: string;
@@ -27,8 +29,8 @@ interface Heard extends Presence {
 }
 
 /**
- * Listens to the nodes' presence and declares lost those that are silent. Judged is only while the connection is up, and
- * takeover and reconnect start all timers afresh, so an outage of NATS or of the control plane loses no node.
+ * Listens to the nodes' presence and declares lost those that are silent. Judged is only while NATS answers: takeover, and
+ * every time that it did not, start all timers afresh, so an outage of NATS or of the control plane loses no node.
  */
 export function presenceService(nats: NatsConnection, context: DecisionContext, log: Logger): LeaderService {
   return {
@@ -45,17 +47,14 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
           unsaved.set(heard.node, heard);
         },
       });
-      const unwatch = watchConnection(nats, {
-        onUp: () => watch.startListening(performance.now()),
-        onDown: () => watch.stopListening(),
-      });
+      // One that is lost and back between two questions would go unnoticed.
+      const unwatch = watchConnection(nats, { onDown: () => watch.stopListening() });
       try {
-        // Answered once the server has the subscription, which may be long after it is back: silence counts from here.
-        await Promise.race([nats.flush(), aborted(term.signal)]);
-        watch.startListening(performance.now());
         while (!term.signal.aborted) {
           await savePresence(context, unsaved);
-          await judge(term, watch, context, log);
+          if (!(await answers(nats, term.signal))) watch.stopListening();
+          else if (!watch.isListening()) watch.startListening(performance.now());
+          else await judge(term, watch, context, log);
           await delay(JUDGE_INTERVAL_MS, undefined, { signal: term.signal }).catch(() => undefined);
         }
       } finally {
@@ -66,11 +65,22 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
   };
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
+/**
+ * Whether the server answers now: a frozen one keeps its connections, and ten seconds of its silence are not the nodes'. Its
+ * answer comes behind all that it sent before, and once it has our subscription.
+ */
+async function answers(nats: NatsConnection, signal: AbortSignal): Promise<boolean> {
+  const answered = new AbortController();
+  const tooLate = delay(ANSWER_TIMEOUT_MS, false, { signal: AbortSignal.any([signal, answered.signal]) });
+  const answer = nats.flush().then(() => true);
+  try {
+    return await Promise.race([answer, tooLate]);
+  } catch {
+    return false;
+  } finally {
+    answered.abort();
+    for (const late of [answer, tooLate]) late.catch(() => undefined);
+  }
 }
 
 async function judge(term: Term, watch: NodeWatch, context: DecisionContext, log: Logger): Promise<void> {

@@ -18,7 +18,8 @@ const MAIN = join(import.meta.dirname, '../../../control-plane/main.ts');
 
 export interface TestServers {
   readonly directory: string;
-  readonly nats: NatsServer;
+  /** To be replaced by who restarts it. */
+  nats: NatsServer;
   readonly postgres: PostgresServer;
   /** As a client of its own. */
   readonly connection: NatsConnection;
@@ -36,7 +37,7 @@ export async function startServers(): Promise<TestServers> {
   const connection = await connectTo(nats.url);
   const sql = new pg.Pool({ connectionString: postgres.url });
   sql.on('error', () => undefined);
-  return {
+  const servers: TestServers = {
     directory,
     nats,
     postgres,
@@ -45,10 +46,11 @@ export async function startServers(): Promise<TestServers> {
     async stop() {
       await connection.close();
       await sql.end();
-      await Promise.all([nats.stop(), postgres.stop()]);
+      await Promise.all([servers.nats.stop(), postgres.stop()]);
       rmSync(directory, { recursive: true, force: true });
     },
   };
+  return servers;
 }
 
 export function connectTo(natsUrl: string): Promise<NatsConnection> {

@@ -269,6 +269,34 @@ test('its own events reach the stream, and the projection has caught up with the
   );
 });
 
+test('while NATS is frozen, with its connections, no node is lost either', { skip }, async () => {
+  const node = new SimulatedNode('node-f', servers.connection);
+  node.startPresence();
+  await node.startWithConnection('frida');
+  await waitFor(async () => (await nodeState('node-f')) === 'up', { timeoutMs: TIMEOUT_MS, what: 'node-f up' });
+  try {
+    process.kill(servers.nats.pid, 'SIGSTOP');
+    // Longer than the silence that would lose a node, shorter than what the connection takes to notice.
+    const until = performance.now() + 13_000;
+    await waitFor(() => performance.now() > until, { timeoutMs: 15_000, what: '13 s of a frozen NATS' });
+  } finally {
+    process.kill(servers.nats.pid, 'SIGCONT');
+  }
+  const heardBefore = new Date();
+  await waitFor(
+    async () => {
+      const seen = await servers.sql.query("SELECT last_seen_at FROM node_presence WHERE node = 'node-f'");
+      return seen.rows[0]?.last_seen_at > heardBefore;
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'presence of node-f' },
+  );
+  node.stopPresence();
+  const { rows } = await servers.sql.query(
+    "SELECT data FROM events WHERE type = 'node.lost' AND data->>'node' = 'node-f'",
+  );
+  assert.deepEqual(rows, []);
+});
+
 test('without NATS no node is lost, and what was revoked meanwhile is in the bucket afterwards', { skip }, async () => {
   const node = new SimulatedNode('node-n', servers.connection);
   node.startPresence();
@@ -284,7 +312,7 @@ test('without NATS no node is lost, and what was revoked meanwhile is in the buc
   const until = performance.now() + 12_000;
   await waitFor(() => performance.now() > until, { timeoutMs: 15_000, what: '12 s without NATS' });
   assert.equal(await nodeState('node-n'), 'up');
-  await servers.nats.restart();
+  servers.nats = await servers.nats.restart();
   await waitFor(async () => (await credentialOf('nora'))?.state === 'revoked', {
     timeoutMs: TIMEOUT_MS,
     what: 'the revocation in the bucket',
