@@ -29,7 +29,7 @@ export async function assertSpoolIsInLog(cluster: Cluster, node: string, spool: 
   const rows = await cluster.sql<{ seq: number; at: Date }>(
     `SELECT node, epoch, seq::int AS seq, incarnation, type, version, at, data FROM events
       WHERE node = $1 AND epoch = $2 AND seq BETWEEN $3 AND $4 ORDER BY seq`,
-    [node, spool.epoch, spool.events[0]?.seq ?? 0, spool.lastSeq],
+    [node, spool.epoch, spool.events[0]?.seq ?? spool.lastSeq + 1, spool.lastSeq],
   );
   assert.deepEqual(
     rows.map((row) => ({ ...row, at: row.at.toISOString() })),
