@@ -27,6 +27,8 @@ export async function connectNats(
         ...(protocol === 'tls:' ? { tls: {} } : {}),
         ...(username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }),
         maxReconnectAttempts: -1,
+        // Else the connection is closed for good when the password is wrong twice, as while it is being changed.
+        ignoreAuthErrorAbort: true,
         reconnectTimeWait: RECONNECT_WAIT_MS,
         pingInterval: PING_INTERVAL_MS,
         timeout: PING_INTERVAL_MS,
