@@ -101,7 +101,7 @@ export async function storeDeadLetters(
       epoch: { type: 'text', value: dead('epoch') },
       seq: { type: 'bigint', value: dead('seq') },
       type: { type: 'text', value: (row) => storableText(row.event?.type ?? null) },
-      subject: { type: 'text', value: (row) => row.subject },
+      subject: { type: 'text', value: (row) => storableText(row.subject) },
       stream_created: { type: 'text', value: () => streamCreated },
       stream_seq: { type: 'bigint', value: (row) => row.streamSeq },
       payload: { type: 'bytea', value: (row) => Buffer.from(row.payload) },
@@ -117,7 +117,11 @@ function storableText(text: string | null): string | null {
   return text?.replaceAll('\0', '\uFFFD') ?? null;
 }
 
+/** Postgres has no year 0. */
+const EARLIEST_MS = Date.parse('0001-01-01T00:00:00.000Z');
+
 /** Envelopes are ordered before their times are checked. */
 function storableTime(text: string | null): string | null {
-  return text === null || Number.isNaN(Date.parse(text)) ? null : new Date(text).toISOString();
+  const ms = Date.parse(text ?? '');
+  return ms >= EARLIEST_MS ? new Date(ms).toISOString() : null;
 }

@@ -302,6 +302,14 @@ test('poison that has to wait first does not stop the rest either', async () => 
   assert.deepEqual([result.applied, result.deadLetters], [1, 1]);
 });
 
+test('a time that Postgres does not have stops nothing', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const poison = { ...node.started(0), at: '0000-01-01T00:00:00.000Z' };
+  const result = await log.deliver([poison, node.started(1)]);
+  assert.deepEqual([result.applied, result.deadLetters], [1, 1]);
+});
+
 test('what cannot be read, or comes from another node than its subject says, is set aside', async () => {
   const log = await Log.open();
   const [mine, foreign] = [new SampleNode('node-a'), new SampleNode('node-b')];
