@@ -62,6 +62,7 @@ async function readOwnHistograms(trx: Database): Promise<HistogramRow[]> {
   });
 }
 
+/** Sums are added as decimals: a sum of floats depends on the order of the rows, and one that falls looks like a reset. */
 async function readOtherHistograms(trx: Database): Promise<HistogramRow[]> {
   const { rows } = await sql<HistogramRow>`
     WITH parts AS (
@@ -75,7 +76,7 @@ async function readOtherHistograms(trx: Database): Promise<HistogramRow[]> {
       FROM parts, unnest(buckets) WITH ORDINALITY AS bucket (observations, place) GROUP BY family, quantile, place
     )
     SELECT ${OTHER_CLIENTS}::text AS client_id, quantile, array_agg(observations ORDER BY place) AS buckets,
-      (SELECT sum(sum) FROM parts p WHERE p.family = c.family AND p.quantile = c.quantile) AS sum
+      (SELECT sum(sum::numeric)::double precision FROM parts p WHERE p.family = c.family AND p.quantile = c.quantile) AS sum
     FROM counts c GROUP BY family, quantile`.execute(trx);
   return rows;
 }
