@@ -26,6 +26,12 @@ export interface ClientConnectionEvents {
 
 /** An attempt that has no tunnel after this long has failed. */
 const CONNECT_TIMEOUT_MS = 10_000;
+/**
+ * Silence after which an open tunnel is given up and opened anew: a node that was restarted does not answer for connections that it
+ * has forgotten. Half of QUIC's idle timeout, and three keepalive intervals.
+ */
+const SILENCE_TIMEOUT_MS = 15_000;
+export const KEEPALIVE_INTERVAL_MS = SILENCE_TIMEOUT_MS / 3;
 /** A client has one connection at a time, and one request on it. */
 const CONNECTION = 0;
 const REQUEST_STREAM = 0;
@@ -45,6 +51,8 @@ export class ClientConnection implements Http3Events {
   readonly #path = { connection: CONNECTION, streamId: REQUEST_STREAM };
   readonly #queue = (bytes: Uint8Array, offset: number, length: number): void =>
     this.#socket.queue(bytes, offset, length, this.#server);
+  #heard = true;
+  #heardMs = 0;
   #state: State = 'handshake';
   #addresses: readonly string[] | undefined;
   #routes: readonly string[] | undefined;
@@ -91,7 +99,9 @@ export class ClientConnection implements Http3Events {
   // --- from the packet loop
 
   receiveUdp(bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void {
-    if (peer.text === this.#server.text) this.#quic.receive(bytes, offset, length, peer.text);
+    if (peer.text !== this.#server.text) return;
+    this.#heard = true;
+    this.#quic.receive(bytes, offset, length, peer.text);
   }
 
   processEvents(): void {
@@ -116,8 +126,16 @@ export class ClientConnection implements Http3Events {
     if (this.#state === 'open') this.#quic.ping(CONNECTION);
   }
 
+  /** Ends what has waited for too long. Silence in spite of pings means that the node is gone, or knows us no more. */
   sweep(nowMs: number): void {
-    if (this.#state === 'open' || nowMs < this.#dueMs) return;
+    if (this.#heard) this.#heardMs = nowMs;
+    this.#heard = false;
+    if (this.#state === 'open') {
+      if (nowMs - this.#heardMs > SILENCE_TIMEOUT_MS)
+        this.#end(`no word from the node for ${SILENCE_TIMEOUT_MS / 1000} s`);
+      return;
+    }
+    if (nowMs < this.#dueMs) return;
     const what = this.#state === 'handshake' ? 'a QUIC handshake' : 'an answer to the request';
     this.#end(`no ${what.replace(/^an? /, '')} within ${CONNECT_TIMEOUT_MS / 1000} s`);
   }

@@ -1,12 +1,11 @@
 import { errorCode } from '../../shared/errors.ts';
 import { PacketLoop } from '../packet-thread/packet-loop.ts';
 import { ThreadPort } from '../packet-thread/thread-port.ts';
+import { KEEPALIVE_INTERVAL_MS } from './client-connection.ts';
 import type { ClientThreadCommand, ClientThreadOptions, ClientThreadReport } from './client-messages.ts';
 import { TunnelClient } from './tunnel-client.ts';
 
 const REPORT_INTERVAL_MS = 500;
-/** A third of the idle timeout, as the node's. */
-const KEEPALIVE_INTERVAL_MS = 10_000;
 /** How often the deadlines of an attempt are looked at. */
 const SWEEP_INTERVAL_MS = 250;
 
