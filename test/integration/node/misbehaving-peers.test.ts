@@ -1,0 +1,397 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, suite, test } from 'node:test';
+import { internetChecksum, pseudoHeaderSumV4, pseudoHeaderSumV6 } from '../../../data-plane/ip/checksum.ts';
+import { writeUint16 } from '../../../data-plane/ip/ipv4-header.ts';
+import { inspectPacket } from '../../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
+import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
+import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
+import type { Cluster } from '../../../deploy/local/cluster.ts';
+import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
+import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
+import { needsBinary, needsRoot } from '../../support/requirements.ts';
+import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { CONNECT_IP, CONTROL_WITH_SETTINGS, concat, frame, headers, hex } from '../../unit/http3/recording.ts';
+import { packet } from '../../unit/ip/sample-packets.ts';
+import { type Errors, errorsOf, Pinging, startOneNode, targetOf, udpSeen, untilErrors } from './node-setup.ts';
+import { type PeerTarget, TestPeer } from './test-peer.ts';
+
+const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
+const TIMEOUT_MS = 20_000;
+const IDLE_TIMEOUT_MS = 30_000;
+const CONTROL_STREAM = 2;
+const UDP = 17;
+const NOBODY = '203.0.113.77';
+
+let cluster: Cluster;
+let target: PeerTarget;
+let token = '';
+let pinging: Pinging;
+let vanished = { since: 0, address: '' };
+let endOfTest = () => {};
+/** What the metrics must show, no more and no less: every test adds its share. */
+const expected: { -readonly [K in keyof Errors]: number } = { auth: 0, connection: 0, packet: 0, other: 0 };
+
+async function expectErrors(more: Partial<Errors>): Promise<void> {
+  for (const [type, count] of Object.entries(more)) expected[type as keyof Errors] += count;
+  await untilErrors(cluster, expected);
+}
+
+/** Connections in SQL of one client, newest first. */
+function connectionsOf(
+  clientId: string,
+): Promise<{ state: string; reason: string; detail: string; connection_id: string }[]> {
+  return cluster.sql(
+    `SELECT state, reason, detail, connection_id FROM connections WHERE client_id = $1 ORDER BY established_at DESC`,
+    [clientId],
+  );
+}
+
+async function newestEnds(clientId: string): Promise<{ reason: string; detail: string }> {
+  return waitFor(
+    async () => {
+      const [newest] = await connectionsOf(clientId);
+      return newest?.state === 'closed' && newest;
+    },
+    { timeoutMs: TIMEOUT_MS, what: `the end of ${clientId}'s connection in SQL` },
+  );
+}
+
+function udpPacket(from: string, to: string): Uint8Array {
+  const payload = hex('3039 9c41 000c 0000 01020304');
+  const family = from.includes(':') ? 6 : 4;
+  const bytes = packet({ family, source: bytesOf(from), destination: bytesOf(to), protocol: UDP, payload });
+  const start = bytes.length - payload.length;
+  const pseudo = (family === 4 ? pseudoHeaderSumV4 : pseudoHeaderSumV6)(bytes, 0, UDP, payload.length);
+  writeUint16(bytes, start + 6, internetChecksum(bytes, start, payload.length, pseudo));
+  return bytes;
+}
+const bytesOf = (address: string): Uint8Array => addressToBytes(parseAddress(address));
+
+suite('peers that misbehave at a node with a working client', { skip }, () => {
+  before(async () => {
+    const directory = temporaryDirectory({
+      after: (end) => {
+        endOfTest = end;
+      },
+    });
+    cluster = await startOneNode({
+      directory,
+      clients: ['steady', 'hostile', 'vanishing'],
+      connect: ['steady'],
+      nodeEnv: { TRAFFIC_WINDOW_MS: '1000' },
+    });
+    target = targetOf(cluster);
+    token = cluster.client('hostile').token;
+    pinging = new Pinging(cluster.client('steady').place.namespace, cluster.node('node-a').place.behind.address);
+    Object.assign(expected, await errorsOf(cluster));
+  });
+
+  after(async () => {
+    await cluster?.stop();
+    endOfTest();
+  });
+
+  test('one opens a tunnel and vanishes (the end is looked for below)', async () => {
+    const peer = await TestPeer.open(target, cluster.client('vanishing').token);
+    vanished = { since: performance.now(), address: peer.addresses[0] ?? '' };
+    peer.vanish();
+  });
+
+  test('a wrong token: 401 with a challenge, and one auth error', async () => {
+    const peer = await TestPeer.connect(target);
+    assert.equal(await peer.request('not-the-token'), 401);
+    assert.deepEqual(
+      peer.responses.get(0)?.fields.find(([name]) => name === 'www-authenticate'),
+      ['www-authenticate', 'Bearer'],
+    );
+    await expectErrors({ auth: 1 });
+    // The connection is good for another try.
+    assert.equal(await peer.request(undefined), 401);
+    await expectErrors({ auth: 1 });
+    assert.equal(await peer.request(token), 200);
+    peer.close();
+  });
+
+  test('a token in the query works, and no log shows it', async () => {
+    const peer = await TestPeer.connect(target);
+    assert.equal(await peer.request(undefined, { path: `/.well-known/masque/ip/*/*/?token=${token}` }), 200);
+    const wrong = 'wrong-secret-in-the-query';
+    assert.equal(await peer.request(undefined, { path: `/.well-known/masque/ip/*/*/?token=${wrong}` }), 401);
+    await expectErrors({ auth: 1 });
+    const logs = [cluster.node('node-a').service, cluster.controlPlane].map(({ logFile }) =>
+      readFileSync(logFile, 'utf8'),
+    );
+    for (const log of logs) assert.ok(!log.includes(token) && !log.includes(wrong) && !log.includes('not-the-token'));
+    peer.close();
+  });
+
+  test('a wrong path: 404; an unknown protocol: 501; each is one connection error', async () => {
+    const peer = await TestPeer.connect(target);
+    assert.equal(await peer.request(token, { path: '/vpn' }), 404);
+    await expectErrors({ connection: 1 });
+    assert.equal(await peer.request(token, { protocol: 'connect-udp' }), 501);
+    await expectErrors({ connection: 1 });
+    const rows = await cluster.sql<{ status: number }>(
+      'SELECT status FROM connection_failures ORDER BY position DESC LIMIT 2',
+    );
+    assert.deepEqual(
+      rows.map(({ status }) => status),
+      [501, 404],
+    );
+    peer.close();
+  });
+
+  test('more failures than ten a second are all counted, and fold into few events', async () => {
+    const before = await cluster.sql<{ n: number }>('SELECT count(*)::int AS n FROM connection_failures');
+    const peer = await TestPeer.connect(target);
+    const floods = 60;
+    const statuses = await Promise.all(Array.from({ length: floods }, () => peer.request('not-the-token')));
+    assert.ok(statuses.every((status) => status === 401));
+    await expectErrors({ auth: floods });
+    const [rows] = await cluster.sql<{ n: number }>('SELECT count(*)::int AS n FROM connection_failures');
+    const events = (rows?.n ?? 0) - (before[0]?.n ?? 0);
+    assert.ok(events < floods / 2, `${events} events for ${floods} failures`);
+    peer.close();
+  });
+
+  test('UDP that is no QUIC is nothing to the node', async () => {
+    const socket = UdpSocket.bind(`${target.from}:0`);
+    const server = socket.peers.fromText(target.server);
+    const send = (bytes: Uint8Array) => {
+      socket.queue(bytes, 0, bytes.length, server);
+      socket.flush();
+    };
+    for (const length of [1, 2, 20, 21, 100, 1200, 1400]) {
+      for (let i = 0; i < 50; i++) {
+        const bytes = randomBytes(length);
+        // Half of them look like the first packet of a connection, of version 1 or of none.
+        if (i % 2 === 0) bytes[0] = 0xc0 | (bytes[0] ?? 0);
+        if (i % 4 === 0 && length > 5) bytes.set([0, 0, 0, i % 8 === 0 ? 1 : 0], 1);
+        send(bytes);
+      }
+    }
+    socket.close();
+    const peer = await TestPeer.connect(target);
+    assert.equal(await peer.request(token), 200);
+    peer.close();
+    await expectErrors({});
+  });
+
+  const broken: readonly (readonly [string, string, readonly (readonly [number, Uint8Array, boolean?])[]])[] = [
+    [
+      'a second control stream',
+      '0x103',
+      [
+        [CONTROL_STREAM, CONTROL_WITH_SETTINGS],
+        [6, hex('00')],
+      ],
+    ],
+    ['a control stream without SETTINGS', '0x10a', [[CONTROL_STREAM, concat(hex('00'), frame(0x07, hex('00')))]]],
+    ['SETTINGS that are cut', '0x106', [[CONTROL_STREAM, concat(hex('00'), frame(0x04, hex('08')))]]],
+    ['a control stream that ends', '0x104', [[CONTROL_STREAM, CONTROL_WITH_SETTINGS, true]]],
+    [
+      'a frame of HTTP/2',
+      '0x105',
+      [
+        [CONTROL_STREAM, CONTROL_WITH_SETTINGS],
+        [0, frame(0x06, hex('00'))],
+      ],
+    ],
+    ['a huge SETTINGS', '0x107', [[CONTROL_STREAM, concat(hex('00'), hex('04 80100000'), new Uint8Array(70_000))]]],
+    [
+      'a push stream',
+      '0x103',
+      [
+        [CONTROL_STREAM, CONTROL_WITH_SETTINGS],
+        [6, hex('0100')],
+      ],
+    ],
+    [
+      'a QPACK insert',
+      '0x201',
+      [
+        [CONTROL_STREAM, CONTROL_WITH_SETTINGS],
+        [6, hex('02 c00161')],
+      ],
+    ],
+  ];
+  for (const [what, code, writes] of broken) {
+    test(`${what} closes its connection with ${code}: one connection error`, async () => {
+      const peer = await TestPeer.connect(target, false);
+      for (const [streamId, bytes, fin] of writes) peer.raw(streamId, bytes, fin);
+      assert.equal(await peer.closeCode(), code);
+      await expectErrors({ connection: 1 });
+      peer.vanish();
+    });
+  }
+
+  test('a spoofed source: dropped, counted as a packet error, told to its sender, and never seen behind the node', async () => {
+    const { behind } = cluster.node('node-a').place;
+    const peer = await TestPeer.open(target, token);
+    const [own4, own6] = peer.addresses as [string, string];
+    const steady = (cluster.client('steady').status()?.addresses ?? []).map((prefix) => prefix.split('/')[0] ?? '');
+    const came: string[] = [];
+    const info = createPacketInfo();
+    peer.onPacket = (bytes) => {
+      assert.equal(inspectPacket(bytes, 0, bytes.length, info), 'ok');
+      came.push(`${info.protocol} ${bytes[info.headerLength]}/${bytes[info.headerLength + 1]}`);
+    };
+    const seen = await udpSeen(behind.namespace);
+    const spoofed = [NOBODY, steady[0] ?? '', target.from, behind.address].map((from) =>
+      udpPacket(from, behind.address),
+    );
+    if (hasIpv6())
+      spoofed.push(...['2001:db8:ffff::1', steady[1] ?? ''].map((from) => udpPacket(from, behind.address6)));
+    for (const bytes of spoofed) assert.ok(peer.packet(bytes));
+    await peer.until(() => came.length === spoofed.length, 'an answer to each');
+    assert.deepEqual([...new Set(came)].toSorted(), hasIpv6() ? ['1 3/13', '58 1/5'] : ['1 3/13']);
+    await expectErrors({ packet: spoofed.length });
+
+    // A packet from its own address shows that the way is open, and that nothing came before it.
+    came.length = 0;
+    peer.packet(udpPacket(own4, behind.address));
+    if (hasIpv6()) peer.packet(udpPacket(own6, behind.address6));
+    const legitimate = hasIpv6() ? 2 : 1;
+    await peer.until(() => came.length === legitimate, 'port unreachable from the server');
+    assert.equal((await udpSeen(behind.namespace)) - seen, legitimate);
+    peer.close();
+    const [row] = await cluster.sql<{ drops: number }>(
+      `SELECT sum((data -> 'drops' ->> 'source')::int)::int AS drops FROM events WHERE type = 'traffic.sampled'`,
+    );
+    assert.equal(row?.drops, spoofed.length);
+  });
+
+  test('packets that are none, and packets to where none may go, are packet errors and no more', async () => {
+    const peer = await TestPeer.open(target, token);
+    const [own4 = '', own6 = ''] = peer.addresses;
+    const good = udpPacket(own4, cluster.node('node-a').place.behind.address);
+    const bad = [
+      Uint8Array.of(),
+      Uint8Array.of(0x45),
+      good.subarray(0, 19),
+      good.with(0, 0x55),
+      good.with(0, 0x44),
+      good.with(0, 0x4f),
+      good.with(3, good.length - 1),
+      concat(good, Uint8Array.of(0)),
+      udpPacket(own6, 'fe80::1').subarray(0, 39),
+      udpPacket(own4, '224.0.0.1'),
+      udpPacket(own4, '169.254.169.254'),
+      udpPacket(own6, 'ff02::2'),
+      udpPacket(own6, 'fe80::1'),
+    ];
+    for (const bytes of bad) assert.ok(peer.packet(bytes));
+    await expectErrors({ packet: bad.length });
+    // For no stream, of an unknown context, and for a stream that may never be: the first two are dropped.
+    peer.datagram(hex('05 00 45'));
+    peer.datagram(hex('00 02 45'));
+    assert.equal(await peer.request(token), 200);
+    peer.datagram(hex('bfffffff 00 45'));
+    assert.equal(await peer.closeCode(), '0x108');
+    // A connection that breaks with a tunnel in it is a tunnel that ends by an error, not a failed attempt.
+    assert.equal((await newestEnds('hostile')).reason, 'error');
+    await expectErrors({ packet: 1 });
+    peer.vanish();
+  });
+
+  test('a capsule beyond every limit costs its tunnel, not its connection', async () => {
+    const peer = await TestPeer.open(target, token);
+    peer.raw(0, frame(0x00, hex('01 ffffffffffffffff')));
+    await peer.until(() => peer.resets.has(0), 'the reset');
+    assert.equal(peer.resets.get(0), 0x107);
+    assert.equal((await newestEnds('hostile')).reason, 'error');
+    assert.equal(await peer.request(token), 200);
+    peer.close();
+    await expectErrors({});
+  });
+
+  test('a flood of datagrams, capsules and resets leaves the node as it was', async () => {
+    const peer = await TestPeer.open(target, token);
+    for (let i = 0; i < 20_000; i++) {
+      peer.datagram(hex('07 00 4500'));
+      if (i % 200 === 199) peer.turn();
+    }
+    const wish = encodeCapsule(0x2b, new Uint8Array(60_000));
+    for (let i = 0; i < 50; i++) peer.raw(0, frame(0x00, wish));
+    for (let i = 0; i < 300; i++) {
+      const streamId = 4 * (i + 1);
+      peer.raw(streamId, headers(CONNECT_IP).subarray(0, 5 + (i % 20)));
+      peer.quic.resetStream(0, streamId, 0x10c);
+      if (i % 20 === 19) peer.turn();
+    }
+    await peer.ping(cluster.node('node-a').place.behind.address);
+    peer.close('"\\ \u0000 \u2028 \u001b[2J');
+    const { reason, detail } = await newestEnds('hostile');
+    assert.equal(reason, 'client');
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+    assert.doesNotMatch(detail, /[\u0000-\u001f]/);
+    assert.deepEqual(await cluster.sql('SELECT * FROM dead_letter'), []);
+    await expectErrors({});
+  });
+
+  test('peers that connect and say nothing, or half of a request, are sent away after ten seconds', async () => {
+    const silent = await TestPeer.connect(target, false);
+    const halting = await TestPeer.connect(target, false);
+    halting.raw(CONTROL_STREAM, CONTROL_WITH_SETTINGS);
+    halting.raw(0, headers(CONNECT_IP).subarray(0, 12));
+    await Promise.all([
+      silent.until(() => silent.closed, 'the end of the silent one', TIMEOUT_MS),
+      halting.until(() => halting.closed, 'the end of the halting one', TIMEOUT_MS),
+    ]);
+    assert.deepEqual([silent.closed?.reason, halting.closed?.reason], ['no tunnel', 'no tunnel']);
+    await expectErrors({ connection: 1 });
+    silent.vanish();
+    halting.vanish();
+  });
+
+  test('the one that vanished is idle after thirty seconds, and its address is free', async () => {
+    const left = IDLE_TIMEOUT_MS - (performance.now() - vanished.since);
+    const ended = await waitFor(
+      async () => {
+        const [newest] = await connectionsOf('vanishing');
+        return newest?.state === 'closed' && newest;
+      },
+      { timeoutMs: Math.max(0, left) + TIMEOUT_MS, what: 'the end of the vanished one' },
+    );
+    assert.equal(ended.reason, 'idle');
+    const rows = await cluster.sql(
+      'SELECT upper_inf(during) AS open FROM address_assignments WHERE address = $1 ORDER BY during DESC LIMIT 1',
+      [vanished.address],
+    );
+    assert.deepEqual(rows, [{ open: false }]);
+  });
+
+  test('all the while the other client lost no packet and kept its connection', async () => {
+    const { sent, received } = await pinging.stop();
+    assert.ok(sent > 200, `${sent} pings`);
+    assert.ok(sent - received <= 1, `${received} of ${sent} pings came back`);
+    const status = cluster.client('steady').status();
+    assert.deepEqual([status?.state, status?.connects, status?.lastError], ['connected', 1, null]);
+    const connections = await connectionsOf('steady');
+    assert.deepEqual(
+      connections.map(({ state }) => state),
+      ['open'],
+    );
+    assert.equal(cluster.node('node-a').service.running(), true);
+  });
+
+  test('the metrics show each error once, and the log has every event', async () => {
+    await cluster.untilProjected(TIMEOUT_MS);
+    assert.deepEqual(await errorsOf(cluster), expected);
+    const [totals] = await cluster.sql<{ auth: number; connection: number }>(
+      `SELECT sum(count) FILTER (WHERE error_type = 'auth')::int AS auth,
+              sum(count) FILTER (WHERE error_type = 'connection')::int AS connection FROM connection_failures`,
+    );
+    assert.deepEqual(totals, { auth: expected.auth, connection: expected.connection });
+    for (const table of ['dead_letter', 'event_gaps', 'address_conflicts']) {
+      assert.deepEqual(await cluster.sql(`SELECT * FROM ${table}`), [], table);
+    }
+    const log = readFileSync(join(cluster.directory, 'nodes', 'node-a', 'node-a.log'), 'utf8');
+    assert.ok(!log.includes('"level":50') && !log.includes('"level":60'), log);
+  });
+});

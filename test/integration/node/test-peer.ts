@@ -1,0 +1,254 @@
+import { datagramPayloadOffset } from '../../../data-plane/http3/datagram.ts';
+import { H3_NO_ERROR } from '../../../data-plane/http3/error-codes.ts';
+import { Http3Connection } from '../../../data-plane/http3/http3-connection.ts';
+import type { Http3Events } from '../../../data-plane/http3/http3-endpoint.ts';
+import type { FieldLine } from '../../../data-plane/http3/qpack/field-line.ts';
+import { createEchoInfo, echoPacketBytes, readEcho, writeEcho } from '../../../data-plane/ip/icmp-echo.ts';
+import { inspectPacket } from '../../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
+import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
+import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
+import { ipPacketOffset } from '../../../data-plane/masque/ip-datagram.ts';
+import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
+import { answerProbe } from '../../../data-plane/tunnel/echo-probe.ts';
+import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
+import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
+import { addressToBytes, formatAddress, parseAddress } from '../../../shared/ip/address.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+/** Between two looks at the socket. */
+const TURN_MS = 3;
+const TIMEOUT_MS = 15_000;
+const PING_IDENTIFIER = 0x7e57;
+
+export interface PeerTarget {
+  /** `ip:port` of the node. */
+  readonly server: string;
+  readonly serverName: string;
+  /** PEM. */
+  readonly ca: string;
+  /** IP address to send from. */
+  readonly from: string;
+}
+
+/** A peer of a node that does what a test tells it, without a TUN device and, if so wanted, without HTTP/3. */
+export class TestPeer implements Http3Events {
+  readonly http3: Http3Connection;
+  /** Final responses by stream. */
+  readonly responses = new Map<number, { readonly status: number; readonly fields: readonly FieldLine[] }>();
+  /** Codes of reset streams. */
+  readonly resets = new Map<number, number>();
+  /** Assigned addresses, as text. */
+  addresses: readonly string[] = [];
+  routes = 0;
+  ended = false;
+  /** How the connection ended, as the node said it. */
+  closed: { readonly code: number; readonly reason: string } | undefined;
+  /** IP packets that came, probes of the node aside (those are answered). */
+  onPacket: (packet: Buffer) => void = () => {};
+  answersProbes = true;
+  readonly quic: QuicEndpoint;
+  readonly #target: PeerTarget;
+  readonly #socket: UdpSocket;
+  readonly #info = createPacketInfo();
+  #next = 0;
+  #shakenHands = false;
+  #timer: NodeJS.Timeout | undefined;
+  #dueMs = 0;
+  readonly #capsules = new CapsuleReader({
+    onAddressAssign: (assigned) => {
+      this.addresses = assigned.map(({ prefix }) => formatAddress(prefix.address));
+    },
+    onRouteAdvertisement: (routes) => {
+      this.routes = routes.length;
+    },
+    onAddressRequest: () => {},
+    onDatagram: () => {},
+  });
+
+  private constructor(target: PeerTarget, http3: boolean) {
+    this.#target = target;
+    this.#socket = UdpSocket.bind(`${target.from}:0`);
+    const { server: serverAddress, serverName, ca } = target;
+    this.quic = new QuicEndpoint(
+      { role: 'client', localAddress: this.#socket.localAddress.text, serverAddress, serverName, ca },
+      {
+        onConnection: () => {},
+        onHandshakeComplete: () => {
+          this.#shakenHands = true;
+          if (http3) this.http3.start();
+        },
+        onStreamData: (_c, streamId, bytes, fin) => this.http3.receiveStream(streamId, bytes, fin),
+        onStreamReset: (_c, streamId, code) => {
+          this.resets.set(streamId, code);
+          this.http3.streamReset(streamId, code);
+        },
+        onDatagram: (_c, bytes, offset, length) => this.#receiveDatagram(bytes, offset, offset + length),
+        onClosed: (_c, code, reason) => {
+          this.closed = { code, reason };
+        },
+      },
+      () => {},
+    );
+    this.http3 = new Http3Connection(
+      'client',
+      {
+        sendStream: (streamId, bytes, fin) => this.quic.sendStream(0, streamId, bytes, fin),
+        resetStream: (streamId, code) => this.quic.resetStream(0, streamId, code),
+        closeConnection: (code, reason) => this.quic.closeConnection(0, code, reason),
+        openRequestStream: () => this.#next++ * 4,
+      },
+      this,
+    );
+  }
+
+  /** Connects; without `http3` no stream is opened, so that the test writes all of them. */
+  static async connect(target: PeerTarget, http3 = true): Promise<TestPeer> {
+    const peer = new TestPeer(target, http3);
+    // A peer that a failed test forgot must not keep the test's process alive.
+    peer.#timer = setInterval(() => peer.turn(), TURN_MS).unref();
+    await peer.until(() => peer.#shakenHands && (!http3 || peer.http3.peerSettings !== undefined), 'the handshake');
+    return peer;
+  }
+
+  /** Connects and opens a tunnel. Throws RefusedError. */
+  static async open(target: PeerTarget, token: string): Promise<TestPeer> {
+    const peer = await TestPeer.connect(target);
+    const status = await peer.request(token);
+    if (status !== 200) {
+      peer.close();
+      throw new RefusedError(status);
+    }
+    await peer.until(() => peer.addresses.length > 0 && peer.routes > 0, 'the assignments');
+    return peer;
+  }
+
+  /** What came in is handled, what is ready goes out. */
+  turn(): void {
+    const peer = this.#socket.peers.fromText(this.#target.server);
+    while (this.#socket.receive((bytes, offset, length) => this.quic.receive(bytes, offset, length, peer.text)) > 0);
+    if (performance.now() >= this.#dueMs) this.quic.onTimeout();
+    this.quic.processEvents();
+    this.quic.flush((bytes, offset, length) => this.#socket.queue(bytes, offset, length, peer));
+    this.#socket.flush();
+    const timeoutMs = this.quic.timeoutMs();
+    this.#dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+  }
+
+  /** The status of a CONNECT-IP request of this token; 0 when its stream was reset instead. */
+  async request(token: string | undefined, changes: { path?: string; protocol?: string } = {}): Promise<number> {
+    const request = buildConnectIpRequest(`https://${this.#target.serverName}`, token);
+    const streamId = this.http3.sendRequest({ ...request, ...changes });
+    await this.until(() => this.responses.has(streamId) || this.resets.has(streamId), 'an answer');
+    return this.responses.get(streamId)?.status ?? 0;
+  }
+
+  /** Bytes on any stream, as they are. */
+  raw(streamId: number, bytes: Uint8Array, fin = false): void {
+    this.quic.sendStream(0, streamId, bytes, fin);
+  }
+
+  /** A QUIC datagram, as it is. */
+  datagram(bytes: Uint8Array): void {
+    this.quic.datagramTarget.set(bytes, this.quic.datagramOffset);
+    this.quic.sendDatagram(0, bytes.length);
+  }
+
+  /** An IP packet through the tunnel of the first stream. */
+  packet(bytes: Uint8Array): boolean {
+    return sendPacket(this.quic, this.http3, { connection: 0, streamId: 0 }, bytes, 0, bytes.length);
+  }
+
+  /** Pings through the tunnel until an answer comes: what was sent before has arrived then, or never will. */
+  async ping(address: string): Promise<void> {
+    const destination = addressToBytes(parseAddress(address));
+    const source = this.addresses
+      .map((text) => addressToBytes(parseAddress(text)))
+      .find((a) => a.length === destination.length);
+    if (source === undefined) throw new Error(`no address of the family of ${address}`);
+    const request = new Uint8Array(echoPacketBytes(source.length, 0));
+    const info = createPacketInfo();
+    const echo = createEchoInfo();
+    const before = this.onPacket;
+    let answered = false;
+    this.onPacket = (packet) => {
+      if (inspectPacket(packet, 0, packet.length, info) !== 'ok' || readEcho(packet, 0, info, echo) !== 'reply')
+        before(packet);
+      else answered ||= echo.identifier === PING_IDENTIFIER;
+    };
+    let sequence = 0;
+    const send = () => {
+      const message = {
+        source,
+        destination,
+        identifier: PING_IDENTIFIER,
+        sequence: sequence++,
+        payload: new Uint8Array(0),
+      };
+      writeEcho(request, 0, { kind: 'request', ...message });
+      this.packet(request);
+      return answered;
+    };
+    await waitFor(send, { timeoutMs: TIMEOUT_MS, intervalMs: 100, what: `an answer to a ping of ${address}` });
+    this.onPacket = before;
+  }
+
+  until(done: () => unknown, what: string, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    return waitFor(done, { timeoutMs, intervalMs: TURN_MS, what });
+  }
+
+  /** How the node closed the connection: `0x105`. */
+  async closeCode(): Promise<string> {
+    await this.until(() => this.closed, 'the end of the connection');
+    return `0x${this.closed?.code.toString(16)}`;
+  }
+
+  /** From here on nothing is sent or heard, and the node is told nothing. */
+  vanish(): void {
+    clearInterval(this.#timer);
+    this.#socket.close();
+    this.#timer = undefined;
+  }
+
+  /** Says goodbye. */
+  close(reason = ''): void {
+    if (this.#timer === undefined) return;
+    if (this.closed === undefined) this.quic.closeConnection(0, H3_NO_ERROR, reason);
+    this.turn();
+    this.vanish();
+  }
+
+  onSettings(): void {}
+  onRequest(): void {}
+  onResponse(streamId: number, status: number, fields: readonly FieldLine[]): void {
+    this.responses.set(streamId, { status, fields });
+  }
+  onData(_streamId: number, bytes: Uint8Array): void {
+    this.#capsules.push(bytes);
+  }
+  onStreamEnd(): void {
+    this.ended = true;
+  }
+  onStreamReset(): void {}
+  onGoaway(): void {}
+  onConnectionError(): void {}
+
+  #receiveDatagram(bytes: Uint8Array, offset: number, end: number): void {
+    const at = ipPacketOffset(bytes, datagramPayloadOffset(bytes, offset), end);
+    if (at < 0) return;
+    const packet = Buffer.from(bytes.subarray(at, end));
+    if (inspectPacket(packet, 0, packet.length, this.#info) !== 'ok') return;
+    const answer = this.answersProbes ? answerProbe(packet, 0, this.#info) : undefined;
+    if (answer !== undefined) this.packet(answer);
+    else this.onPacket(packet);
+  }
+}
+
+export class RefusedError extends Error {
+  readonly status: number;
+
+  constructor(status: number) {
+    super(`the node answered ${status}`);
+    this.status = status;
+  }
+}
