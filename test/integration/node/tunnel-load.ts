@@ -1,0 +1,111 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { createEchoInfo, readEcho, writeEcho } from '../../../data-plane/ip/icmp-echo.ts';
+import { inspectPacket } from '../../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
+import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
+import { type PeerTarget, RefusedError, TestPeer } from './test-peer.ts';
+
+/*
+ * Many tunnels in one process, for tests of many clients: opens one for each token, answers pings as a host would, and ends
+ * all cleanly. Talks to its parent by messages.
+ */
+
+export type LoadCommand =
+  | { readonly type: 'open'; readonly target: PeerTarget; readonly tokens: readonly string[] }
+  /** Every tunnel pings that address. */
+  | { readonly type: 'ping'; readonly address: string }
+  | { readonly type: 'close' };
+
+export type LoadReport =
+  | {
+      readonly type: 'opened';
+      readonly addresses: readonly (readonly string[])[];
+      readonly refusals: number;
+      readonly ms: number;
+    }
+  | { readonly type: 'pinged'; readonly answered: number; readonly ms: number }
+  | { readonly type: 'closed' };
+
+/** Connection attempts at once: a handshake costs both ends about 8 ms of a core. */
+const AT_ONCE = 8;
+const RETRY_MS = 250;
+const ATTEMPTS = 20;
+
+const peers: TestPeer[] = [];
+const info = createPacketInfo();
+const echo = createEchoInfo();
+
+process.on('message', (command: LoadCommand) => {
+  void run(command).catch((error: unknown) => {
+    console.error(error);
+    process.exit(1);
+  });
+});
+// Without its parent there is nothing to do.
+process.on('disconnect', () => process.exit(0));
+
+async function run(command: LoadCommand): Promise<void> {
+  const start = performance.now();
+  const since = () => Math.round(performance.now() - start);
+  switch (command.type) {
+    case 'open': {
+      const refusals = await openAll(command.target, command.tokens);
+      report({ type: 'opened', addresses: peers.map(({ addresses }) => addresses), refusals, ms: since() });
+      return;
+    }
+    case 'ping': {
+      const outcomes = await Promise.allSettled(peers.map((peer) => peer.ping(command.address)));
+      const answered = outcomes.filter(({ status }) => status === 'fulfilled').length;
+      report({ type: 'pinged', answered, ms: since() });
+      return;
+    }
+    case 'close':
+      for (const peer of peers) peer.close();
+      report({ type: 'closed' });
+      return;
+    default:
+      command satisfies never;
+  }
+}
+
+async function openAll(target: PeerTarget, tokens: readonly string[]): Promise<number> {
+  const waiting = [...tokens];
+  let refusals = 0;
+  const worker = async () => {
+    for (let token = waiting.pop(); token !== undefined; token = waiting.pop()) {
+      for (let attempt = 1; ; attempt++) {
+        try {
+          const peer = await TestPeer.open(target, token);
+          peer.onPacket = (packet) => answerPing(peer, packet);
+          peers.push(peer);
+          break;
+        } catch (error) {
+          // A node whose address blocks are spent asks for more, and answers 503 until it has them.
+          if (!(error instanceof RefusedError) || error.status !== 503 || attempt === ATTEMPTS) throw error;
+          refusals++;
+          await delay(RETRY_MS);
+        }
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  return refusals;
+}
+
+function answerPing(peer: TestPeer, packet: Buffer): void {
+  if (inspectPacket(packet, 0, packet.length, info) !== 'ok' || readEcho(packet, 0, info, echo) !== 'request') return;
+  const own = peer.addresses
+    .map((text) => addressToBytes(parseAddress(text)))
+    .find((a) => a.length === info.addressLength);
+  if (own === undefined) return;
+  const answer = Buffer.alloc(packet.length);
+  const destination = packet.subarray(info.sourceOffset, info.sourceOffset + info.addressLength);
+  const payload = packet.subarray(echo.payloadOffset, echo.payloadOffset + echo.payloadLength);
+  const { identifier, sequence } = echo;
+  writeEcho(answer, 0, { kind: 'reply', source: own, destination, identifier, sequence, payload });
+  peer.packet(answer);
+}
+
+function report(message: LoadReport): void {
+  process.send?.(message);
+}
