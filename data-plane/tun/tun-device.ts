@@ -18,8 +18,18 @@ const SIOCSIFTXQLEN = 0x8943;
 /** Packets that the kernel may hold for us (ours): 500, the default, is below one bandwidth-delay product of a fast path. */
 const TX_QUEUE_PACKETS = 1000;
 
-/** What makes a fresh interface quiet: no link-local address, no router solicitations, no answers to advertisements. */
-const IPV6_SETTINGS = { addr_gen_mode: 1, router_solicitations: 0, accept_ra: 0, autoconf: 0, accept_dad: 0 };
+/**
+ * What makes a fresh interface quiet: no link-local address, no router solicitations, no answers to advertisements. IPv6 is switched
+ * on last, for this interface alone: on many hosts, and in most containers, new interfaces have none.
+ */
+const IPV6_SETTINGS = {
+  addr_gen_mode: 1,
+  router_solicitations: 0,
+  accept_ra: 0,
+  autoconf: 0,
+  accept_dad: 0,
+  disable_ipv6: 0,
+};
 
 export interface TunOptions {
   /** Up to 15 characters; with `%d` the kernel picks a free number, e.g. `tun%d`. */

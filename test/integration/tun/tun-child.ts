@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { writeSync } from 'node:fs';
+import { writeFileSync, writeSync } from 'node:fs';
 import { createEchoInfo, readEcho, writeEcho } from '../../../data-plane/ip/icmp-echo.ts';
 import { inspectPacket } from '../../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
@@ -72,6 +72,17 @@ const cases: Record<string, () => void> = {
     tun.removeAddress('10.88.5.1/32');
     tun.removeAddress('fd88::1/64');
     assert.deepEqual(addresses(), ['10.88.0.1/24']);
+  },
+
+  'without-ipv6'() {
+    for (const which of ['all', 'default']) writeFileSync(`/proc/sys/net/ipv6/conf/${which}/disable_ipv6`, '1');
+    const tun = openConfigured();
+    tun.addRoute('2001:db8::/32');
+    const [link] = show('-6', 'address', 'show', 'dev', tun.name);
+    assert.deepEqual(
+      link.addr_info.map((a: { local: string }) => a.local),
+      ['fd88::1'],
+    );
   },
 
   routes() {

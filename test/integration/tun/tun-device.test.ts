@@ -57,6 +57,7 @@ describe('TunDevice', { skip: needsRoot() }, () => {
 
   const cases = [
     ['configure', 'has the name, MTU and addresses that it is given, and no others'],
+    ['without-ipv6', 'carries IPv6 on a host whose new interfaces have none'],
     ['routes', 'sets and removes routes, and says what a failed command was and answered'],
     ['packets', 'reads and writes one packet at a time, and counts what the kernel does not take'],
     ['ends', 'is gone when released or deleted, and says so'],
