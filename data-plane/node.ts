@@ -57,6 +57,8 @@ export class Node {
   #threadReady = false;
   #onDrained: () => void = () => {};
   #onFatal: (error: Error) => void = () => {};
+  /** Blocks that the packet thread is setting up, and what waits for that. */
+  readonly #blocksToCome = new Map<string, (problem: string | null) => void>();
   /** Rejects with what the node cannot go on without. */
   readonly failed: Promise<never>;
 
@@ -66,7 +68,10 @@ export class Node {
     this.#config = config;
     this.#log = log;
     this.failed = new Promise((_resolve, reject) => {
-      this.#onFatal = reject;
+      this.#onFatal = (error) => {
+        for (const settle of this.#blocksToCome.values()) settle(error.message);
+        reject(error);
+      };
     });
     this.#database = new NodeDatabase(config.STATE_DIR);
     const database = this.#database;
@@ -91,7 +96,7 @@ export class Node {
       leases,
       book: this.#book,
       log,
-      onBlockGranted: (poolBlock) => this.#thread?.post({ type: 'addBlock', block: tunnelBlock(poolBlock) }),
+      onBlockGranted: (poolBlock) => this.#addBlock(tunnelBlock(poolBlock)),
       onBlockLost: (poolBlock, connections) => {
         for (const connectionId of connections) this.#close(connectionId, 'error', 'the address block was lost');
         this.#thread?.post({ type: 'removeBlock', block: tunnelBlock(poolBlock) });
@@ -208,6 +213,9 @@ export class Node {
       case 'window':
         this.#endWindow(report);
         return;
+      case 'blockChanged':
+        this.#blockChanged(report);
+        return;
       case 'drained':
         this.#onDrained();
         return;
@@ -249,6 +257,22 @@ export class Node {
     for (const connectionId of this.#admission.connectionsOf(clientId)) {
       this.#close(connectionId, 'revoked', 'the client was revoked');
     }
+  }
+
+  #addBlock(block: TunnelBlock): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#blocksToCome.set(block.block, (problem) => {
+        this.#blocksToCome.delete(block.block);
+        if (problem === null) resolve();
+        else reject(new CodedError('BLOCK_SETUP_FAILED', problem));
+      });
+      this.#thread?.post({ type: 'addBlock', block });
+    });
+  }
+
+  #blockChanged({ change, block, problem }: Extract<ServerThreadReport, { type: 'blockChanged' }>): void {
+    if (change === 'added') this.#blocksToCome.get(block)?.(problem);
+    else if (problem !== null) this.#log.warn({ block, problem }, 'a lost address block is not cleared away');
   }
 
   #close(connectionId: string, reason: CloseReason, detail: string): void {

@@ -49,6 +49,8 @@ export class BlockClient {
   /** The blocks that are in use. */
   readonly #announced = new Map<string, PoolBlock>();
   readonly #announcing = new Set<string>();
+  /** What could not be set up, and why: said once, tried every second. */
+  readonly #problems = new Map<string, string>();
   /** A request that got no answer is repeated under its id; its lease counts from the first time. */
   readonly #open = new Map<AddressFamily, { readonly requestId: string; readonly sentAt: number }>();
   #timer: NodeJS.Timeout | undefined;
@@ -116,6 +118,7 @@ export class BlockClient {
 
   #withdraw(block: string, poolBlock: PoolBlock): void {
     this.#announced.delete(block);
+    this.#problems.delete(block);
     const connections = this.#options.book.removeBlock(poolBlock);
     this.#options.log.warn({ block, connections: connections.length }, 'the lease of an address block has ended');
     this.#options.onBlockLost(poolBlock, connections);
@@ -127,9 +130,14 @@ export class BlockClient {
       await this.#options.onBlockGranted(poolBlock);
       this.#announced.set(block, poolBlock);
       this.#options.book.addBlock(poolBlock);
+      this.#problems.delete(block);
       this.#options.log.info({ block }, 'address block in use');
     } catch (error) {
-      this.#options.log.error({ err: error, block }, 'an address block cannot be set up, trying again');
+      const problem = describeError(error);
+      if (this.#problems.get(block) !== problem) {
+        this.#options.log.error({ err: error, block }, 'an address block cannot be set up, trying again');
+      }
+      this.#problems.set(block, problem);
     } finally {
       this.#announcing.delete(block);
     }
@@ -176,7 +184,12 @@ export class BlockClient {
 
   #wants(family: AddressFamily): boolean {
     const { book, leases } = this.#options;
-    return needsMore(book.count(family)) && leases.mayAcquire(family, this.#now());
+    const now = this.#now();
+    // One that is leased and not in use has room yet; to take another instead would empty the pool.
+    const isOneToCome = leases
+      .held(now)
+      .some(({ block }) => block.address.family === family && !this.#announced.has(formatPrefix(block)));
+    return !isOneToCome && needsMore(book.count(family)) && leases.mayAcquire(family, now);
   }
 
   async #acquire(family: AddressFamily): Promise<boolean> {

@@ -10,28 +10,36 @@ const SWEEP_INTERVAL_MS = 1_000;
 /** A third of the idle timeout: two pings may be lost before a living peer is taken for dead. */
 const KEEPALIVE_INTERVAL_MS = 10_000;
 
+type Port = ThreadPort<ServerThreadCommand, ServerThreadReport, ServerThreadOptions>;
+
 /** The node's packet thread: TUN, UDP and QUIC in one loop. */
 function main(): void {
-  const port = new ThreadPort<ServerThreadCommand, ServerThreadReport, ServerThreadOptions>();
+  const port: Port = new ThreadPort();
+  let server: TunnelServer | undefined;
   try {
-    const server = new TunnelServer(port.options, (report) => port.post(report));
-    const loop = new PacketLoop(port.wake, () =>
-      port.receive((command) => (command.type === 'stop' ? loop.stop() : server.command(command))),
-    );
-    loop.addSource(server.udpFd, () => server.receiveUdp());
-    loop.addSource(server.tunFd, () => server.receiveTun());
-    const nowMs = performance.now();
-    loop.timers.every(port.options.trafficWindowMs, nowMs, () => server.endWindow());
-    loop.timers.every(PROBE_INTERVAL_MS, nowMs, (now) => server.probe(now));
-    loop.timers.every(KEEPALIVE_INTERVAL_MS, nowMs, () => server.keepAlive());
-    loop.timers.every(SWEEP_INTERVAL_MS, nowMs, (now) => server.sweep(now));
-    port.post({ type: 'ready', listen: server.listen, tunName: server.tunName });
-    loop.run(server);
+    server = new TunnelServer(port.options, (report) => port.post(report));
+    serve(server, port);
     server.close();
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
+    server?.abandon(`the packet thread failed: ${message}`);
     port.post({ type: 'fatal', code: errorCode(error) ?? 'PACKET_THREAD', message });
   }
+}
+
+function serve(server: TunnelServer, port: Port): void {
+  const loop = new PacketLoop(port.wake, () =>
+    port.receive((command) => (command.type === 'stop' ? loop.stop() : server.command(command))),
+  );
+  loop.addSource(server.udpFd, () => server.receiveUdp());
+  loop.addSource(server.tunFd, () => server.receiveTun());
+  const nowMs = performance.now();
+  loop.timers.every(port.options.trafficWindowMs, nowMs, () => server.endWindow());
+  loop.timers.every(PROBE_INTERVAL_MS, nowMs, (now) => server.probe(now));
+  loop.timers.every(KEEPALIVE_INTERVAL_MS, nowMs, () => server.keepAlive());
+  loop.timers.every(SWEEP_INTERVAL_MS, nowMs, (now) => server.sweep(now));
+  port.post({ type: 'ready', listen: server.listen, tunName: server.tunName });
+  loop.run(server);
 }
 
 main();

@@ -88,5 +88,12 @@ export type ServerThreadReport =
       readonly quicConnections: number;
       readonly quicMemoryBytes: number;
     }
+  /** The answer to `addBlock` and `removeBlock`; `problem` says what could not be done. */
+  | {
+      readonly type: 'blockChanged';
+      readonly change: 'added' | 'removed';
+      readonly block: string;
+      readonly problem: string | null;
+    }
   | { readonly type: 'drained' }
   | { readonly type: 'fatal'; readonly code: string; readonly message: string };

@@ -4,6 +4,7 @@ import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
+import { IpCommandError } from '../tun/ip-command.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import { UdpSocket } from '../udp/udp-socket.ts';
@@ -11,7 +12,7 @@ import { downlinkInfo, routeDownlink } from './downlink.ts';
 import { DropCounters } from './drop-counters.ts';
 import { IcmpResponder } from './icmp-responder.ts';
 import { ServerConnection, type TunnelHost } from './server-connection.ts';
-import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport } from './tunnel-messages.ts';
+import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, TunnelBlock } from './tunnel-messages.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
 
@@ -205,6 +206,12 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     });
   }
 
+  /** The thread cannot go on: the tunnels' last totals are told, and nothing more is sent. */
+  abandon(why: string): void {
+    for (const connection of [...this.#connections.values()]) connection.lost(why);
+    this.endWindow();
+  }
+
   close(): void {
     for (const connection of this.#connections.values()) connection.close();
     this.#flush();
@@ -230,14 +237,18 @@ export class TunnelServer implements LoopTurn, TunnelHost {
         return;
       }
       case 'addBlock':
-        this.#icmp.addAddress(command.block.nodeAddress);
-        this.#tun.addAddress(hostPrefixText(command.block.nodeAddress));
-        this.#tun.addRoute(command.block.block);
+        this.#changeBlock('added', command.block, ({ block, nodeAddress }) => [
+          () => this.#tun.addAddress(hostPrefixText(nodeAddress)),
+          () => this.#tun.addRoute(block),
+          () => this.#icmp.addAddress(nodeAddress),
+        ]);
         return;
       case 'removeBlock':
-        this.#icmp.removeAddress(command.block.nodeAddress);
-        this.#tun.removeRoute(command.block.block);
-        this.#tun.removeAddress(hostPrefixText(command.block.nodeAddress));
+        this.#changeBlock('removed', command.block, ({ block, nodeAddress }) => [
+          () => this.#icmp.removeAddress(nodeAddress),
+          () => this.#tun.removeRoute(block),
+          () => this.#tun.removeAddress(hostPrefixText(nodeAddress)),
+        ]);
         return;
       case 'drain':
         this.#draining = true;
@@ -277,6 +288,25 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   requestAbandoned(requestId: number): void {
     this.#requests.delete(requestId);
+  }
+
+  /** Takes every step, also after one that `ip` refused: the host's network is not ours alone, and no reason to end all tunnels. */
+  #changeBlock(
+    change: 'added' | 'removed',
+    block: TunnelBlock,
+    steps: (block: TunnelBlock) => readonly (() => void)[],
+  ): void {
+    const problems: string[] = [];
+    for (const step of steps(block)) {
+      try {
+        step();
+      } catch (error) {
+        if (!(error instanceof IpCommandError)) throw error;
+        problems.push(error.message);
+      }
+    }
+    const problem = problems.length === 0 ? null : problems.join('; ');
+    this.#report({ type: 'blockChanged', change, block: block.block, problem });
   }
 
   #takeRequest(requestId: number): ServerConnection | undefined {

@@ -62,7 +62,7 @@ interface Clock {
   ahead: number;
 }
 
-function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1') {
+function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1', setUp: () => void = () => {}) {
   const granted: string[] = [];
   const lost: [string, readonly string[]][] = [];
   const leases = new BlockLeases();
@@ -81,7 +81,10 @@ function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1') {
     log,
     now,
     bootId,
-    onBlockGranted: ({ block }) => void granted.push(formatPrefix(block)),
+    onBlockGranted: ({ block }) => {
+      setUp();
+      granted.push(formatPrefix(block));
+    },
     onBlockLost: ({ block }, connections) => void lost.push([formatPrefix(block), connections]),
   });
   setup.atEnd(() => client.stop());
@@ -171,4 +174,22 @@ test('leases are renewed in time; one that cannot be renewed ends its connection
   await until(() => node.lost.length === 2, 'the end of the lease');
   assert.deepEqual(node.lost[1], ['10.99.0.8/29', ['c2']]);
   assert.deepEqual(node.client.blocks, []);
+});
+
+test('a block that cannot be set up is tried again, and no other is taken in its place', { skip }, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  let attempts = 0;
+  let isPossible = false;
+  const node = open(setup, { ahead: 0 }, 'boot-1', () => {
+    attempts++;
+    if (!isPossible) throw new Error('no route can be set');
+  });
+  await node.client.start();
+  await until(() => attempts >= 3, 'some attempts');
+  assert.equal(control.count('acquire', 4), 1);
+  assert.deepEqual(node.client.blocks, []);
+  isPossible = true;
+  await until(() => node.granted.length === 1, 'the block');
+  assert.equal(control.count('acquire', 4), 1);
 });
