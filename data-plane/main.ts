@@ -1,6 +1,7 @@
 import { ConfigError, describeVariables, EXIT_BAD_CONFIG, parseConfig } from '../shared/config/parse-config.ts';
 import { describeError, errorCode } from '../shared/errors.ts';
 import { createLogger } from '../shared/log/logger.ts';
+import { checkTlsFiles } from './check-tls-files.ts';
 import { type NodeConfig, nodeVariables } from './config.ts';
 import { Node } from './node.ts';
 
@@ -23,6 +24,7 @@ async function main(): Promise<void> {
   let config: NodeConfig;
   try {
     config = parseConfig(nodeVariables, process.env);
+    checkTlsFiles(config);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`masque-vpn node: ${error.message}\n`);
