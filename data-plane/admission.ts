@@ -7,6 +7,7 @@ import { nodeAddress } from '../shared/ip/block.ts';
 import { formatPrefix } from '../shared/ip/prefix.ts';
 import type { Logger } from '../shared/log/logger.ts';
 import type { AddressBook, AssignedAddress } from './address/address-book.ts';
+import { EndRecorder } from './telemetry/end-recorder.ts';
 import type { Spool } from './telemetry/spool.ts';
 import type { ServerThreadCommand, ServerThreadReport } from './tunnel/tunnel-messages.ts';
 
@@ -18,6 +19,8 @@ type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
 const MAX_DETAIL_LENGTH = 1_000;
 
 export interface AdmissionOptions {
+  /** Whether tokens can be judged: a node that never saw the credentials knows nobody. */
+  readonly canAuthenticate: () => boolean;
   readonly authenticate: (token: string) => { readonly clientId: string } | undefined;
   readonly book: AddressBook;
   readonly spool: Pick<Spool, 'append'>;
@@ -46,9 +49,11 @@ export class Admission {
   readonly #open = new Map<string, string>();
   /** Connections whose record is on its way to the disk, and why they must not open after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
+  readonly #ends: EndRecorder;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
+    this.#ends = new EndRecorder(options);
   }
 
   /** Tunnels that are open or about to be. */
@@ -65,6 +70,16 @@ export class Admission {
     if (!this.#pending.has(connectionId)) return false;
     this.#pending.set(connectionId, reason);
     return true;
+  }
+
+  /** Ends all that are not open yet. */
+  cancelAll(reason: CloseReason): void {
+    for (const connectionId of this.#pending.keys()) this.#pending.set(connectionId, reason);
+  }
+
+  /** Offers once more what the disk refused; for the end of the process. */
+  settle(): Promise<void> {
+    return this.#ends.settle();
   }
 
   /** The answer to a request, and the failure that it is, if it is one. */
@@ -84,11 +99,14 @@ export class Admission {
   }
 
   async #admit({ requestId, token, remoteAddress, remotePort }: TunnelRequest): Promise<Answer> {
-    const { authenticate, book, spool, tunnelMtu } = this.#options;
+    const { canAuthenticate, authenticate, book, spool, tunnelMtu } = this.#options;
     if (token === null) throw new Refusal(401, 'no bearer token', null);
+    if (!canAuthenticate()) throw new Refusal(503, 'the credentials are not known yet', null);
     const client = authenticate(token);
     if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
     const { clientId } = client;
+    // While ends wait for the disk, the log takes their addresses for held.
+    if (this.#ends.waiting > 0) throw new Refusal(503, 'the record cannot be written', clientId);
     const connectionId = randomUUID();
     const change = this.#assign(clientId, connectionId);
     this.#open.set(connectionId, clientId);
@@ -129,8 +147,7 @@ export class Admission {
   /** Records the end of a tunnel and gives its addresses back. */
   async closed({ connectionId, clientId, reason, detail, durationMs, totals }: TunnelClosed): Promise<void> {
     if (!this.#open.delete(connectionId)) return;
-    const { book, spool, log } = this.#options;
-    const change = book.release(connectionId);
+    const change = this.#options.book.release(connectionId);
     const at = new Date().toISOString();
     const released = change.addresses.map(
       (address): NewEvent => ({
@@ -144,12 +161,7 @@ export class Admission {
       at,
       data: { connectionId, clientId, reason, detail: storable(detail), durationMs, totals },
     };
-    try {
-      await spool.append([...released, closed], change.save);
-    } catch (error) {
-      // The next `node.started` closes what the log takes for open, so the end is late then, not lost.
-      log.error({ err: error, connectionId }, 'the end of a connection cannot be recorded');
-    }
+    await this.#ends.record([...released, closed], change.save);
   }
 
   #assign(clientId: string, connectionId: string) {

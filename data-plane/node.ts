@@ -103,6 +103,7 @@ export class Node {
       },
     });
     this.#admission = new Admission({
+      canAuthenticate: () => this.#credentials.ready,
       authenticate: (token) => this.#credentials.authenticate(token),
       book: this.#book,
       spool: this.#spool,
@@ -147,17 +148,27 @@ export class Node {
 
   /** Ends the tunnels, publishes what is left, and stops. What is not published stays in the spool. */
   async stop(): Promise<void> {
-    const event = (type: 'node.draining' | 'node.stopped') =>
-      this.#spool.append([{ type, at: new Date().toISOString(), data: { reason: 'asked to stop' } }]);
-    await event('node.draining');
+    await this.#recordStop('node.draining');
+    this.#admission.cancelAll('drained');
     await this.#drain();
+    await this.#admission.settle();
+    await this.#windows.settle();
     await this.#failures.stop();
-    await event('node.stopped');
+    await this.#recordStop('node.stopped');
     this.#presence.stop();
     this.#blocks.stop();
     this.#credentials.stop();
     await this.#publisher.stop(PUBLISH_TIMEOUT_MS);
     await this.close();
+  }
+
+  /** A disk that refuses is no reason to leave without goodbyes. */
+  async #recordStop(type: 'node.draining' | 'node.stopped'): Promise<void> {
+    try {
+      await this.#spool.append([{ type, at: new Date().toISOString(), data: { reason: 'asked to stop' } }]);
+    } catch (error) {
+      this.#log.error({ err: error, type }, 'the stop cannot be recorded');
+    }
   }
 
   /** Releases everything at once, without goodbyes. */
@@ -236,7 +247,10 @@ export class Node {
       this.#blocks.nudge();
     } catch (error) {
       this.#log.error({ err: error }, 'a request cannot be decided');
-      this.#thread?.post({ type: 'reject', requestId: request.requestId, status: 500 });
+      const { requestId, remoteAddress } = request;
+      const reason = 'the request cannot be decided';
+      this.#connectionFailed({ remoteAddress, clientId: null, status: 500, reason, errorType: 'connection' });
+      this.#thread?.post({ type: 'reject', requestId, status: 500 });
     }
   }
 

@@ -75,6 +75,11 @@ export class TrafficWindows {
     return stored;
   }
 
+  /** Resolves when the windows that were recorded so far are stored or refused. */
+  settle(): Promise<void> {
+    return this.#queue;
+  }
+
   /** The connection is closed: its close event carries its totals, so windows say nothing more of it. */
   forget(connectionId: string): void {
     this.#connections.delete(connectionId);

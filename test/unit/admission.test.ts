@@ -47,7 +47,9 @@ function setup() {
   const book = new AddressBook({ now: () => 0, mayAssign: () => true });
   book.addBlock(v4);
   book.addBlock(v6);
+  const credentials = { known: true };
   const admission = new Admission({
+    canAuthenticate: () => credentials.known,
     authenticate: (token) => {
       const clientId = tokens.get(token);
       return clientId === undefined ? undefined : { clientId };
@@ -70,7 +72,7 @@ function setup() {
     assert.equal(answer.type, 'accept');
     return answer as Extract<typeof answer, { type: 'accept' }>;
   };
-  return { disk, tokens, book, admission, request, admit };
+  return { disk, tokens, credentials, book, admission, request, admit };
 }
 
 const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
@@ -170,12 +172,45 @@ suite('admission', () => {
     }
   });
 
-  test('an end that cannot be recorded is no error of the caller, and the address is free', async () => {
-    const { disk, admission, book, admit } = setup();
-    const { connectionId } = await admit('token-a');
+  test('ends that the disk refuses are recorded when it is back, in order, and nobody is let in before', async () => {
+    const { disk, admission, book, request, admit } = setup();
+    const first = await admit('token-a');
+    const second = await admit('token-b');
     disk.refuse = new SpoolFullError(1, 1);
-    await admission.closed(end(connectionId, 'client-a'));
+    await admission.closed(end(first.connectionId, 'client-a'));
+    await admission.closed(end(second.connectionId, 'client-b'));
     assert.equal(admission.size, 0);
-    assert.deepEqual(book.addressesOf(connectionId), []);
+    assert.deepEqual(book.addressesOf(first.connectionId), []);
+    disk.refuse = undefined;
+    const { failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([failure?.status, failure?.clientId], [503, 'client-a']);
+    await admission.settle();
+    const closed = disk.accepted.flatMap(({ type, data }) => (type === 'connection.closed' ? [data] : []));
+    assert.deepEqual(
+      closed.map(({ connectionId, totals: recorded }) => [connectionId, recorded]),
+      [
+        [first.connectionId, totals],
+        [second.connectionId, totals],
+      ],
+    );
+    await admit('token-a');
+  });
+
+  test('a node that does not know the credentials yet answers 503: the token may be good', async () => {
+    const { credentials, admission, request, admit } = setup();
+    credentials.known = false;
+    const { failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([failure?.status, failure?.errorType], [503, 'connection']);
+    credentials.known = true;
+    await admit('token-a');
+  });
+
+  test('a node that drains lets nobody in whose record is on its way, and ends the record', async () => {
+    const { disk, admission, request } = setup();
+    disk.meanwhile = () => admission.cancelAll('drained');
+    const { answer, failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([answer.type, failure?.status], ['reject', 503]);
+    const closed = disk.accepted.at(-1)?.data as EventData<'connection.closed'>;
+    assert.equal(closed.reason, 'drained');
   });
 });
