@@ -34,6 +34,8 @@ export class PacketLoop {
   readonly #wakeSlot: number;
   readonly #onWake: () => void;
   #stopped = false;
+  /** Messages may wait: the signal was taken, and they were not all handled. */
+  #woken = false;
 
   constructor(wake: EventFd, onWake: () => void) {
     this.#wake = wake;
@@ -72,9 +74,13 @@ export class PacketLoop {
   #wait(quicDueMs: number): void {
     const nowMs = performance.now();
     const waitMs = Math.max(0, Math.min(this.timers.untilNextMs(nowMs), quicDueMs - nowMs));
-    if (this.#poller.wait(Number.isFinite(waitMs) ? waitMs : -1) === 0) return;
-    if (this.#poller.isReadable(this.#wakeSlot) && this.#wake.drain()) this.#onWake();
-    this.#drainSources();
+    const ready = this.#poller.wait(Number.isFinite(waitMs) ? waitMs : -1);
+    if (ready > 0 && this.#poller.isReadable(this.#wakeSlot) && this.#wake.drain()) this.#woken = true;
+    if (this.#woken) {
+      this.#onWake();
+      this.#woken = false;
+    }
+    if (ready > 0) this.#drainSources();
   }
 
   #drainSources(): void {
