@@ -91,9 +91,22 @@ export function formatHostPort({ host, port }: HostPort): string {
 }
 
 export const url = (...protocols: string[]): Pick<Variable<string>, 'expected' | 'parse'> => ({
-  expected: `a URL that starts with ${protocols.map((p) => `${p}//`).join(' or ')}`,
-  parse: (value) => (URL.canParse(value) && protocols.includes(new URL(value).protocol) ? value : undefined),
+  expected: `a URL that starts with ${protocols.map((p) => `${p}//`).join(' or ')}, user and password percent-encoded`,
+  parse: (value) => {
+    if (!URL.canParse(value)) return undefined;
+    const { protocol, username, password } = new URL(value);
+    return protocols.includes(protocol) && isPercentEncoded(username + password) ? value : undefined;
+  },
 });
+
+function isPercentEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 export const logLevel: Variable<string> = {
   help: 'how much is logged',

@@ -1,10 +1,13 @@
 import { connect, type NatsConnection } from 'nats';
+import { describeError } from '../errors.ts';
 import type { Logger } from '../log/logger.ts';
 
 /** Between attempts to reach a server that is away. */
 const RECONNECT_WAIT_MS = 500;
 /** A silent connection is noticed after two missed pings. */
 const PING_INTERVAL_MS = 5_000;
+/** One line for this many failed attempts. */
+const LOG_EVERY_FAILURES = 20;
 
 /**
  * Connects to NATS and keeps trying, at the start too, until the signal aborts: a server that is away is a matter of
@@ -36,7 +39,9 @@ export async function connectNats(
       void logStatus(connection, host, log);
       return connection;
     } catch (error) {
-      if (failures++ % 20 === 0) log.warn({ err: error, server: host }, 'NATS is not reachable, retrying');
+      if (failures++ % LOG_EVERY_FAILURES === 0) {
+        log.warn({ server: host }, `NATS is not reachable, retrying: ${describeError(error)}`);
+      }
       await new Promise((resolve) => setTimeout(resolve, RECONNECT_WAIT_MS));
     }
   }

@@ -81,8 +81,8 @@ suite('kinds of variables', () => {
   test('URLs: of the named protocols only', () => {
     const { parse, expected } = url('nats:', 'tls:');
     assert.equal(parse('nats://u:p@h:4222'), 'nats://u:p@h:4222');
-    for (const bad of ['http://h', 'h:4222', '', 'nats']) assert.equal(parse(bad), undefined);
-    assert.equal(expected, 'a URL that starts with nats:// or tls://');
+    for (const bad of ['http://h', 'h:4222', '', 'nats', 'nats://u:100%@h']) assert.equal(parse(bad), undefined);
+    assert.equal(expected, 'a URL that starts with nats:// or tls://, user and password percent-encoded');
   });
 
   test('lists: blanks around items are no matter, one bad item spoils all', () => {
