@@ -8,7 +8,7 @@ export function nodeEventSubject(nodeId: string): string {
   return `${NODE_EVENT_PREFIX}${nodeId}`;
 }
 
-/** The node that a message is from, by its subject, which NATS' permissions guard; undefined for a foreign subject. */
+/** The node that a message is from, by its subject, which permissions of NATS can guard; undefined for a foreign subject. */
 export function nodeOfEventSubject(subject: string): string | undefined {
   if (subject === CONTROL_EVENT_SUBJECT) return 'control';
   if (!subject.startsWith(NODE_EVENT_PREFIX)) return undefined;
