@@ -1,4 +1,6 @@
 import type { Cluster } from './cluster.ts';
+import { scrape } from './http-client.ts';
+import { sumOf } from './prometheus-text.ts';
 import { type ClientTotals, TOTAL_NAMES } from './traffic-totals.ts';
 
 export interface Check {
@@ -29,7 +31,13 @@ export async function checkRunning(cluster: Cluster): Promise<Check[]> {
   const open = await cluster.sql<{ client_id: string }>(
     "SELECT client_id FROM connections WHERE state = 'open' ORDER BY client_id",
   );
+  const samples = await scrape(`${cluster.controlPlaneUrl}/metrics`);
   return [
+    same(
+      'the metrics count one active connection a client',
+      cluster.clients.length,
+      sumOf(samples, 'masque_vpn_active_connections_total'),
+    ),
     same(
       'all nodes are up',
       cluster.nodes.map((node) => node.id),
@@ -105,6 +113,18 @@ export async function checkHistory(cluster: Cluster): Promise<Check[]> {
       await count(
         `SELECT count(*) AS n FROM connections
           WHERE state <> 'closed' OR closed_at IS NULL OR reason IS NULL OR established_at IS NULL`,
+      ),
+    ),
+    same(
+      'the traffic windows of every connection add up to its totals',
+      0,
+      await count(
+        `SELECT count(*) AS n FROM connections c CROSS JOIN LATERAL (
+            SELECT coalesce(sum(t.bytes_in), 0) AS bytes_in, coalesce(sum(t.bytes_out), 0) AS bytes_out,
+                   coalesce(sum(t.packets_in), 0) AS packets_in, coalesce(sum(t.packets_out), 0) AS packets_out
+              FROM traffic t WHERE t.connection_id = c.connection_id) AS windows
+          WHERE (c.bytes_in, c.bytes_out, c.packets_in, c.packets_out)
+             <> (windows.bytes_in, windows.bytes_out, windows.packets_in, windows.packets_out)`,
       ),
     ),
     {
