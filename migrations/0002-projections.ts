@@ -150,7 +150,8 @@ async function createConnectionTables(db: Kysely<unknown>): Promise<void> {
         tunnel_mtu: 'MTU of the tunnel, bytes.',
         established_at: 'Begin; null when its establishment was never reported.',
         presumed_at: 'When it was last presumed closed; null when it never was.',
-        closed_at: 'End. Without a report of it: the last sign of life of the node process.',
+        closed_at:
+          'End. Without a report of it: the last sign of life of the node process, or the end of its block that was reclaimed.',
         duration_ms: 'From establishment to end, milliseconds.',
         sampled_bytes_in: 'Bytes of inner IP packets from the client, sum of the traffic windows.',
         sampled_bytes_out: 'Bytes of inner IP packets to the client, sum of the traffic windows.',
