@@ -50,6 +50,7 @@ export class Admission {
   /** Connections whose record is on its way to the disk, and why they must not open after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
   readonly #ends: EndRecorder;
+  #draining = false;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
@@ -72,9 +73,10 @@ export class Admission {
     return true;
   }
 
-  /** Ends all that are not open yet. */
-  cancelAll(reason: CloseReason): void {
-    for (const connectionId of this.#pending.keys()) this.#pending.set(connectionId, reason);
+  /** The node stops: nobody is let in from now on, and what is not open yet never opens. */
+  drain(): void {
+    this.#draining = true;
+    for (const connectionId of this.#pending.keys()) this.#pending.set(connectionId, 'drained');
   }
 
   /** Offers once more what the disk refused; for the end of the process. */
@@ -100,6 +102,7 @@ export class Admission {
 
   async #admit({ requestId, token, remoteAddress, remotePort }: TunnelRequest): Promise<Answer> {
     const { canAuthenticate, authenticate, book, spool, tunnelMtu } = this.#options;
+    if (this.#draining) throw new Refusal(503, 'the node is draining', null);
     if (token === null) throw new Refusal(401, 'no bearer token', null);
     if (!canAuthenticate()) throw new Refusal(503, 'the credentials are not known yet', null);
     const client = authenticate(token);

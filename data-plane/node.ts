@@ -149,7 +149,7 @@ export class Node {
   /** Ends the tunnels, publishes what is left, and stops. What is not published stays in the spool. */
   async stop(): Promise<void> {
     await this.#recordStop('node.draining');
-    this.#admission.cancelAll('drained');
+    this.#admission.drain();
     await this.#drain();
     await this.#admission.settle();
     await this.#windows.settle();

@@ -65,6 +65,7 @@ export class ServerConnection implements Http3Events {
   /** Request streams whose head is not whole yet, by the time at which they must be. */
   readonly #unfinished = new Map<number, number>();
   #idleSinceMs = performance.now();
+  #started = false;
 
   constructor(id: number, peer: SocketAddress, quic: QuicEndpoint, host: TunnelHost) {
     this.id = id;
@@ -86,6 +87,7 @@ export class ServerConnection implements Http3Events {
 
   /** The handshake is complete. */
   start(): void {
+    this.#started = true;
     this.#http3.start();
   }
 
@@ -152,9 +154,21 @@ export class ServerConnection implements Http3Events {
 
   /** Says goodbye: no new requests, and the tunnels that are open end. */
   drain(): void {
+    if (!this.#started) {
+      this.close();
+      return;
+    }
     this.#http3.announceShutdown();
     this.#http3.refuseNewRequests();
-    for (const { session } of [...this.#sessions.values()]) this.endTunnel(session, 'drained', 'the node stops');
+    for (const { session } of [...this.#sessions.values()]) {
+      const { state } = session;
+      if (state.kind === 'requested') {
+        this.#host.requestAbandoned(state.requestId);
+        this.reject(state.requestId, SERVICE_UNAVAILABLE);
+      } else {
+        this.endTunnel(session, 'drained', 'the node stops');
+      }
+    }
   }
 
   close(): void {

@@ -207,10 +207,12 @@ suite('admission', () => {
 
   test('a node that drains lets nobody in whose record is on its way, and ends the record', async () => {
     const { disk, admission, request } = setup();
-    disk.meanwhile = () => admission.cancelAll('drained');
+    disk.meanwhile = () => admission.drain();
     const { answer, failure } = await admission.decide(request('token-a'));
     assert.deepEqual([answer.type, failure?.status], ['reject', 503]);
     const closed = disk.accepted.at(-1)?.data as EventData<'connection.closed'>;
     assert.equal(closed.reason, 'drained');
+    const later = await admission.decide(request('token-b'));
+    assert.equal(later.failure?.status, 503);
   });
 });

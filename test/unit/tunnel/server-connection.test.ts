@@ -114,6 +114,17 @@ suite('a tunnel from its request to its end', () => {
     assert.throws(() => pair.request(), { code: 'H3_GOING_AWAY' });
   });
 
+  test('a drain answers 503 to what is not decided yet', () => {
+    const pair = new TunnelPair(pem);
+    const streamId = pair.request();
+    pair.host.draining = true;
+    pair.connection.drain();
+    pair.exchange();
+    assert.deepEqual(pair.client.log, ['goaway', 'goaway', `response ${streamId} 503`, `end ${streamId}`]);
+    assert.deepEqual([pair.host.abandoned, pair.host.closed], [[1], []]);
+    assert.equal(pair.accept(), false);
+  });
+
   test('a core that aborts ends all tunnels with an error', () => {
     const pair = new TunnelPair(pem);
     pair.open();
