@@ -82,7 +82,8 @@ export class AddressBook {
   readonly #lastOwner = new Map<string, string>();
   /** The last addresses of a client, by client and family. */
   readonly #lastAddress = new Map<string, IpAddress>();
-  #stored: readonly (StoredAssignment & { readonly parsed: IpAddress })[];
+  /** Releases in blocks that are not held now. */
+  #stored: (StoredAssignment & { readonly parsed: IpAddress })[];
 
   constructor(options: AddressBookOptions) {
     this.#now = options.now;
@@ -130,12 +131,14 @@ export class AddressBook {
     const key = formatPrefix(poolBlock.block);
     const held = this.#blocks.get(key);
     this.#blocks.delete(key);
-    for (const value of held?.released.keys() ?? []) {
+    for (const [value, at] of held?.released ?? []) {
       const address: IpAddress = { family: poolBlock.block.address.family, value };
       const text = formatAddress(address);
       const owner = this.#lastOwner.get(text);
-      if (owner !== undefined) this.#forget(owner, address);
+      if (owner === undefined) continue;
+      this.#forget(owner, address);
       this.#lastOwner.delete(text);
+      this.#keep(address, owner, this.#wallClock() - (this.#now() - at));
     }
     return [...this.#byConnection]
       .filter(([, { addresses }]) => addresses.some(({ address }) => prefixContains(poolBlock.block, address)))
@@ -158,7 +161,7 @@ export class AddressBook {
     }
     if (chosen.length === 0) throw new AddressesExhaustedError(undefined);
     const addresses = chosen.map(({ held, address }) => {
-      this.#take(held, address, clientId);
+      this.#take(held, address);
       return { ...held.poolBlock, address };
     });
     this.#byConnection.set(connectionId, { clientId, addresses });
@@ -181,12 +184,14 @@ export class AddressBook {
   release(connectionId: string): BookChange {
     const entry = this.#byConnection.get(connectionId);
     this.#byConnection.delete(connectionId);
-    const addresses = entry?.addresses ?? [];
+    if (entry === undefined) return { addresses: [], save: () => {} };
+    const { addresses } = entry;
     for (const { block, address } of addresses) {
       const held = this.#blocks.get(formatPrefix(block));
+      if (held === undefined) this.#keep(address, entry.clientId, this.#wallClock());
       if (!held?.taken.delete(address.value)) continue;
       held.released.set(address.value, this.#now());
-      if (entry !== undefined) this.#remember(address, entry.clientId);
+      this.#remember(address, entry.clientId);
     }
     const at = this.#wallClock();
     return {
@@ -255,7 +260,7 @@ export class AddressBook {
     return { held, address: { family: held.poolBlock.block.address.family, value } satisfies IpAddress };
   }
 
-  #take(held: Held, address: IpAddress, _clientId: string): void {
+  #take(held: Held, address: IpAddress): void {
     held.released.delete(address.value);
     held.taken.add(address.value);
     const text = formatAddress(address);
@@ -267,6 +272,11 @@ export class AddressBook {
   #remember(address: IpAddress, clientId: string): void {
     this.#lastOwner.set(formatAddress(address), clientId);
     this.#lastAddress.set(`${clientId} ${address.family}`, address);
+  }
+
+  /** A release in a block that is not ours now: it rests on if the block comes back. */
+  #keep(address: IpAddress, clientId: string, releasedAtMs: number): void {
+    this.#stored.push({ address: formatAddress(address), clientId, releasedAtMs, parsed: address });
   }
 
   #forget(clientId: string, address: IpAddress): void {

@@ -103,6 +103,26 @@ test('a block that is lost names its connections, and comes back without giving 
   assert.equal(only(book.release(first.connectionId).addresses), only(first.addresses));
 });
 
+test('addresses rest also while their block is lost, whether they were released before or after', () => {
+  const clock = { now: 0 };
+  const book = bookAt(clock);
+  book.addBlock(V4);
+  const before = assign(book, 'before');
+  const after = assign(book, 'after');
+  book.release(before.connectionId);
+  clock.now += 10_000;
+  book.removeBlock(V4);
+  book.release(after.connectionId);
+  clock.now += 10_000;
+  book.addBlock(V4);
+  const fresh = Array.from({ length: 4 }, (_, i) => only(assign(book, `other-${i}`).addresses));
+  assert.ok(!fresh.includes(only(before.addresses)) && !fresh.includes(only(after.addresses)), fresh.join());
+  assert.throws(() => assign(book, 'late'), { code: 'ADDRESSES_EXHAUSTED' });
+  assert.equal(only(assign(book, 'after').addresses), only(after.addresses), 'its own last one at once');
+  clock.now = REST_MS;
+  assert.equal(only(assign(book, 'late').addresses), only(before.addresses));
+});
+
 test('a block that may not be assigned from is not counted', () => {
   let allowed = true;
   const book = new AddressBook({ now: () => 0, mayAssign: () => allowed });
