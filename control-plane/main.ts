@@ -89,7 +89,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const api = createApi({ adminToken: config.ADMIN_TOKEN, metrics: control, log });
   addHealthRoutes(
     api,
-    createReadiness(database, () => nats, projectionStatus),
+    createReadiness(database, () => nats, projectionStatus, leader),
     metrics,
   );
   addClientRoutes(api, clients, () => leader.currentTerm());

@@ -44,6 +44,7 @@ export class Leader {
   private readonly options: LeaderOptions;
   private term: Term | undefined;
   private confirmedAtMs = Number.NEGATIVE_INFINITY;
+  private refusedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: LeaderOptions) {
     this.options = options;
@@ -57,6 +58,11 @@ export class Leader {
   /** Whether this process leads and Postgres said so within LEADERSHIP_FRESH_MS. */
   isConfirmed(): boolean {
     return this.currentTerm() !== undefined && performance.now() - this.confirmedAtMs < LEADERSHIP_FRESH_MS;
+  }
+
+  /** Whether another process had the lock when this one asked for it within LEADERSHIP_FRESH_MS. */
+  isFollowing(): boolean {
+    return performance.now() - this.refusedAtMs < LEADERSHIP_FRESH_MS;
   }
 
   /** Waits for leadership, leads, and does so again after every loss, until the signal aborts. */
@@ -96,7 +102,9 @@ export class Leader {
       const { rows } = await client.query<{ locked: boolean }>('SELECT pg_try_advisory_lock($1) AS locked', [
         LEADER_LOCK_KEY,
       ]);
-      if (rows[0]?.locked) await this.lead(client, lost, signal);
+      const locked = rows[0]?.locked === true;
+      this.refusedAtMs = locked ? Number.NEGATIVE_INFINITY : performance.now();
+      if (locked) await this.lead(client, lost, signal);
     } finally {
       // Ending the session is what releases the lock; a broken one has nothing left to release.
       void client.end().catch(() => undefined);

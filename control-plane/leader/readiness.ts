@@ -10,6 +10,7 @@ export function createReadiness(
   database: Database,
   nats: () => NatsConnection | undefined,
   projectionStatus: () => Promise<ProjectionStatus>,
+  leader: { isConfirmed(): boolean; isFollowing(): boolean },
 ): () => Promise<string[]> {
   return async () => {
     if (!nats()) return ['Postgres, its schema or NATS is not reached yet'];
@@ -17,7 +18,9 @@ export function createReadiness(
       const { rows } = await sql<{ led: boolean | null }>`
         SELECT confirmed_at > clock_timestamp() - ${LEADERSHIP_FRESH_MS} * interval '1 millisecond' AS led
         FROM leadership`.execute(database);
-      if (!rows[0]?.led) return ['no control plane leads'];
+      // What is confirmed can be the term of a process that has just ended, e.g. this one's predecessor.
+      const isLed = leader.isConfirmed() || (leader.isFollowing() && rows[0]?.led === true);
+      if (!isLed) return ['no control plane leads'];
       const status = await projectionStatus();
       if (status.lagSeconds === null) return ['NATS does not answer'];
       return isStuck(status) ? [`the projection is stuck: work waits for more than ${STUCK_AFTER_SECONDS} s`] : [];

@@ -3,7 +3,7 @@ import type { DatabaseTransaction } from './database.ts';
 import { NotLeaderError } from './term.ts';
 
 /** Key of the advisory lock under which the log grows: "vpnlog" in ASCII. */
-const PROJECTION_LOCK = 0x76706e6c6f67;
+export const PROJECTION_LOCK = 0x76706e6c6f67;
 
 /**
  * Waits for the right to append to the log and holds it until the transaction ends. It must be the first statement, so

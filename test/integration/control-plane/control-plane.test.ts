@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { hashClientToken } from '../../../control-plane/clients/client-token.ts';
 import { CLUSTER_FAMILIES, EXPECTED_LINT } from '../../../control-plane/metrics/contract.ts';
 import { METRICS_CONTENT_TYPE } from '../../../control-plane/metrics/metrics-service.ts';
+import { PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
 import {
   BLOCK_REQUEST_SUBJECT,
   type BlockRequest,
@@ -205,6 +206,28 @@ test('what a node reports is in the API and in the metrics, and a restart change
   } finally {
     node.stopPresence();
   }
+});
+
+test('a process is not ready by what its predecessor confirmed, but once it leads itself', { skip }, async () => {
+  await controlPlane.service.stop();
+  const holder = await servers.sql.connect();
+  try {
+    // Whoever takes over waits for the lock of the log.
+    await holder.query('SELECT pg_advisory_lock($1)', [PROJECTION_LOCK]);
+    await holder.query("UPDATE leadership SET confirmed_at = clock_timestamp() + interval '1 minute'");
+    await controlPlane.service.launch();
+    const isTakingOver = async () => {
+      const { rowCount } = await holder.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+      return rowCount === 1;
+    };
+    await waitFor(isTakingOver, { timeoutMs: TIMEOUT_MS, what: 'the takeover' });
+    assert.equal((await fetch(`${controlPlane.url}/readyz`)).status, 503);
+  } finally {
+    await holder.query('SELECT pg_advisory_unlock_all()');
+    holder.release();
+    await controlPlane.service.untilReady();
+  }
+  assert.notEqual(await sampleValue('masque_vpn_active_connections_total'), undefined);
 });
 
 test('a silent node is lost with its connections, and is up again once it is heard', { skip }, async () => {
