@@ -145,6 +145,11 @@ export class ClientConnection implements Http3Events {
     return this.#state === 'open' && sendPacket(this.#quic, this.#http3, this.#path, bytes, 0, length);
   }
 
+  /** The tunnel is of no use: ends the attempt. */
+  giveUp(reason: string): void {
+    this.#end(reason);
+  }
+
   /** Ends the tunnel and the connection, and tells the node. */
   close(): void {
     if (this.#state === 'ended') return;

@@ -1,4 +1,4 @@
-import { ipCommand } from '../tun/ip-command.ts';
+import { IpCommandError, ipCommand } from '../tun/ip-command.ts';
 import type { TunDevice } from '../tun/tun-device.ts';
 import type { TunnelConfiguration } from './client-messages.ts';
 
@@ -31,9 +31,12 @@ export class TunConfiguration {
     const families = new Set(addresses.map(familyOf));
     // A route of a family without an address would send packets that the node must drop.
     const routes = wanted.flatMap((route) => HALVES[route] ?? [route]).filter((route) => families.has(familyOf(route)));
-    for (const gone of this.#addresses.filter((address) => !addresses.includes(address))) this.#tun.removeAddress(gone);
+    for (const old of this.#addresses.filter((address) => !addresses.includes(address))) {
+      withdraw(() => this.#tun.removeAddress(old));
+    }
     for (const address of addresses) this.#tun.addAddress(address);
-    for (const gone of this.#routes.filter((route) => !routes.includes(route))) this.#tun.removeRoute(gone);
+    for (const old of this.#routes.filter((route) => !routes.includes(route)))
+      withdraw(() => this.#tun.removeRoute(old));
     // Removing an address may have taken routes along, so all are set again.
     for (const route of routes) this.#tun.addRoute(route);
     this.#addresses = addresses;
@@ -42,7 +45,7 @@ export class TunConfiguration {
 
   /** Takes back what would outlive the interface. */
   release(): void {
-    for (const host of this.#pinned) ipCommand([familyOf(host), 'route', 'flush', host]);
+    for (const host of this.#pinned) withdraw(() => ipCommand([familyOf(host), 'route', 'flush', host]));
     this.#pinned.clear();
   }
 
@@ -58,6 +61,15 @@ export class TunConfiguration {
     };
     ipCommand([family, 'route', 'add', host, ...after('via'), ...after('dev')]);
     this.#pinned.add(host);
+  }
+}
+
+/** Others may have removed it, and the kernel removes routes along with addresses: gone is gone. */
+function withdraw(remove: () => void): void {
+  try {
+    remove();
+  } catch (error) {
+    if (!(error instanceof IpCommandError)) throw error;
   }
 }
 

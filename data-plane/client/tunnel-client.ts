@@ -2,6 +2,7 @@ import { inspectPacket } from '../ip/packet.ts';
 import { createPacketInfo } from '../ip/packet-info.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap } from '../quic/quic-endpoint.ts';
+import { IpCommandError } from '../tun/ip-command.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import { answerProbe } from '../tunnel/echo-probe.ts';
 import { TrafficCounters } from '../tunnel/traffic-counters.ts';
@@ -133,7 +134,14 @@ export class TunnelClient implements LoopTurn {
   }
 
   #configure(configuration: TunnelConfiguration, server: string): void {
-    this.#configuration?.apply(configuration, server);
+    try {
+      this.#configuration?.apply(configuration, server);
+    } catch (error) {
+      if (!(error instanceof IpCommandError)) throw error;
+      // The host's network may allow it later, or the node may give us something else.
+      this.#connection?.giveUp(`the interface cannot be set up: ${error.message}`);
+      return;
+    }
     this.#report({ type: 'configured', configuration });
   }
 
