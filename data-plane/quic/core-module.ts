@@ -17,6 +17,11 @@ const MAX_MEMORY_BYTES = 1024 ** 3;
 const MEMORY_SECTION = 5;
 /** Bytes before the first section: magic and version. */
 const PREAMBLE_BYTES = 8;
+/** Clear the text (memory.fill), ERR_peek_error, drop, unreachable; end, and the other answers. */
+const TLS_ERROR_LOG = Buffer.from('418008fc0b0010c9091a000b42002103', 'hex');
+/** Where ERR_peek_error is called in it, and what comes instead: br 2, and nop up to the end. */
+const TLS_ERROR_TRAP_OFFSET = 6;
+const TLS_ERROR_ANSWER = Buffer.from('0c02010101', 'hex');
 
 let compiled: WebAssembly.Module | undefined;
 
@@ -25,9 +30,26 @@ export function loadQuicCore(onMessage: (text: string) => void): QuicCore {
   if (compiled === undefined) {
     const entry = createRequire(import.meta.url).resolve('@currentspace/http3/wasm');
     const shipped = readFileSync(join(dirname(entry), 'http3_client.wasm'));
-    compiled = new WebAssembly.Module(raiseMemoryMaximum(shipped, MAX_MEMORY_BYTES / PAGE_BYTES));
+    const mended = survivesTlsErrors(shipped);
+    compiled = new WebAssembly.Module(raiseMemoryMaximum(mended, MAX_MEMORY_BYTES / PAGE_BYTES));
   }
   return wasm.loadHttp3WasmCore({ module: compiled }, { onStderr: onMessage });
+}
+
+/**
+ * As shipped, every TLS error aborts the core and takes all of its connections along: one datagram of a stranger, e.g. with an
+ * unknown ALPN, is enough. Where the error was to be logged, the call of BoringSSL's ERR_error_string_n is a trap, which a
+ * linker puts in place of a function that caller and callee declare differently. Here a branch to what follows the log, the
+ * answer "the handshake failed", takes the place of that call. Throws where the module is another one.
+ */
+export function survivesTlsErrors(module: Uint8Array): Uint8Array<ArrayBuffer> {
+  const mended = Buffer.from(module);
+  const at = mended.indexOf(TLS_ERROR_LOG);
+  if (at < 0 || mended.indexOf(TLS_ERROR_LOG, at + 1) >= 0) {
+    throw new CodedError('QUIC_CORE_UNKNOWN', 'the QUIC core is another version: it may abort at the first TLS error');
+  }
+  mended.set(TLS_ERROR_ANSWER, at + TLS_ERROR_TRAP_OFFSET);
+  return new Uint8Array(mended);
 }
 
 /** Rewrites the maximum of the module's one memory, given in pages. Throws where the module has no bounded memory. */

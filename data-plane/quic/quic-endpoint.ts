@@ -19,10 +19,7 @@ export interface PathStatistics {
   readonly rttMs: number;
 }
 
-/**
- * Whether the core aborted, and with it every connection in it. A client's core also does so when it refuses the server's
- * certificate (seen with quiche 0.29 in this build).
- */
+/** Whether the core aborted, and with it every connection in it. */
 export function isCoreTrap(error: unknown): boolean {
   return error instanceof WebAssembly.RuntimeError;
 }
