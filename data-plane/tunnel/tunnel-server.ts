@@ -206,10 +206,15 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     });
   }
 
-  /** The thread cannot go on: the tunnels' last totals are told, and nothing more is sent. */
+  /** The thread cannot go on: the tunnels' last totals are told, and the clients sent away if that is possible still. */
   abandon(why: string): void {
     for (const connection of [...this.#connections.values()]) connection.lost(why);
     this.endWindow();
+    try {
+      this.close();
+    } catch {
+      // Whatever failed may fail again. The clients' idle timers will tell them.
+    }
   }
 
   close(): void {
