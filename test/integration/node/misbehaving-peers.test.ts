@@ -17,6 +17,7 @@ import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { CONNECT_IP, CONTROL_WITH_SETTINGS, concat, frame, headers, hex } from '../../unit/http3/recording.ts';
 import { packet } from '../../unit/ip/sample-packets.ts';
+import { craftInitial, cryptoFrame } from '../../unit/quic/craft-initial.ts';
 import { type Errors, errorsOf, Pinging, startOneNode, targetOf, udpSeen, untilErrors } from './node-setup.ts';
 import { type PeerTarget, TestPeer } from './test-peer.ts';
 
@@ -174,6 +175,24 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
         if (i % 4 === 0 && length > 5) bytes.set([0, 0, 0, i % 8 === 0 ? 1 : 0], 1);
         send(bytes);
       }
+    }
+    socket.close();
+    const peer = await TestPeer.connect(target);
+    assert.equal(await peer.request(token), 200);
+    peer.close();
+    await expectErrors({});
+  });
+
+  test('handshakes that fail, and hundreds that are never finished, keep nobody else out', async () => {
+    const socket = UdpSocket.bind(`${target.from}:0`);
+    const server = socket.peers.fromText(target.server);
+    const noise = cryptoFrame(concat(hex('01 000060'), randomBytes(0x60)));
+    const alert = cryptoFrame(concat(hex('02 000020'), randomBytes(0x20)));
+    const ping = hex('01');
+    for (let i = 0; i < 300; i++) {
+      const bytes = craftInitial([noise, alert, ping][i % 3] ?? ping, randomBytes(20), randomBytes(20));
+      socket.queue(bytes, 0, bytes.length, server);
+      socket.flush();
     }
     socket.close();
     const peer = await TestPeer.connect(target);
