@@ -35,6 +35,8 @@ export const KEEPALIVE_INTERVAL_MS = SILENCE_TIMEOUT_MS / 3;
 /** A client has one connection at a time, and one request on it. */
 const CONNECTION = 0;
 const REQUEST_STREAM = 0;
+/** TLS alerts about a certificate, as QUIC carries them: bad, unsupported, revoked, expired, unknown, of an unknown authority (RFC 8446 6, RFC 9001 4.8). */
+const CERTIFICATE_ERRORS: ReadonlySet<number> = new Set([0x12a, 0x12b, 0x12c, 0x12d, 0x12e, 0x130]);
 
 type State = 'handshake' | 'request' | 'open' | 'ended';
 
@@ -161,11 +163,8 @@ export class ClientConnection implements Http3Events {
 
   /** The QUIC core aborted; returns what that means here. */
   trapped(): string {
-    const before = this.#state;
     this.#state = 'ended';
-    return before === 'handshake'
-      ? `the certificate of ${this.#options.serverAddress} was refused: it must come from --ca and have the DNS name of --url`
-      : 'the QUIC core aborted';
+    return 'the QUIC core aborted';
   }
 
   // --- HTTP/3
@@ -214,9 +213,15 @@ export class ClientConnection implements Http3Events {
         if (this.#http3.datagramStream(bytes, offset, end) !== REQUEST_STREAM) return;
         this.#receivePayload(bytes, datagramPayloadOffset(bytes, offset), end);
       },
-      onClosed: (_connection, code, reason) =>
-        this.#end(`the connection closed: ${reason || 'no reason given'} (code 0x${code.toString(16)})`),
+      onClosed: (_connection, code, reason) => this.#end(this.#closeProblem(code, reason)),
     };
+  }
+
+  #closeProblem(code: number, reason: string): string {
+    if (this.#state === 'handshake' && CERTIFICATE_ERRORS.has(code)) {
+      return `the certificate of ${this.#options.serverAddress} was refused: it must come from --ca and have the DNS name of --url`;
+    }
+    return `the connection closed: ${reason || 'no reason given'} (code 0x${code.toString(16)})`;
   }
 
   #receivePayload(bytes: Uint8Array, offset: number, end: number): void {
