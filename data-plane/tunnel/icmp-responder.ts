@@ -3,10 +3,10 @@ import { type IcmpProblem, MAX_ICMP_ERROR_BYTES, writeIcmpError } from '../ip/ic
 import type { PacketInfo } from '../ip/packet-info.ts';
 import { TokenBucket } from '../ip/token-bucket.ts';
 
-/** ICMP errors that the node sends in all (ours): enough for people, too few to amplify a flood. */
+/** ICMP errors about packets from behind the node (ours): enough for people, too few to amplify a flood. Clients have a budget each. */
 const ICMP_ERRORS = { ratePerSecond: 100, burst: 50 };
 
-/** Writes the errors that a node answers packets with, from an address of its own and at a limited rate. */
+/** Writes the errors that a node answers packets with, from an address of its own. */
 export class IcmpResponder {
   /** The error that was written last. */
   readonly packet = new Uint8Array(Math.max(...Object.values(MAX_ICMP_ERROR_BYTES)));
@@ -26,10 +26,10 @@ export class IcmpResponder {
     this.#addresses.delete(address);
   }
 
-  /** Writes the error about an inspected packet to `packet`; returns its length, or 0 when none is to be sent. */
-  write(problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo): number {
+  /** Writes the error about an inspected packet to `packet`; returns its length, or 0 when none is to be sent, e.g. for `rate`. */
+  write(problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo, rate = this.#rate): number {
     const from = this.#addressOf(info.addressLength);
-    if (from === undefined || !this.#rate.take(performance.now())) return 0;
+    if (from === undefined || !rate.take(performance.now())) return 0;
     return writeIcmpError(this.packet, 0, { problem, from, mtu: this.#tunnelMtu }, bytes, offset, info);
   }
 

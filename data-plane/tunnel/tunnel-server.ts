@@ -151,7 +151,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   #answerUp(session: TunnelSession, bytes: Uint8Array, offset: number): void {
-    const length = this.#icmp.write('source_prohibited', bytes, offset, uplinkInfo);
+    const length = this.#icmp.write('source_prohibited', bytes, offset, uplinkInfo, session.icmpRate);
     if (length > 0) this.#connections.get(session.connection)?.sendPacket(session, this.#icmp.packet, 0, length);
   }
 

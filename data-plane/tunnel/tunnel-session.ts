@@ -3,10 +3,14 @@ import { addressFromBytes, addressToBytes, parseAddress } from '../../shared/ip/
 import { hostPrefix, type IpPrefix } from '../../shared/ip/prefix.ts';
 import { addressEquals } from '../ip/address-key.ts';
 import type { PacketInfo } from '../ip/packet-info.ts';
+import { TokenBucket } from '../ip/token-bucket.ts';
 import { EchoProbe } from './echo-probe.ts';
 import { TrafficCounters } from './traffic-counters.ts';
 import type { ConnectionCounters } from './tunnel-messages.ts';
 import { nextTunnelState, type TunnelState, type TunnelTransition } from './tunnel-state.ts';
+
+/** ICMP errors to one client (ours). */
+const ICMP_ERRORS = { ratePerSecond: 10, burst: 10 };
 
 /** An address that the client holds, and the node's own address in the same block. */
 export interface TunnelAddress {
@@ -19,6 +23,8 @@ export class TunnelSession {
   readonly connection: number;
   readonly streamId: number;
   readonly counters = new TrafficCounters();
+  /** What this client may cause in ICMP errors: one that spoofs must not use up what others need. */
+  readonly icmpRate = new TokenBucket(ICMP_ERRORS);
   #state: TunnelState;
   #addresses: Uint8Array[] = [];
   #probe: EchoProbe | undefined;

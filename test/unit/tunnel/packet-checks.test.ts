@@ -95,6 +95,13 @@ suite('the way up', () => {
   });
 });
 
+test('each client has a budget of ICMP errors of its own', () => {
+  const [spoofer, other] = [openSession(), openSession()];
+  const answered = Array.from({ length: 1_000 }, () => spoofer.icmpRate.take(0)).filter(Boolean).length;
+  assert.equal(answered, 10);
+  assert.equal(other.icmpRate.take(0), true);
+});
+
 suite('the way down', () => {
   test('the destination finds its tunnel, and nothing else does', () => {
     const sessions = new AddressTable<TunnelSession>();
