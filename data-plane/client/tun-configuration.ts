@@ -8,6 +8,7 @@ const HALVES: Readonly<Record<string, readonly string[]>> = {
   '0.0.0.0/0': ['0.0.0.0/1', '128.0.0.0/1'],
   '::/0': ['::/1', '8000::/1'],
 };
+const DEFAULT_HALVES = Object.values(HALVES).flat();
 
 /** Keeps addresses and routes of the TUN interface as the node last said. */
 export class TunConfiguration {
@@ -43,6 +44,22 @@ export class TunConfiguration {
     this.#routes = routes;
   }
 
+  /**
+   * Before an attempt, while there is no tunnel: keeps the way to the server out of it. The host route that did so goes with a link that
+   * goes down, and the server may have another address now. Throws IpCommandError, e.g. when the network is down.
+   */
+  prepare(server: string): void {
+    const family = familyOf(server);
+    const halves = DEFAULT_HALVES.filter((route) => familyOf(route) === family && this.#routes.includes(route));
+    if (halves.length === 0 || hasRoute(server)) return;
+    for (const route of halves) withdraw(() => this.#tun.removeRoute(route));
+    try {
+      this.#pin(server);
+    } finally {
+      for (const route of halves) this.#tun.addRoute(route);
+    }
+  }
+
   /** Takes back what would outlive the interface. */
   release(): void {
     for (const host of this.#pinned) withdraw(() => ipCommand([familyOf(host), 'route', 'flush', host]));
@@ -51,9 +68,9 @@ export class TunConfiguration {
 
   // The kernel's present way to the server becomes a host route, which no route into the tunnel can take over.
   #pin(server: string): void {
+    if (hasRoute(server)) return;
     const family = familyOf(server);
-    const host = `${server}/${family === '-6' ? 128 : 32}`;
-    if (ipCommand([family, 'route', 'show', 'exact', host]).trim() !== '') return;
+    const host = hostPrefixText(server);
     const words = ipCommand([family, 'route', 'get', server]).split(/\s+/);
     const after = (word: string): string[] => {
       const value = words[words.indexOf(word) + 1];
@@ -62,6 +79,14 @@ export class TunConfiguration {
     ipCommand([family, 'route', 'add', host, ...after('via'), ...after('dev')]);
     this.#pinned.add(host);
   }
+}
+
+function hasRoute(host: string): boolean {
+  return ipCommand([familyOf(host), 'route', 'show', 'exact', hostPrefixText(host)]).trim() !== '';
+}
+
+function hostPrefixText(host: string): string {
+  return `${host}/${familyOf(host) === '-6' ? 128 : 32}`;
 }
 
 /** Others may have removed it, and the kernel removes routes along with addresses: gone is gone. */

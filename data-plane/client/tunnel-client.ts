@@ -51,8 +51,15 @@ export class TunnelClient implements LoopTurn {
   /** Starts an attempt; how it ends is reported. */
   connect(options: ConnectOptions): void {
     this.#configuration ??= new TunConfiguration(this.#tun, options.routes);
-    const family = options.serverAddress.startsWith('[') ? 6 : 4;
-    this.#connection = new ClientConnection(options, this.#socket(family), {
+    const socket = this.#socket(options.serverAddress.startsWith('[') ? 6 : 4);
+    try {
+      this.#configuration.prepare(socket.peers.fromText(options.serverAddress).host);
+    } catch (error) {
+      if (!(error instanceof IpCommandError)) throw error;
+      this.#ended(`no way to the node: ${error.message}`);
+      return;
+    }
+    this.#connection = new ClientConnection(options, socket, {
       onConfigured: (configuration, server) => this.#configure(configuration, server),
       onPacket: (bytes, offset, length) => this.#receivePacket(bytes, offset, length),
       onEnded: (reason) => this.#ended(reason),
