@@ -42,6 +42,7 @@ async function runClient(config: ClientConfig): Promise<void> {
     lastError: null as string | null,
   };
   let stopping = false;
+  let lastAddress: string | undefined;
   let retry: NodeJS.Timeout | undefined;
 
   const writeStatus = (): void => {
@@ -61,11 +62,22 @@ async function runClient(config: ClientConfig): Promise<void> {
     });
   };
 
+  /** The way to the resolver may lead into the tunnel that is down: the address that worked is better than none. */
+  const addressOf = async (host: string): Promise<string> => {
+    try {
+      lastAddress = (await lookup(host)).address;
+    } catch (error) {
+      if (lastAddress === undefined) throw error;
+      log.warn({ host, why: describeError(error) }, 'the name cannot be looked up, using its last address');
+    }
+    return lastAddress;
+  };
+
   const connect = async (): Promise<void> => {
     state.state = 'connecting';
     try {
       const { host, port } = config.connectTo;
-      const { address } = await lookup(host);
+      const address = await addressOf(host);
       thread.post({
         type: 'connect',
         options: {
