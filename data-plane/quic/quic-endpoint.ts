@@ -36,8 +36,7 @@ const EMPTY_BATCH = 2;
 /**
  * A QUIC server, or one client connection: UDP datagrams in, UDP datagrams out, no clock and no socket of its own. Feed
  * `receive`, then `processEvents`, then take what `flush` gives; call `onTimeout` when `timeoutMs` has passed.
- * Any call can throw what
- * `isCoreTrap` knows, after which the endpoint is dead.
+ * Any call can throw what `isCoreTrap` knows, after which the endpoint is dead.
  */
 export class QuicEndpoint {
   readonly #handle: CoreHandle;
@@ -54,6 +53,7 @@ export class QuicEndpoint {
   #lastPeerLength = 0;
   #lastDestination = '';
   #lastDestinationBytes = new Uint8Array(0);
+  #hasWork = true;
   /** While event bytes are borrowed from the core's memory, calls that would overwrite them wait here. */
   #deferred: (() => void)[] | undefined;
 
@@ -68,6 +68,11 @@ export class QuicEndpoint {
     this.#datagram = core.alloc(MAX_DATAGRAM_PAYLOAD);
   }
 
+  /** Whether it was given anything to do since it was flushed last: asking one at rest is not free. */
+  get hasWork(): boolean {
+    return this.#hasWork;
+  }
+
   /** One UDP datagram from a peer (`ip:port`). What is no QUIC packet of ours is ignored (RFC 9000 10.3, 5.2). */
   receive(bytes: Uint8Array, offset: number, length: number, peer: string): void {
     if (length > 65_535) return;
@@ -77,6 +82,7 @@ export class QuicEndpoint {
       this.#handle.memory.bytes.set(text.subarray(0, this.#lastPeerLength), this.#peerText);
       this.#lastPeer = peer;
     }
+    this.#hasWork = true;
     copyBytes(bytes, offset, this.#handle.memory.bytes, this.#handle.rxBuffer, length);
     this.#handle.receive(length, this.#peerText, this.#lastPeerLength);
   }
@@ -101,10 +107,11 @@ export class QuicEndpoint {
     const handle = this.#handle;
     for (;;) {
       const length = handle.nextSend();
-      if (length <= 0) return;
+      if (length <= 0) break;
       const peer = this.#client ? this.#lastDestination : this.#destination();
       send(handle.memory.bytes, handle.txBuffer, length, peer);
     }
+    this.#hasWork = this.#abandoned.length > 0;
   }
 
   /** Milliseconds until `onTimeout` is due, or -1 when nothing is. */
@@ -113,6 +120,7 @@ export class QuicEndpoint {
   }
 
   onTimeout(): void {
+    this.#hasWork = true;
     this.#handle.onTimeout();
   }
 
@@ -154,6 +162,7 @@ export class QuicEndpoint {
    */
   sendDatagram(connection: number, length: number): boolean {
     if (length > MAX_DATAGRAM_PAYLOAD) return false;
+    this.#hasWork = true;
     if (this.#deferred === undefined) return this.#handle.sendDatagram(connection, this.#datagram, length) >= 0;
     const copy = this.#spare.slice(0, length);
     this.#deferred.push(() => {
@@ -276,6 +285,7 @@ export class QuicEndpoint {
   }
 
   #call(call: () => void): void {
+    this.#hasWork = true;
     if (this.#deferred === undefined) call();
     else this.#deferred.push(call);
   }

@@ -1,28 +1,16 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { MAX_DATAGRAM_PAYLOAD } from '../../../data-plane/quic/core-handle.ts';
 import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
-import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
+import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 
 const SERVER = '198.51.100.2:4433';
 const CLIENT = '198.51.100.7:5555';
-let directory = '';
-let pem = { cert: '', key: '', ca: '' };
-
+let pem: TestCertificate;
 before(async () => {
-  directory = mkdtempSync(join(tmpdir(), 'mvpn-quic-'));
-  const authority = await createAuthority(directory);
-  const issued = await issueServerCertificate(authority, directory, 'node', ['node-a.test', '198.51.100.2']);
-  pem = {
-    cert: readFileSync(issued.certificateFile, 'utf8'),
-    key: readFileSync(issued.keyFile, 'utf8'),
-    ca: authority.certificate,
-  };
+  pem = await issueTestCertificate(['node-a.test', '198.51.100.2']);
 });
-after(() => rmSync(directory, { recursive: true }));
+after(() => pem.remove());
 
 class Recorder implements QuicEvents {
   readonly seen: string[] = [];

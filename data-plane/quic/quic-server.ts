@@ -1,0 +1,216 @@
+import { ConnectionIdTable } from './connection-id-table.ts';
+import type { QuicServerOptions } from './core-handle.ts';
+import { createConnectionIds, MAX_CONNECTION_ID_BYTES, readConnectionIds } from './packet-header.ts';
+import { isCoreTrap, QuicEndpoint } from './quic-endpoint.ts';
+
+/** Connections that share one core: what one abort can cost, and what a scan over all of them takes (0.2 to 0.5 us each). */
+export const CONNECTIONS_PER_CELL = 256;
+/** The longest that an id stays known which no packet uses: twice QUIC's idle timeout. */
+const FORGET_IDS_AFTER_MS = 60_000;
+/** Ids that are kept (ours): strangers can make up as many as they like. Beyond it, new ones are spread by their bytes. */
+const MAX_IDS = 65_536;
+
+/** One connection of the server: its endpoint, and its number there. */
+export interface QuicConnection {
+  readonly endpoint: QuicEndpoint;
+  readonly number: number;
+  readonly peer: string;
+}
+
+/** As QuicEvents, for connections of all cells. */
+export interface QuicServerEvents {
+  onConnection(connection: QuicConnection): ServerConnectionEvents;
+}
+
+/** What one connection is told. Byte views are good until the handler returns. */
+export interface ServerConnectionEvents {
+  onHandshakeComplete(clientCertificate: boolean): void;
+  onStreamData(streamId: number, bytes: Uint8Array, fin: boolean): void;
+  onStreamReset(streamId: number, errorCode: number): void;
+  onDatagram(bytes: Uint8Array, offset: number, length: number): void;
+  onClosed(errorCode: number, reason: string): void;
+  /** The core that carried the connection aborted. */
+  onLost(cause: unknown): void;
+}
+
+interface Cell {
+  readonly slot: number;
+  readonly endpoint: QuicEndpoint;
+  readonly connections: Map<number, ServerConnectionEvents>;
+  /** When `onTimeout` is due, on the caller's clock. */
+  dueMs: number;
+}
+
+/**
+ * A QUIC server of several cores. Packets find their core by destination connection id, new connections go to the emptiest. When a
+ * core aborts, what it carried is lost and nothing else, and another takes its place.
+ */
+export class QuicServer {
+  /** Of one cell. */
+  readonly #options: QuicServerOptions;
+  readonly #events: QuicServerEvents;
+  readonly #onCoreMessage: (text: string) => void;
+  readonly #maxCells: number;
+  readonly #cells: (Cell | undefined)[] = [];
+  readonly #ids = new ConnectionIdTable();
+  readonly #packetIds = createConnectionIds();
+  /** Cores that aborted since the start. */
+  trapped = 0;
+
+  constructor(
+    options: QuicServerOptions & { readonly connectionsPerCell?: number },
+    events: QuicServerEvents,
+    onCoreMessage: (text: string) => void,
+  ) {
+    const { connectionsPerCell = CONNECTIONS_PER_CELL, ...server } = options;
+    this.#options = { ...server, maxConnections: connectionsPerCell };
+    this.#events = events;
+    this.#onCoreMessage = onCoreMessage;
+    this.#maxCells = Math.ceil(options.maxConnections / connectionsPerCell);
+    this.#openCell(0);
+  }
+
+  /** Connections of all cells. */
+  get connections(): number {
+    return this.#cells.reduce((sum, cell) => sum + (cell?.connections.size ?? 0), 0);
+  }
+
+  /** Bytes of memory that the cores hold. */
+  get memoryBytes(): number {
+    return this.#cells.reduce((sum, cell) => sum + (cell?.endpoint.memoryBytes ?? 0), 0);
+  }
+
+  /** One UDP datagram from a peer (`ip:port`) at `nowMs`. What belongs to no connection and cannot begin one is dropped. */
+  receive(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): void {
+    const cell = this.#cellOf(bytes, offset, length, nowMs);
+    if (cell === undefined) return;
+    try {
+      cell.endpoint.receive(bytes, offset, length, peer);
+    } catch (error) {
+      this.#replace(cell, error);
+    }
+  }
+
+  /** Hands out what happened since the last call. */
+  processEvents(): void {
+    for (const cell of this.#cells) {
+      if (!cell?.endpoint.hasWork) continue;
+      try {
+        cell.endpoint.processEvents();
+      } catch (error) {
+        this.#replace(cell, error);
+      }
+    }
+  }
+
+  /** Takes every packet that is ready to be sent; `send` copies it. Cells at rest are not asked. */
+  flush(send: (bytes: Uint8Array, offset: number, length: number, peer: string) => void, nowMs: number): void {
+    for (const cell of this.#cells) {
+      if (!cell?.endpoint.hasWork) continue;
+      try {
+        cell.endpoint.flush((bytes, offset, length, peer) => {
+          this.#learnId(cell, bytes, offset, length, nowMs);
+          send(bytes, offset, length, peer);
+        });
+        const timeoutMs = cell.endpoint.timeoutMs();
+        cell.dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : nowMs + timeoutMs;
+      } catch (error) {
+        this.#replace(cell, error);
+      }
+    }
+  }
+
+  /** Milliseconds from `nowMs` until `onTimeout` is due, or -1 when nothing is. */
+  timeoutMs(nowMs: number): number {
+    let dueMs = Number.POSITIVE_INFINITY;
+    for (const cell of this.#cells) if (cell !== undefined) dueMs = Math.min(dueMs, cell.dueMs);
+    return Number.isFinite(dueMs) ? Math.max(0, dueMs - nowMs) : -1;
+  }
+
+  /** Lets the timers run that are due at `nowMs`. */
+  onTimeout(nowMs: number): void {
+    for (const cell of this.#cells) {
+      if (cell === undefined || cell.dueMs > nowMs) continue;
+      try {
+        cell.endpoint.onTimeout();
+      } catch (error) {
+        this.#replace(cell, error);
+      }
+    }
+  }
+
+  /** Forgets ids that nobody uses and gives back the memory of empty cells. To be called every few seconds. */
+  sweep(nowMs: number): void {
+    const cells = this.#cells;
+    this.#ids.sweep((slot, usedMs) => nowMs - usedMs > FORGET_IDS_AFTER_MS || cells[slot] === undefined);
+    for (const cell of cells.slice(1)) {
+      if (cell === undefined || cell.connections.size > 0 || cell.endpoint.hasWork) continue;
+      cell.endpoint.free();
+      cells[cell.slot] = undefined;
+    }
+  }
+
+  #cellOf(bytes: Uint8Array, offset: number, length: number, nowMs: number): Cell | undefined {
+    const ids = this.#packetIds;
+    const form = readConnectionIds(bytes, offset, length, MAX_CONNECTION_ID_BYTES, ids);
+    if (form === 'invalid') return undefined;
+    const slot = this.#ids.get(bytes, ids.destinationOffset, ids.destinationLength, nowMs);
+    if (slot >= 0) return this.#cells[slot];
+    if (form === 'short') return undefined;
+    const cell = this.#emptiest();
+    // The rest of a client's first flight carries the same id.
+    if (cell !== undefined && this.#ids.size < MAX_IDS) {
+      this.#ids.set(bytes, ids.destinationOffset, ids.destinationLength, cell.slot, nowMs);
+    }
+    return cell;
+  }
+
+  #learnId(cell: Cell, bytes: Uint8Array, offset: number, length: number, nowMs: number): void {
+    const ids = this.#packetIds;
+    if (readConnectionIds(bytes, offset, length, MAX_CONNECTION_ID_BYTES, ids) !== 'long') return;
+    this.#ids.set(bytes, ids.sourceOffset, ids.sourceLength, cell.slot, nowMs);
+  }
+
+  #emptiest(): Cell | undefined {
+    let emptiest: Cell | undefined;
+    for (const cell of this.#cells) {
+      if (cell !== undefined && cell.connections.size < (emptiest?.connections.size ?? this.#options.maxConnections)) {
+        emptiest = cell;
+      }
+    }
+    if (emptiest !== undefined) return emptiest;
+    for (let slot = 0; slot < this.#maxCells; slot++) if (this.#cells[slot] === undefined) return this.#openCell(slot);
+    return undefined;
+  }
+
+  #openCell(slot: number): Cell {
+    const connections = new Map<number, ServerConnectionEvents>();
+    const endpoint: QuicEndpoint = new QuicEndpoint(
+      this.#options,
+      {
+        onConnection: (number, peer) => connections.set(number, this.#events.onConnection({ endpoint, number, peer })),
+        onHandshakeComplete: (number, certificate) => connections.get(number)?.onHandshakeComplete(certificate),
+        onStreamData: (number, streamId, bytes, fin) => connections.get(number)?.onStreamData(streamId, bytes, fin),
+        onStreamReset: (number, streamId, code) => connections.get(number)?.onStreamReset(streamId, code),
+        onDatagram: (number, bytes, offset, length) => connections.get(number)?.onDatagram(bytes, offset, length),
+        onClosed: (number, code, reason) => {
+          const connection = connections.get(number);
+          connections.delete(number);
+          connection?.onClosed(code, reason);
+        },
+      },
+      this.#onCoreMessage,
+    );
+    const cell: Cell = { slot, endpoint, connections, dueMs: Number.POSITIVE_INFINITY };
+    this.#cells[slot] = cell;
+    return cell;
+  }
+
+  #replace(cell: Cell, error: unknown): void {
+    if (!isCoreTrap(error)) throw error;
+    this.trapped++;
+    this.#openCell(cell.slot);
+    this.#ids.sweep((slot) => slot === cell.slot);
+    for (const connection of cell.connections.values()) connection.onLost(error);
+  }
+}

@@ -1,0 +1,25 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createAuthority, issueServerCertificate } from '../../deploy/local/certificate.ts';
+
+/** PEM texts of a server's certificate and of the authority that it comes from. */
+export interface TestCertificate {
+  readonly cert: string;
+  readonly key: string;
+  readonly ca: string;
+  /** Removes the files that they were made in. */
+  remove(): void;
+}
+
+export async function issueTestCertificate(names: readonly string[]): Promise<TestCertificate> {
+  const directory = mkdtempSync(join(tmpdir(), 'mvpn-certificate-'));
+  const authority = await createAuthority(directory);
+  const issued = await issueServerCertificate(authority, directory, 'server', names);
+  return {
+    cert: readFileSync(issued.certificateFile, 'utf8'),
+    key: readFileSync(issued.keyFile, 'utf8'),
+    ca: authority.certificate,
+    remove: () => rmSync(directory, { recursive: true, force: true }),
+  };
+}

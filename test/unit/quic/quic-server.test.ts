@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
+import { type QuicConnection, QuicServer } from '../../../data-plane/quic/quic-server.ts';
+import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
+
+const SERVER = '198.51.100.2:4433';
+let pem: TestCertificate;
+before(async () => {
+  pem = await issueTestCertificate(['node-a.test']);
+});
+after(() => pem.remove());
+
+/** A server with two connections a cell, and clients that all talk to it through memory. */
+class Network {
+  readonly log: string[] = [];
+  readonly connections = new Map<string, QuicConnection>();
+  readonly clients = new Map<string, { endpoint: QuicEndpoint; received: string[] }>();
+  readonly server: QuicServer;
+  nowMs = 1_000;
+
+  constructor(maxConnections = 8) {
+    this.server = new QuicServer(
+      { role: 'server', cert: pem.cert, key: pem.key, localAddress: SERVER, maxConnections, connectionsPerCell: 2 },
+      {
+        onConnection: (connection) => {
+          const { peer } = connection;
+          this.connections.set(peer, connection);
+          return {
+            onHandshakeComplete: () => this.log.push(`${peer} up`),
+            onStreamData: (_id, bytes) => this.log.push(`${peer} says ${Buffer.from(bytes)}`),
+            onStreamReset: () => {},
+            onDatagram: (bytes, offset, length) =>
+              this.log.push(`${peer} sends ${Buffer.from(bytes.subarray(offset, offset + length))}`),
+            onClosed: (_code, reason) => this.log.push(`${peer} closed ${reason}`),
+            onLost: () => this.log.push(`${peer} lost`),
+          };
+        },
+      },
+      () => {},
+    );
+  }
+
+  connect(peer: string): void {
+    const received: string[] = [];
+    const events: QuicEvents = {
+      onConnection: () => {},
+      onHandshakeComplete: () => received.push('up'),
+      onStreamData: () => {},
+      onStreamReset: () => {},
+      onDatagram: (_c, bytes, offset, length) =>
+        received.push(Buffer.from(bytes.subarray(offset, offset + length)).toString()),
+      onClosed: () => received.push('closed'),
+    };
+    const options = { role: 'client', localAddress: peer, serverAddress: SERVER, serverName: 'node-a.test' } as const;
+    this.clients.set(peer, { endpoint: new QuicEndpoint({ ...options, ca: pem.ca }, events, () => {}), received });
+    this.exchange();
+  }
+
+  exchange(): void {
+    for (let round = 0, moved = 1; moved > 0 && round < 50; round++) {
+      moved = 0;
+      for (const [peer, { endpoint }] of this.clients) {
+        endpoint.flush((bytes, offset, length) => {
+          this.server.receive(bytes.slice(offset, offset + length), 0, length, peer, this.nowMs);
+          moved++;
+        });
+      }
+      this.server.processEvents();
+      this.server.flush((bytes, offset, length, peer) => {
+        this.clients.get(peer)?.endpoint.receive(bytes.slice(offset, offset + length), 0, length, SERVER);
+        moved++;
+      }, this.nowMs);
+      for (const { endpoint } of this.clients.values()) endpoint.processEvents();
+    }
+  }
+
+  say(peer: string, text: string): void {
+    this.clients.get(peer)?.endpoint.sendStream(0, 0, Buffer.from(text), false);
+    this.exchange();
+  }
+
+  answer(peer: string, text: string): void {
+    const { endpoint, number } = this.connections.get(peer)!;
+    endpoint.datagramTarget.set(Buffer.from(text), endpoint.datagramOffset);
+    endpoint.sendDatagram(number, text.length);
+    this.exchange();
+  }
+}
+
+const peers = ['198.51.100.7:1', '198.51.100.7:2', '198.51.100.7:3', '198.51.100.7:4', '198.51.100.7:5'];
+const [first, second, third, fourth, fifth] = peers as [string, string, string, string, string];
+
+test('connections are spread over cells, and each hears and is heard', () => {
+  const network = new Network();
+  for (const peer of peers) network.connect(peer);
+  assert.equal(network.server.connections, 5);
+  assert.equal(new Set([...network.connections.values()].map(({ endpoint }) => endpoint)).size, 3);
+  for (const peer of peers) {
+    network.say(peer, 'hello');
+    network.answer(peer, `to ${peer}`);
+    assert.ok(network.log.includes(`${peer} says hello`), network.log.join('\n'));
+    assert.deepEqual(network.clients.get(peer)?.received, ['up', `to ${peer}`]);
+  }
+});
+
+test('a core that aborts takes its own connections along and no others, and is replaced', () => {
+  const network = new Network();
+  for (const peer of [first, second, third, fourth]) network.connect(peer);
+  const victim = network.connections.get(first)!.endpoint;
+  const lost = [first, second, third, fourth].filter((peer) => network.connections.get(peer)!.endpoint === victim);
+  const safe = [first, second, third, fourth].filter((peer) => !lost.includes(peer));
+  assert.equal(lost.length, 2);
+  // Nothing that the core believes of its memory is true any more.
+  victim.datagramTarget.fill(0xff);
+  network.say(lost[0]!, 'anything');
+  assert.equal(network.server.trapped, 1);
+  for (const peer of lost) assert.ok(network.log.includes(`${peer} lost`), network.log.join('\n'));
+  for (const peer of safe) {
+    network.say(peer, 'still here');
+    assert.ok(network.log.includes(`${peer} says still here`), network.log.join('\n'));
+    assert.ok(!network.log.includes(`${peer} lost`));
+  }
+  network.connect(fifth);
+  network.say(fifth, 'new');
+  assert.ok(network.log.includes(`${fifth} says new`), network.log.join('\n'));
+});
+
+test('no connection is taken beyond the limit, and the others do not notice', () => {
+  const network = new Network(4);
+  for (const peer of peers) network.connect(peer);
+  assert.equal(network.server.connections, 4);
+  assert.deepEqual(network.clients.get(fifth)?.received, []);
+  network.say(first, 'still here');
+  assert.ok(network.log.includes(`${first} says still here`));
+});
+
+test('a client that moves to another port keeps its connection', () => {
+  const network = new Network();
+  network.connect(first);
+  network.connect(second);
+  const moved = network.clients.get(first)!;
+  network.clients.delete(first);
+  network.clients.set('198.51.100.7:99', moved);
+  network.say('198.51.100.7:99', 'moved');
+  assert.ok(network.log.includes(`${first} says moved`), network.log.join('\n'));
+  assert.equal(network.server.connections, 2);
+});
+
+test('the memory of empty cells is given back', () => {
+  const network = new Network();
+  for (const peer of [first, second, third]) network.connect(peer);
+  const { memoryBytes } = network.server;
+  const last = network.connections.get(third)!;
+  last.endpoint.closeConnection(last.number, 0x100, 'done');
+  for (let i = 0; i < 20 && network.server.connections > 2; i++) {
+    network.exchange();
+    const wait = network.server.timeoutMs(network.nowMs);
+    network.nowMs += Math.max(0, wait);
+    // The core's own clock is the machine's: its timers have to pass.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.min(100, Math.max(1, wait)));
+    network.server.onTimeout(network.nowMs);
+  }
+  assert.equal(network.server.connections, 2);
+  network.exchange();
+  network.server.sweep(network.nowMs);
+  assert.ok(network.server.memoryBytes < memoryBytes, `${network.server.memoryBytes} of ${memoryBytes}`);
+});
+
+test('garbage of every form opens nothing', () => {
+  const network = new Network();
+  for (const bytes of [Buffer.alloc(0), Buffer.of(0xc0), Buffer.alloc(30, 0x40), Buffer.alloc(1200, 0xff)]) {
+    network.server.receive(bytes, 0, bytes.length, first, network.nowMs);
+  }
+  network.exchange();
+  assert.equal(network.server.connections, 0);
+});
