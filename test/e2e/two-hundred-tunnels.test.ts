@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict';
-import { execFile, fork } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { scrape } from '../../deploy/local/http-client.ts';
 import { inNamespace } from '../../deploy/local/netns-topology.ts';
+import { residentBytes } from '../../deploy/local/process-usage.ts';
 import { sumOf } from '../../deploy/local/prometheus-text.ts';
-import { residentBytes, startOneNode, targetOf } from '../integration/node/node-setup.ts';
-import type { LoadCommand, LoadReport } from '../integration/node/tunnel-load.ts';
+import { startOneNode, targetOf } from '../integration/node/node-setup.ts';
 import { needsBinary, needsRoot } from '../support/requirements.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { TunnelLoadProcess } from '../support/tunnel-load-process.ts';
 import { waitFor } from '../support/wait-for.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
@@ -40,21 +39,12 @@ test('two hundred tunnels on one node are open at once, pass packets both ways, 
     tokens.push(...(await Promise.all(enrolled)).map(({ token }) => token));
   }
 
-  const load = fork(fileURLToPath(new URL('../integration/node/tunnel-load.ts', import.meta.url)), { execArgv: [] });
-  t.after(() => load.kill('SIGKILL'));
-  const ask = async <T extends LoadReport['type']>(command: LoadCommand, type: T) => {
-    load.send(command);
-    const [answer] = (await Promise.race([
-      once(load, 'message'),
-      once(load, 'exit').then(() => Promise.reject(new Error('the load generator has ended'))),
-    ])) as [LoadReport];
-    assert.equal(answer.type, type);
-    return answer as Extract<LoadReport, { type: T }>;
-  };
+  const load = new TunnelLoadProcess();
+  t.after(() => load.kill());
   const active = async () =>
     sumOf(await scrape(`${cluster.controlPlaneUrl}/metrics`), 'masque_vpn_active_connections_total');
 
-  const opened = await ask({ type: 'open', target: targetOf(cluster), tokens }, 'opened');
+  const opened = await load.ask({ type: 'open', target: targetOf(cluster), tokens }, 'opened');
   t.diagnostic(`${TUNNELS} tunnels in ${opened.ms} ms, ${opened.refusals} attempts were told to wait for addresses`);
   const v4 = opened.addresses.map((addresses) => addresses.find((address) => !address.includes(':')) ?? '');
   assert.equal(new Set(v4).size, TUNNELS);
@@ -65,18 +55,18 @@ test('two hundred tunnels on one node are open at once, pass packets both ways, 
   });
 
   // Up and back: each tunnel pings the server behind the node. Down and back: the server pings each client.
-  const pinged = await ask({ type: 'ping', address: node.place.behind.address }, 'pinged');
+  const pinged = await load.ask({ type: 'ping', address: node.place.behind.address }, 'pinged');
   assert.equal(pinged.answered, TUNNELS);
   const loop = 'for a in "$@"; do ping -n -q -c 1 -W 3 "$a" >/dev/null || echo "$a"; done';
   const { stdout } = await run(...inNamespace(node.place.behind.namespace, 'sh', ['-c', loop, 'sh', ...v4]));
   assert.equal(stdout, '', 'clients that answered the server no ping');
   const grown = residentBytes(pid);
   t.diagnostic(`node: ${toMebibytes(before)} MiB before, ${toMebibytes(grown)} MiB with ${TUNNELS} tunnels`);
-  t.diagnostic(`load generator: ${toMebibytes(residentBytes(load.pid ?? 0))} MiB`);
+  t.diagnostic(`load generator: ${toMebibytes(residentBytes(load.pid))} MiB`);
   assert.ok(grown < MAX_NODE_BYTES, `${toMebibytes(grown)} MiB`);
   assert.equal(await active(), TUNNELS);
 
-  await ask({ type: 'close' }, 'closed');
+  await load.ask({ type: 'close' }, 'closed');
   await waitFor(async () => (await active()) === 0, { timeoutMs: TIMEOUT_MS, what: 'no active connection' });
   await cluster.untilProjected(TIMEOUT_MS);
   assert.deepEqual(await cluster.sql('SELECT state, reason, count(*)::int AS n FROM connections GROUP BY 1, 2'), [

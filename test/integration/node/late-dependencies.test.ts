@@ -5,9 +5,9 @@ import { test } from 'node:test';
 import { httpRequest } from '../../../deploy/local/http-client.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { RefusedError, TestPeer } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { startOneNode, targetOf } from './node-setup.ts';
-import { RefusedError, TestPeer } from './test-peer.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server');
 const TIMEOUT_MS = 20_000;

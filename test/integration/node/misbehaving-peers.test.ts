@@ -14,12 +14,12 @@ import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
 import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { type PeerTarget, TestPeer } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { CONNECT_IP, CONTROL_WITH_SETTINGS, concat, frame, headers, hex } from '../../unit/http3/recording.ts';
 import { packet } from '../../unit/ip/sample-packets.ts';
 import { craftInitial, cryptoFrame } from '../../unit/quic/craft-initial.ts';
 import { type Errors, errorsOf, Pinging, startOneNode, targetOf, udpSeen, untilErrors } from './node-setup.ts';
-import { type PeerTarget, TestPeer } from './test-peer.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
 const TIMEOUT_MS = 20_000;

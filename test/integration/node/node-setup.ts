@@ -6,8 +6,8 @@ import { type Cluster, type ClusterOptions, startCluster } from '../../../deploy
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { inNamespace } from '../../../deploy/local/netns-topology.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
+import type { PeerTarget } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import type { PeerTarget } from './test-peer.ts';
 
 const run = promisify(execFile);
 const TIMEOUT_MS = 15_000;
@@ -102,9 +102,4 @@ export class Pinging {
     if (counts === null) throw new Error(`ping said: ${text}`);
     return { sent: Number(counts[1]), received: Number(counts[2]) };
   }
-}
-
-/** Bytes of memory that a process has in RAM. */
-export function residentBytes(pid: number): number {
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024;
 }

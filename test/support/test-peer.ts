@@ -1,20 +1,20 @@
-import { datagramPayloadOffset } from '../../../data-plane/http3/datagram.ts';
-import { H3_NO_ERROR } from '../../../data-plane/http3/error-codes.ts';
-import { Http3Connection } from '../../../data-plane/http3/http3-connection.ts';
-import type { Http3Events } from '../../../data-plane/http3/http3-endpoint.ts';
-import type { FieldLine } from '../../../data-plane/http3/qpack/field-line.ts';
-import { createEchoInfo, echoPacketBytes, readEcho, writeEcho } from '../../../data-plane/ip/icmp-echo.ts';
-import { inspectPacket } from '../../../data-plane/ip/packet.ts';
-import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
-import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
-import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
-import { ipPacketOffset } from '../../../data-plane/masque/ip-datagram.ts';
-import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
-import { answerProbe } from '../../../data-plane/tunnel/echo-probe.ts';
-import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
-import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
-import { addressToBytes, formatAddress, parseAddress } from '../../../shared/ip/address.ts';
-import { waitFor } from '../../support/wait-for.ts';
+import { datagramPayloadOffset } from '../../data-plane/http3/datagram.ts';
+import { H3_NO_ERROR } from '../../data-plane/http3/error-codes.ts';
+import { Http3Connection } from '../../data-plane/http3/http3-connection.ts';
+import type { Http3Events } from '../../data-plane/http3/http3-endpoint.ts';
+import type { FieldLine } from '../../data-plane/http3/qpack/field-line.ts';
+import { createEchoInfo, echoPacketBytes, readEcho, writeEcho } from '../../data-plane/ip/icmp-echo.ts';
+import { inspectPacket } from '../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
+import { buildConnectIpRequest } from '../../data-plane/masque/build-connect-ip-request.ts';
+import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
+import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
+import { QuicEndpoint } from '../../data-plane/quic/quic-endpoint.ts';
+import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
+import { sendPacket } from '../../data-plane/tunnel/send-packet.ts';
+import { UdpSocket } from '../../data-plane/udp/udp-socket.ts';
+import { addressToBytes, formatAddress, parseAddress } from '../../shared/ip/address.ts';
+import { waitFor } from './wait-for.ts';
 
 /** Between two looks at the socket. */
 const TURN_MS = 3;
@@ -106,7 +106,7 @@ export class TestPeer implements Http3Events {
   static async connect(target: PeerTarget, http3 = true): Promise<TestPeer> {
     const peer = new TestPeer(target, http3);
     // A peer that a failed test forgot must not keep the test's process alive.
-    peer.#timer = setInterval(() => peer.turn(), TURN_MS).unref();
+    peer.pace(TURN_MS);
     await peer.until(() => peer.#shakenHands && (!http3 || peer.http3.peerSettings !== undefined), 'the handshake');
     return peer;
   }
@@ -133,6 +133,17 @@ export class TestPeer implements Http3Events {
     this.#socket.flush();
     const timeoutMs = this.quic.timeoutMs();
     this.#dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+  }
+
+  /** Looks at the socket this often from now on: a peer that only waits need not be as quick as one that acts. */
+  pace(intervalMs: number): void {
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => this.turn(), intervalMs).unref();
+  }
+
+  /** What our client does every few seconds while its tunnel is open. */
+  keepAlive(): void {
+    if (this.#timer !== undefined && this.closed === undefined) this.quic.ping(0);
   }
 
   /** The status of a CONNECT-IP request of this token; 0 when its stream was reset instead. */

@@ -1,22 +1,34 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { createEchoInfo, readEcho, writeEcho } from '../../../data-plane/ip/icmp-echo.ts';
-import { inspectPacket } from '../../../data-plane/ip/packet.ts';
-import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
-import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
+import { KEEPALIVE_INTERVAL_MS } from '../../data-plane/client/client-connection.ts';
+import { createEchoInfo, readEcho, writeEcho } from '../../data-plane/ip/icmp-echo.ts';
+import { inspectPacket } from '../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
+import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
 import { type PeerTarget, RefusedError, TestPeer } from './test-peer.ts';
 
 /*
- * Many tunnels in one process, for tests of many clients: opens one for each token, answers pings as a host would, and ends
- * all cleanly. Talks to its parent by messages.
+ * Many tunnels in one process, for tests and benchmarks of many clients: opens one for each token, keeps them alive as our client
+ * does, answers pings as a host would, and ends all cleanly. Talks to its parent (tunnel-load-process.ts) by messages.
  */
 
 export type LoadCommand =
-  | { readonly type: 'open'; readonly target: PeerTarget; readonly tokens: readonly string[] }
+  /** Answered once all is loaded. */
+  | { readonly type: 'ready' }
+  | {
+      readonly type: 'open';
+      readonly target: PeerTarget;
+      readonly tokens: readonly string[];
+      /** Between two looks at the socket of an open tunnel; default as while it opens. */
+      readonly idleTurnMs?: number;
+    }
   /** Every tunnel pings that address. */
   | { readonly type: 'ping'; readonly address: string }
+  /** How many tunnels the node has not ended. */
+  | { readonly type: 'count' }
   | { readonly type: 'close' };
 
 export type LoadReport =
+  | { readonly type: 'ready' }
   | {
       readonly type: 'opened';
       readonly addresses: readonly (readonly string[])[];
@@ -24,6 +36,7 @@ export type LoadReport =
       readonly ms: number;
     }
   | { readonly type: 'pinged'; readonly answered: number; readonly ms: number }
+  | { readonly type: 'counted'; readonly open: number }
   | { readonly type: 'closed' };
 
 /** Connection attempts at once: a handshake costs both ends about 8 ms of a core. */
@@ -48,8 +61,11 @@ async function run(command: LoadCommand): Promise<void> {
   const start = performance.now();
   const since = () => Math.round(performance.now() - start);
   switch (command.type) {
+    case 'ready':
+      report({ type: 'ready' });
+      return;
     case 'open': {
-      const refusals = await openAll(command.target, command.tokens);
+      const refusals = await openAll(command.target, command.tokens, command.idleTurnMs);
       report({ type: 'opened', addresses: peers.map(({ addresses }) => addresses), refusals, ms: since() });
       return;
     }
@@ -59,6 +75,9 @@ async function run(command: LoadCommand): Promise<void> {
       report({ type: 'pinged', answered, ms: since() });
       return;
     }
+    case 'count':
+      report({ type: 'counted', open: peers.filter((peer) => peer.closed === undefined && !peer.ended).length });
+      return;
     case 'close':
       for (const peer of peers) peer.close();
       report({ type: 'closed' });
@@ -68,7 +87,7 @@ async function run(command: LoadCommand): Promise<void> {
   }
 }
 
-async function openAll(target: PeerTarget, tokens: readonly string[]): Promise<number> {
+async function openAll(target: PeerTarget, tokens: readonly string[], idleTurnMs: number | undefined): Promise<number> {
   const waiting = [...tokens];
   let refusals = 0;
   const worker = async () => {
@@ -77,6 +96,8 @@ async function openAll(target: PeerTarget, tokens: readonly string[]): Promise<n
         try {
           const peer = await TestPeer.open(target, token);
           peer.onPacket = (packet) => answerPing(peer, packet);
+          if (idleTurnMs !== undefined) peer.pace(idleTurnMs);
+          setInterval(() => peer.keepAlive(), KEEPALIVE_INTERVAL_MS).unref();
           peers.push(peer);
           break;
         } catch (error) {
