@@ -227,6 +227,15 @@ export class Node {
       case 'blockChanged':
         this.#blockChanged(report);
         return;
+      case 'coreMessage':
+        this.#log.warn({ message: report.message }, 'the QUIC core says');
+        return;
+      case 'coreAborted':
+        this.#log.error(
+          { message: report.message },
+          'a QUIC core aborted and was replaced; its clients have to come back',
+        );
+        return;
       case 'drained':
         this.#onDrained();
         return;

@@ -10,15 +10,15 @@ export function sumWords(bytes: Uint8Array, offset: number, length: number, sum 
   return total;
 }
 
-/** The checksum of a sum: folded to 16 bits with end-around carry and complemented. */
+/** The checksum of a sum below 2^32, which no packet exceeds: folded and complemented. */
 export function foldChecksum(sum: number): number {
   return ~foldSum(sum) & 0xffff;
 }
 
-function foldSum(sum: number): number {
-  let folded = sum;
-  while (folded > 0xffff) folded = (folded % 0x10000) + Math.floor(folded / 0x10000);
-  return folded;
+/** A sum below 2^32 in 16 bits, with end-around carry. */
+export function foldSum(sum: number): number {
+  const once = (sum & 0xffff) + (sum >>> 16);
+  return (once & 0xffff) + (once >>> 16);
 }
 
 /** The checksum of a range in which the checksum field itself is 0. Over a range that contains a right checksum it is 0. */

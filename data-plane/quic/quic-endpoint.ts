@@ -54,6 +54,8 @@ export class QuicEndpoint {
   #lastDestination = '';
   #lastDestinationBytes = new Uint8Array(0);
   #hasWork = true;
+  /** Set while the core runs: where it stays set, the core aborted. */
+  #running = false;
   /** While event bytes are borrowed from the core's memory, calls that would overwrite them wait here. */
   #deferred: (() => void)[] | undefined;
 
@@ -73,6 +75,11 @@ export class QuicEndpoint {
     return this.#hasWork;
   }
 
+  /** Whether the core aborted; the endpoint is dead then. */
+  get broken(): boolean {
+    return this.#running;
+  }
+
   /** One UDP datagram from a peer (`ip:port`). What is no QUIC packet of ours is ignored (RFC 9000 10.3, 5.2). */
   receive(bytes: Uint8Array, offset: number, length: number, peer: string): void {
     if (length > 65_535) return;
@@ -84,7 +91,9 @@ export class QuicEndpoint {
     }
     this.#hasWork = true;
     copyBytes(bytes, offset, this.#handle.memory.bytes, this.#handle.rxBuffer, length);
+    this.#running = true;
     this.#handle.receive(length, this.#peerText, this.#lastPeerLength);
+    this.#running = false;
   }
 
   /** Hands out what happened since the last call. */
@@ -94,7 +103,9 @@ export class QuicEndpoint {
     for (const { connection, streamId } of abandoned) {
       this.#events.onStreamReset(connection, streamId, H3_EXCESSIVE_LOAD);
     }
+    this.#running = true;
     const length = this.#handle.drainEvents(this.#out);
+    this.#running = false;
     if (length <= EMPTY_BATCH) return;
     const { memory } = this.#handle;
     const events = decodeCoreEvents(memory.readUtf8(memory.readUint32(this.#out), length), this.#client);
@@ -106,9 +117,11 @@ export class QuicEndpoint {
   flush(send: (bytes: Uint8Array, offset: number, length: number, peer: string) => void): void {
     const handle = this.#handle;
     for (;;) {
+      this.#running = true;
       const length = handle.nextSend();
+      const peer = length <= 0 || this.#client ? this.#lastDestination : this.#destination();
+      this.#running = false;
       if (length <= 0) break;
-      const peer = this.#client ? this.#lastDestination : this.#destination();
       send(handle.memory.bytes, handle.txBuffer, length, peer);
     }
     this.#hasWork = this.#abandoned.length > 0;
@@ -116,12 +129,14 @@ export class QuicEndpoint {
 
   /** Milliseconds until `onTimeout` is due, or -1 when nothing is. */
   timeoutMs(): number {
-    return this.#handle.timeoutMs();
+    this.#running = true;
+    const timeoutMs = this.#handle.timeoutMs();
+    this.#running = false;
+    return timeoutMs;
   }
 
   onTimeout(): void {
-    this.#hasWork = true;
-    this.#handle.onTimeout();
+    this.#call(() => this.#handle.onTimeout());
   }
 
   /**
@@ -163,7 +178,12 @@ export class QuicEndpoint {
   sendDatagram(connection: number, length: number): boolean {
     if (length > MAX_DATAGRAM_PAYLOAD) return false;
     this.#hasWork = true;
-    if (this.#deferred === undefined) return this.#handle.sendDatagram(connection, this.#datagram, length) >= 0;
+    if (this.#deferred === undefined) {
+      this.#running = true;
+      const answer = this.#handle.sendDatagram(connection, this.#datagram, length);
+      this.#running = false;
+      return answer >= 0;
+    }
     const copy = this.#spare.slice(0, length);
     this.#deferred.push(() => {
       this.#handle.memory.bytes.set(copy, this.#datagram);
@@ -189,7 +209,9 @@ export class QuicEndpoint {
 
   /** Undefined when the connection is gone. */
   pathStatistics(connection: number): PathStatistics | undefined {
+    this.#running = true;
     const length = this.#handle.sessionMetrics(connection, this.#out);
+    this.#running = false;
     if (length <= 0) return undefined;
     const { memory } = this.#handle;
     return JSON.parse(memory.readUtf8(memory.readUint32(this.#out), length)) as PathStatistics;
@@ -216,7 +238,7 @@ export class QuicEndpoint {
     } finally {
       this.#deferred = undefined;
     }
-    for (const call of deferred) call();
+    for (const call of deferred) this.#call(call);
   }
 
   #deliverCopied(events: readonly CoreEvent[]): void {
@@ -286,7 +308,12 @@ export class QuicEndpoint {
 
   #call(call: () => void): void {
     this.#hasWork = true;
-    if (this.#deferred === undefined) call();
-    else this.#deferred.push(call);
+    if (this.#deferred !== undefined) {
+      this.#deferred.push(call);
+      return;
+    }
+    this.#running = true;
+    call();
+    this.#running = false;
   }
 }

@@ -43,7 +43,7 @@ interface Cell {
 
 /**
  * A QUIC server of several cores. Packets find their core by destination connection id, new connections go to the emptiest. When a
- * core aborts, what it carried is lost and nothing else, and another takes its place.
+ * core aborts, a call throws what `isCoreTrap` knows; after `recover`, what that core carried is lost and nothing else.
  */
 export class QuicServer {
   /** Of one cell. */
@@ -84,22 +84,14 @@ export class QuicServer {
   receive(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): void {
     const cell = this.#cellOf(bytes, offset, length, nowMs);
     if (cell === undefined) return;
-    try {
-      cell.endpoint.receive(bytes, offset, length, peer);
-    } catch (error) {
-      this.#replace(cell, error);
-    }
+    cell.endpoint.receive(bytes, offset, length, peer);
   }
 
   /** Hands out what happened since the last call. */
   processEvents(): void {
     for (const cell of this.#cells) {
       if (!cell?.endpoint.hasWork) continue;
-      try {
-        cell.endpoint.processEvents();
-      } catch (error) {
-        this.#replace(cell, error);
-      }
+      cell.endpoint.processEvents();
     }
   }
 
@@ -107,16 +99,12 @@ export class QuicServer {
   flush(send: (bytes: Uint8Array, offset: number, length: number, peer: string) => void, nowMs: number): void {
     for (const cell of this.#cells) {
       if (!cell?.endpoint.hasWork) continue;
-      try {
-        cell.endpoint.flush((bytes, offset, length, peer) => {
-          this.#learnId(cell, bytes, offset, length, nowMs);
-          send(bytes, offset, length, peer);
-        });
-        const timeoutMs = cell.endpoint.timeoutMs();
-        cell.dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : nowMs + timeoutMs;
-      } catch (error) {
-        this.#replace(cell, error);
-      }
+      cell.endpoint.flush((bytes, offset, length, peer) => {
+        this.#learnId(cell, bytes, offset, length, nowMs);
+        send(bytes, offset, length, peer);
+      });
+      const timeoutMs = cell.endpoint.timeoutMs();
+      cell.dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : nowMs + timeoutMs;
     }
   }
 
@@ -131,12 +119,15 @@ export class QuicServer {
   onTimeout(nowMs: number): void {
     for (const cell of this.#cells) {
       if (cell === undefined || cell.dueMs > nowMs) continue;
-      try {
-        cell.endpoint.onTimeout();
-      } catch (error) {
-        this.#replace(cell, error);
-      }
+      cell.endpoint.onTimeout();
     }
+  }
+
+  /** After any call threw, also one to an endpoint: replaces the cores that aborted. Throws what was no abort again. */
+  recover(error: unknown): void {
+    const broken = this.#cells.filter((cell) => cell?.endpoint.broken);
+    if (!isCoreTrap(error) || broken.length === 0) throw error;
+    for (const cell of broken) if (cell !== undefined) this.#replace(cell, error);
   }
 
   /** Forgets ids that nobody uses and gives back the memory of empty cells. To be called every few seconds. */
@@ -207,7 +198,6 @@ export class QuicServer {
   }
 
   #replace(cell: Cell, error: unknown): void {
-    if (!isCoreTrap(error)) throw error;
     this.trapped++;
     this.#openCell(cell.slot);
     this.#ids.sweep((slot) => slot === cell.slot);

@@ -37,7 +37,13 @@ export interface TunnelHost {
   requestFailed(report: Extract<ServerThreadReport, { type: 'failed' }>): void;
   tunnelOpened(connection: ServerConnection, session: TunnelSession, connectionId: string): void;
   tunnelClosed(session: TunnelSession, report: Extract<ServerThreadReport, { type: 'closed' }>): void;
-  forwardUp(session: TunnelSession, bytes: Uint8Array, offset: number, length: number): void;
+  forwardUp(tunnel: OpenTunnel, bytes: Uint8Array, offset: number, length: number): void;
+}
+
+/** A tunnel and the connection that carries it. */
+export interface OpenTunnel {
+  readonly connection: ServerConnection;
+  readonly session: TunnelSession;
 }
 
 /** A connection that has no tunnel after this long is closed, a request that is not whole is aborted. */
@@ -47,8 +53,7 @@ const SERVICE_UNAVAILABLE = 503;
 const NOT_IMPLEMENTED = 501;
 const IDLE_REASON = 'idle timeout';
 
-interface Tunnel {
-  readonly session: TunnelSession;
+interface Tunnel extends OpenTunnel {
   readonly capsules: CapsuleReader;
   /** What the client wished for before it was let in: capsules may come ahead of the answer (RFC 9297 3.2). */
   readonly wishes: RequestedAddress[];
@@ -175,6 +180,16 @@ export class ServerConnection implements Http3Events {
     this.#http3.close(H3_NO_ERROR, 'the node stops');
   }
 
+  /** Makes the client answer while it has a tunnel, so that neither side's idle timer runs out. */
+  keepAlive(): void {
+    if (this.#sessions.size > 0) this.#quic.ping(this.id);
+  }
+
+  /** Smoothed RTT of the QUIC path, milliseconds. */
+  rttMs(): number | null {
+    return this.#quic.pathStatistics(this.id)?.rttMs ?? null;
+  }
+
   /** Ends what took too long. */
   sweep(nowMs: number): void {
     for (const [streamId, dueMs] of this.#unfinished) {
@@ -236,7 +251,7 @@ export class ServerConnection implements Http3Events {
       },
       onDatagram: (payload) => this.#receivePayload(streamId, payload, 0, payload.length),
     });
-    this.#sessions.set(streamId, { session, capsules, wishes });
+    this.#sessions.set(streamId, { connection: this, session, capsules, wishes });
   }
 
   onData(streamId: number, bytes: Uint8Array): void {
@@ -268,13 +283,13 @@ export class ServerConnection implements Http3Events {
   }
 
   #receivePayload(streamId: number, bytes: Uint8Array, offset: number, end: number): void {
-    const session = this.#sessions.get(streamId)?.session;
-    if (session?.state.kind !== 'open') {
+    const tunnel = this.#sessions.get(streamId);
+    if (tunnel?.session.state.kind !== 'open') {
       this.#host.drops.count('no_tunnel');
       return;
     }
     const packet = ipPacketOffset(bytes, offset, end);
-    if (packet >= 0) this.#host.forwardUp(session, bytes, packet, end - packet);
+    if (packet >= 0) this.#host.forwardUp(tunnel, bytes, packet, end - packet);
     else this.#host.drops.count(packet === DATAGRAM_OF_UNKNOWN_CONTEXT ? 'unknown_context' : 'malformed');
   }
 

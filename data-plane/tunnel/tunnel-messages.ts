@@ -95,5 +95,8 @@ export type ServerThreadReport =
       readonly block: string;
       readonly problem: string | null;
     }
+  /** What the QUIC core wrote before it aborted, and that it did. */
+  | { readonly type: 'coreMessage'; readonly message: string }
+  | { readonly type: 'coreAborted'; readonly message: string }
   | { readonly type: 'drained' }
   | { readonly type: 'fatal'; readonly code: string; readonly message: string };

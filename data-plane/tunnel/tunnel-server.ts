@@ -3,7 +3,7 @@ import { describeError } from '../../shared/errors.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
-import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
+import { type QuicConnection, QuicServer, type ServerConnectionEvents } from '../quic/quic-server.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
@@ -11,7 +11,7 @@ import { UdpSocket } from '../udp/udp-socket.ts';
 import { downlinkInfo, routeDownlink } from './downlink.ts';
 import { DropCounters } from './drop-counters.ts';
 import { IcmpResponder } from './icmp-responder.ts';
-import { ServerConnection, type TunnelHost } from './server-connection.ts';
+import { type OpenTunnel, ServerConnection, type TunnelHost } from './server-connection.ts';
 import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, TunnelBlock } from './tunnel-messages.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
@@ -31,18 +31,20 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   readonly #report: (report: ServerThreadReport) => void;
   readonly #udp: UdpSocket;
   readonly #tun: TunDevice;
-  readonly #connections = new Map<number, ServerConnection>();
-  readonly #byAddress = new AddressTable<TunnelSession>();
+  readonly #connections = new Set<ServerConnection>();
+  readonly #byAddress = new AddressTable<OpenTunnel>();
   readonly #requests = new Map<number, ServerConnection>();
-  readonly #open = new Map<string, { connection: ServerConnection; session: TunnelSession }>();
+  readonly #open = new Map<string, OpenTunnel>();
   readonly #packet = new Uint8Array(PACKET_BYTES);
   readonly #icmp: IcmpResponder;
   // Made once: these run for every packet.
   readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void =>
-    this.#quic.receive(bytes, offset, length, peer.text);
+    this.#quic.receive(bytes, offset, length, peer.text, this.#nowMs);
   readonly #queue = (bytes: Uint8Array, offset: number, length: number, peer: string): void =>
     this.#udp.queue(bytes, offset, length, this.#udp.peers.fromText(peer));
-  #quic: QuicEndpoint;
+  readonly #quic: QuicServer;
+  /** Of the turn that is under way. */
+  #nowMs = performance.now();
   #nextRequestId = 1;
   #otherErrors = 0;
   #draining = false;
@@ -85,13 +87,15 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   /** UDP datagrams into QUIC; true when there may be more. */
   receiveUdp(): boolean {
+    this.#nowMs = performance.now();
     const taken = this.#udp.receive(this.#onDatagram);
     this.#quic.processEvents();
     return taken > 0;
   }
 
   /** One IP packet from a client, to the TUN device if it passes the checks. */
-  forwardUp(session: TunnelSession, bytes: Uint8Array, offset: number, length: number): void {
+  forwardUp(tunnel: OpenTunnel, bytes: Uint8Array, offset: number, length: number): void {
+    const { session } = tunnel;
     const verdict = checkUplink(session, bytes, offset, length);
     switch (verdict) {
       case 'forward':
@@ -101,7 +105,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       case 'probe':
         return;
       case 'source':
-        this.#answerUp(session, bytes, offset);
+        this.#answerUp(tunnel, bytes, offset);
         this.drops.count(verdict);
         return;
       case 'malformed':
@@ -127,19 +131,18 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   #forwardDown(bytes: Uint8Array, length: number): void {
-    const session = routeDownlink(this.#byAddress, bytes, length);
-    if (session === 'no_client') {
+    const tunnel = routeDownlink(this.#byAddress, bytes, length);
+    if (tunnel === 'no_client') {
       this.#answerDown('address_unreachable', bytes);
       this.drops.count('no_client');
       return;
     }
-    if (session === 'malformed') {
+    if (tunnel === 'malformed') {
       // From our own kernel, so nobody's fault: e.g. what it sends while an interface comes up.
       this.drops.count('no_client');
       return;
     }
-    const connection = this.#connections.get(session.connection);
-    if (connection === undefined) return;
+    const { connection, session } = tunnel;
     if (length > this.#options.tunnelMtu) {
       this.#answerDown('too_big', bytes);
       this.drops.count('too_big');
@@ -150,9 +153,9 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     }
   }
 
-  #answerUp(session: TunnelSession, bytes: Uint8Array, offset: number): void {
+  #answerUp({ connection, session }: OpenTunnel, bytes: Uint8Array, offset: number): void {
     const length = this.#icmp.write('source_prohibited', bytes, offset, uplinkInfo, session.icmpRate);
-    if (length > 0) this.#connections.get(session.connection)?.sendPacket(session, this.#icmp.packet, 0, length);
+    if (length > 0) connection.sendPacket(session, this.#icmp.packet, 0, length);
   }
 
   #answerDown(problem: IcmpProblem, bytes: Uint8Array): void {
@@ -163,16 +166,17 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   // --- turns and timers of the loop
 
   endTurn(): void {
+    this.#nowMs = performance.now();
     this.#quic.processEvents();
     this.#flush();
   }
 
   timeoutMs(): number {
-    return this.#quic.timeoutMs();
+    return this.#quic.timeoutMs(performance.now());
   }
 
   onTimeout(): void {
-    this.#quic.onTimeout();
+    this.#quic.onTimeout(performance.now());
   }
 
   probe(nowMs: number): void {
@@ -183,32 +187,32 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   keepAlive(): void {
-    for (const { session } of this.#open.values()) this.#quic.ping(session.connection);
+    for (const connection of this.#connections) connection.keepAlive();
   }
 
   sweep(nowMs: number): void {
-    for (const connection of this.#connections.values()) connection.sweep(nowMs);
+    for (const connection of this.#connections) connection.sweep(nowMs);
+    this.#quic.sweep(nowMs);
   }
 
   /** Ends a traffic window. */
   endWindow(): void {
-    const connections = [...this.#open.values()].flatMap(({ session }) => {
-      const rttMs = this.#quic.pathStatistics(session.connection)?.rttMs ?? null;
-      return session.endWindow(rttMs) ?? [];
-    });
+    const connections = [...this.#open.values()].flatMap(
+      ({ connection, session }) => session.endWindow(connection.rttMs()) ?? [],
+    );
     this.#report({
       type: 'window',
       connections,
       drops: this.drops.snapshot(),
       errors: { packet: this.drops.packetErrors, other: this.#otherErrors },
-      quicConnections: this.#connections.size,
+      quicConnections: this.#quic.connections,
       quicMemoryBytes: this.#quic.memoryBytes,
     });
   }
 
   /** The thread cannot go on: the tunnels' last totals are told, and the clients sent away if that is possible still. */
   abandon(why: string): void {
-    for (const connection of [...this.#connections.values()]) connection.lost(why);
+    for (const connection of [...this.#connections]) connection.lost(why);
     this.endWindow();
     try {
       this.close();
@@ -218,7 +222,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   close(): void {
-    for (const connection of this.#connections.values()) connection.close();
+    for (const connection of this.#connections) connection.close();
     this.#flush();
     this.#tun.release();
     this.#udp.close();
@@ -257,7 +261,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
         return;
       case 'drain':
         this.#draining = true;
-        for (const connection of this.#connections.values()) connection.drain();
+        for (const connection of this.#connections) connection.drain();
         this.endWindow();
         this.#report({ type: 'drained' });
         return;
@@ -277,8 +281,9 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   tunnelOpened(connection: ServerConnection, session: TunnelSession, connectionId: string): void {
-    this.#open.set(connectionId, { connection, session });
-    for (const address of session.addresses) this.#byAddress.set(address, session);
+    const tunnel: OpenTunnel = { connection, session };
+    this.#open.set(connectionId, tunnel);
+    for (const address of session.addresses) this.#byAddress.set(address, tunnel);
   }
 
   tunnelClosed(session: TunnelSession, report: Extract<ServerThreadReport, { type: 'closed' }>): void {
@@ -329,23 +334,9 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   // --- QUIC
 
-  #startQuic(): QuicEndpoint {
+  #startQuic(): QuicServer {
     const { certPath, keyPath, clientCaPath, maxConnections } = this.#options;
-    const events: QuicEvents = {
-      onConnection: (id, peer) => {
-        this.#connections.set(id, new ServerConnection(id, this.#udp.peers.fromText(peer), this.#quic, this));
-      },
-      onHandshakeComplete: (id) => this.#connections.get(id)?.start(),
-      onStreamData: (id, streamId, bytes, fin) => this.#connections.get(id)?.receiveStream(streamId, bytes, fin),
-      onStreamReset: (id, streamId, code) => this.#connections.get(id)?.streamReset(streamId, code),
-      onDatagram: (id, bytes, offset, length) => this.#connections.get(id)?.receiveDatagram(bytes, offset, length),
-      onClosed: (id, code, reason) => {
-        const connection = this.#connections.get(id);
-        this.#connections.delete(id);
-        connection?.closed(code, reason);
-      },
-    };
-    return new QuicEndpoint(
+    return new QuicServer(
       {
         role: 'server',
         cert: readFileSync(certPath, 'utf8'),
@@ -354,24 +345,40 @@ export class TunnelServer implements LoopTurn, TunnelHost {
         localAddress: this.#udp.localAddress.text,
         maxConnections,
       },
-      events,
-      () => {},
+      { onConnection: (connection) => this.#accept(connection) },
+      (message) => this.#report({ type: 'coreMessage', message }),
     );
   }
 
+  #accept({ endpoint, number, peer }: QuicConnection): ServerConnectionEvents {
+    const connection = new ServerConnection(number, this.#udp.peers.fromText(peer), endpoint, this);
+    this.#connections.add(connection);
+    return {
+      onHandshakeComplete: () => connection.start(),
+      onStreamData: (streamId, bytes, fin) => connection.receiveStream(streamId, bytes, fin),
+      onStreamReset: (streamId, code) => connection.streamReset(streamId, code),
+      onDatagram: (bytes, offset, length) => connection.receiveDatagram(bytes, offset, length),
+      onClosed: (code, reason) => {
+        this.#connections.delete(connection);
+        connection.closed(code, reason);
+      },
+      onLost: (cause) => {
+        this.#connections.delete(connection);
+        connection.lost(`the QUIC core aborted: ${describeError(cause)}`);
+      },
+    };
+  }
+
   #flush(): void {
-    this.#quic.flush(this.#queue);
+    this.#quic.flush(this.#queue, performance.now());
     this.#udp.flush();
   }
 
   /** An aborted core is replaced; its connections are gone, and their clients come back by themselves. */
   recover(error: unknown): void {
-    if (!isCoreTrap(error)) throw error;
+    this.#quic.recover(error);
     this.#otherErrors++;
-    const connections = [...this.#connections.values()];
-    this.#connections.clear();
-    this.#quic = this.#startQuic();
-    for (const connection of connections) connection.lost(`the QUIC core aborted: ${describeError(error)}`);
+    this.#report({ type: 'coreAborted', message: describeError(error) });
   }
 }
 

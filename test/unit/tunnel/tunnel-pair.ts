@@ -10,7 +10,7 @@ import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { DropCounters } from '../../../data-plane/tunnel/drop-counters.ts';
 import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
-import { ServerConnection, type TunnelHost } from '../../../data-plane/tunnel/server-connection.ts';
+import { type OpenTunnel, ServerConnection, type TunnelHost } from '../../../data-plane/tunnel/server-connection.ts';
 import type { ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
 import type { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
 import { parseSocketAddress } from '../../../data-plane/udp/socket-address.ts';
@@ -76,7 +76,7 @@ export class RecordingHost implements TunnelHost {
   tunnelClosed(_session: TunnelSession, report: Of<'closed'>): void {
     this.closed.push(report);
   }
-  forwardUp(_session: TunnelSession, bytes: Uint8Array, offset: number, length: number): void {
+  forwardUp(_tunnel: OpenTunnel, bytes: Uint8Array, offset: number, length: number): void {
     this.up.push(Buffer.from(bytes.subarray(offset, offset + length)));
   }
 }
