@@ -25,6 +25,8 @@ export interface AdmissionOptions {
   readonly book: AddressBook;
   readonly spool: Pick<Spool, 'append'>;
   readonly tunnelMtu: number;
+  /** Each tunnel takes addresses of the pool, so one client may not have any number of them. */
+  readonly maxTunnelsPerClient: number;
   readonly log: Logger;
 }
 
@@ -101,13 +103,16 @@ export class Admission {
   }
 
   async #admit({ requestId, token, remoteAddress, remotePort }: TunnelRequest): Promise<Answer> {
-    const { canAuthenticate, authenticate, book, spool, tunnelMtu } = this.#options;
+    const { canAuthenticate, authenticate, maxTunnelsPerClient, book, spool, tunnelMtu } = this.#options;
     if (this.#draining) throw new Refusal(503, 'the node is draining', null);
     if (token === null) throw new Refusal(401, 'no bearer token', null);
     if (!canAuthenticate()) throw new Refusal(503, 'the credentials are not known yet', null);
     const client = authenticate(token);
     if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
     const { clientId } = client;
+    if (this.connectionsOf(clientId).length >= maxTunnelsPerClient) {
+      throw new Refusal(429, `the client has ${maxTunnelsPerClient} tunnels already`, clientId);
+    }
     // While ends wait for the disk, the log takes their addresses for held.
     if (this.#ends.waiting > 0) throw new Refusal(503, 'the record cannot be written', clientId);
     const connectionId = randomUUID();

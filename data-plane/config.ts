@@ -49,6 +49,11 @@ export const nodeVariables = {
     ...routes(),
   },
   MAX_CONNECTIONS: { help: 'QUIC connections at once', fallback: '1000', ...integer(1, 10_000) },
+  MAX_TUNNELS_PER_CLIENT: {
+    help: 'tunnels that one client may have open on this node; more get 429',
+    fallback: '16',
+    ...integer(1, 10_000),
+  },
   TRAFFIC_WINDOW_MS: { help: 'the length of a traffic window', fallback: '5000', ...integer(1_000, 60_000) },
   LOG_LEVEL: logLevel,
 } as const;

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError } from '../shared/errors.ts';
 import type { CloseReason } from '../shared/events/node-events.ts';
 import { formatAddress } from '../shared/ip/address.ts';
@@ -24,6 +25,7 @@ import { EventPublisher } from './telemetry/publisher.ts';
 import { Spool } from './telemetry/spool.ts';
 import { TrafficWindows } from './telemetry/traffic-windows.ts';
 import type {
+  QuicState,
   ServerThreadCommand,
   ServerThreadOptions,
   ServerThreadReport,
@@ -33,6 +35,8 @@ import type {
 /** After a stop was asked for: what the clients' goodbyes, and then the last events' way to NATS, may take. */
 const DRAIN_TIMEOUT_MS = 3_000;
 const PUBLISH_TIMEOUT_MS = 5_000;
+/** A packet thread that does not end must not keep its node from ending. */
+const THREAD_TIMEOUT_MS = 3_000;
 
 export const SOFTWARE_VERSION = '0.1.0';
 
@@ -55,6 +59,7 @@ export class Node {
   #thread: PacketThread<ServerThreadCommand, ServerThreadReport> | undefined;
   #http: NodeHttpServer | undefined;
   #threadReady = false;
+  #quic: QuicState = { connections: 0, memoryBytes: 0, abortedCores: 0 };
   #onDrained: () => void = () => {};
   #onFatal: (error: Error) => void = () => {};
   /** Blocks that the packet thread is setting up, and what waits for that. */
@@ -108,6 +113,7 @@ export class Node {
       book: this.#book,
       spool: this.#spool,
       tunnelMtu: config.TUNNEL_MTU,
+      maxTunnelsPerClient: config.MAX_TUNNELS_PER_CLIENT,
       log,
     });
     this.#failures = new FailureReporter({ spool: this.#spool, log });
@@ -119,6 +125,7 @@ export class Node {
       blocks: () => this.#blocks.blocks,
       addresses: (family) => this.#book.count(family),
       natsConnected: () => this.#link.connected,
+      quic: () => this.#quic,
     });
   }
 
@@ -174,7 +181,10 @@ export class Node {
   /** Releases everything at once, without goodbyes. */
   async close(): Promise<void> {
     this.#thread?.post({ type: 'stop' });
-    await this.#thread?.ended.catch((error: unknown) => this.#log.error({ err: error }, 'the packet thread failed'));
+    const ended = this.#thread?.ended.catch((error: unknown) => {
+      this.#log.error({ err: error }, 'the packet thread failed');
+    });
+    await Promise.race([ended, delay(THREAD_TIMEOUT_MS, undefined, { ref: false })]);
     await this.#link.close();
     await this.#http?.close();
     this.#database.close();
@@ -263,7 +273,8 @@ export class Node {
     }
   }
 
-  #endWindow({ connections, errors, drops }: Extract<ServerThreadReport, { type: 'window' }>): void {
+  #endWindow({ connections, errors, drops, quic }: Extract<ServerThreadReport, { type: 'window' }>): void {
+    this.#quic = quic;
     this.#metrics.observeTraffic(connections);
     this.#metrics.observeDrops(drops);
     this.#windows.record(new Date(), connections, { errors, drops }).catch((error: unknown) => {

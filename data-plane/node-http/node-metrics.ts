@@ -12,6 +12,11 @@ export interface NodeMetricsSources {
   readonly blocks: () => readonly { readonly block: { readonly address: { readonly family: AddressFamily } } }[];
   readonly addresses: (family: AddressFamily) => AddressCount;
   readonly natsConnected: () => boolean;
+  readonly quic: () => {
+    readonly connections: number;
+    readonly memoryBytes: number;
+    readonly abortedCores: number;
+  };
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
@@ -76,6 +81,9 @@ export class NodeMetrics {
       'Events published and not known to be committed',
       () => sources.publisher().uncommitted,
     );
+    gauge('quic_connections', 'QUIC connections, handshakes under way included', () => sources.quic().connections);
+    gauge('quic_memory_bytes', 'Memory held by the QUIC cores', () => sources.quic().memoryBytes);
+    gauge('quic_aborted_cores', 'QUIC cores that aborted since the start', () => sources.quic().abortedCores);
     const byFamily = (name: string, help: string, value: (family: AddressFamily) => number) =>
       new Gauge({
         name: `masque_vpn_node_${name}`,

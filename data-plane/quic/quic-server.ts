@@ -54,8 +54,7 @@ export class QuicServer {
   readonly #cells: (Cell | undefined)[] = [];
   readonly #ids = new ConnectionIdTable();
   readonly #packetIds = createConnectionIds();
-  /** Cores that aborted since the start. */
-  trapped = 0;
+  #aborted = 0;
 
   constructor(
     options: QuicServerOptions & { readonly connectionsPerCell?: number },
@@ -70,14 +69,15 @@ export class QuicServer {
     this.#openCell(0);
   }
 
-  /** Connections of all cells. */
-  get connections(): number {
-    return this.#cells.reduce((sum, cell) => sum + (cell?.connections.size ?? 0), 0);
-  }
-
-  /** Bytes of memory that the cores hold. */
-  get memoryBytes(): number {
-    return this.#cells.reduce((sum, cell) => sum + (cell?.endpoint.memoryBytes ?? 0), 0);
+  /** Connections and bytes of memory of all cells, and how many cores aborted since the start. */
+  state(): { connections: number; memoryBytes: number; abortedCores: number } {
+    let connections = 0;
+    let memoryBytes = 0;
+    for (const cell of this.#cells) {
+      connections += cell?.connections.size ?? 0;
+      memoryBytes += cell?.endpoint.memoryBytes ?? 0;
+    }
+    return { connections, memoryBytes, abortedCores: this.#aborted };
   }
 
   /** One UDP datagram from a peer (`ip:port`) at `nowMs`. What belongs to no connection and cannot begin one is dropped. */
@@ -198,7 +198,7 @@ export class QuicServer {
   }
 
   #replace(cell: Cell, error: unknown): void {
-    this.trapped++;
+    this.#aborted++;
     this.#openCell(cell.slot);
     this.#ids.sweep((slot) => slot === cell.slot);
     for (const connection of cell.connections.values()) connection.onLost(error);

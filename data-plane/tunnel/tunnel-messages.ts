@@ -52,6 +52,15 @@ export interface ConnectionCounters {
   };
 }
 
+export interface QuicState {
+  /** Handshakes under way included. */
+  readonly connections: number;
+  /** Held by the cores. */
+  readonly memoryBytes: number;
+  /** Since the thread started. */
+  readonly abortedCores: number;
+}
+
 /** From the packet thread to the main thread. */
 export type ServerThreadReport =
   | { readonly type: 'ready'; readonly listen: string; readonly tunName: string }
@@ -85,8 +94,7 @@ export type ServerThreadReport =
       /** Since the thread started. */
       readonly drops: Readonly<Record<DropReason, number>>;
       readonly errors: { readonly packet: number; readonly other: number };
-      readonly quicConnections: number;
-      readonly quicMemoryBytes: number;
+      readonly quic: QuicState;
     }
   /** The answer to `addBlock` and `removeBlock`; `problem` says what could not be done. */
   | {

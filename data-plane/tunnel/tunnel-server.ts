@@ -205,8 +205,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       connections,
       drops: this.drops.snapshot(),
       errors: { packet: this.drops.packetErrors, other: this.#otherErrors },
-      quicConnections: this.#quic.connections,
-      quicMemoryBytes: this.#quic.memoryBytes,
+      quic: this.#quic.state(),
     });
   }
 

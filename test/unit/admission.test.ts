@@ -38,7 +38,7 @@ class Disk implements Pick<Spool, 'append'> {
   }
 }
 
-function setup() {
+function setup(maxTunnelsPerClient = 100) {
   const disk = new Disk();
   const tokens = new Map([
     ['token-a', 'client-a'],
@@ -57,6 +57,7 @@ function setup() {
     book,
     spool: disk,
     tunnelMtu: 1400,
+    maxTunnelsPerClient,
     log: createLogger('test', 'silent'),
   });
   let requestId = 0;
@@ -144,6 +145,16 @@ suite('admission', () => {
     assert.deepEqual([answer.type, failure?.status, failure?.clientId], ['reject', 401, 'client-a']);
     assert.deepEqual(disk.types.slice(3), ['address.released', 'address.released', 'connection.closed']);
     assert.equal(admission.size, 0);
+  });
+
+  test('a client that has its share of tunnels gets 429, and others still get theirs', async () => {
+    const { admission, admit, request } = setup(2);
+    const { connectionId } = await admit('token-a');
+    await admit('token-a');
+    const { answer, failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([answer.type, failure?.status, failure?.errorType], ['reject', 429, 'connection']);
+    await admission.closed(end(connectionId, 'client-a'));
+    await admit('token-a');
   });
 
   test('an end is recorded once, with its reason, and gives the address back to its client', async () => {

@@ -14,6 +14,7 @@ function metrics(): NodeMetrics {
     blocks: () => [],
     addresses: () => ({ total: 62n, free: 60n }),
     natsConnected: () => true,
+    quic: () => ({ connections: 0, memoryBytes: 0, abortedCores: 0 }),
   });
 }
 

@@ -58,6 +58,14 @@ class Network {
   }
 
   exchange(): void {
+    try {
+      this.#exchange();
+    } catch (error) {
+      this.server.recover(error);
+    }
+  }
+
+  #exchange(): void {
     for (let round = 0, moved = 1; moved > 0 && round < 50; round++) {
       moved = 0;
       for (const [peer, { endpoint }] of this.clients) {
@@ -94,7 +102,7 @@ const [first, second, third, fourth, fifth] = peers as [string, string, string, 
 test('connections are spread over cells, and each hears and is heard', () => {
   const network = new Network();
   for (const peer of peers) network.connect(peer);
-  assert.equal(network.server.connections, 5);
+  assert.equal(network.server.state().connections, 5);
   assert.equal(new Set([...network.connections.values()].map(({ endpoint }) => endpoint)).size, 3);
   for (const peer of peers) {
     network.say(peer, 'hello');
@@ -114,7 +122,7 @@ test('a core that aborts takes its own connections along and no others, and is r
   // Nothing that the core believes of its memory is true any more.
   victim.datagramTarget.fill(0xff);
   network.say(lost[0]!, 'anything');
-  assert.equal(network.server.trapped, 1);
+  assert.equal(network.server.state().abortedCores, 1);
   for (const peer of lost) assert.ok(network.log.includes(`${peer} lost`), network.log.join('\n'));
   for (const peer of safe) {
     network.say(peer, 'still here');
@@ -126,10 +134,27 @@ test('a core that aborts takes its own connections along and no others, and is r
   assert.ok(network.log.includes(`${fifth} says new`), network.log.join('\n'));
 });
 
+test('an abort in the middle of a send is laid to the right core, and other errors to none', () => {
+  const network = new Network();
+  for (const peer of [first, second]) network.connect(peer);
+  assert.throws(() => network.server.recover(new Error('something else')), /something else/);
+  const { endpoint } = network.connections.get(second)!;
+  endpoint.datagramTarget.fill(0xff);
+  assert.throws(
+    () => network.answer(second, 'anything'),
+    (error) => {
+      network.server.recover(error);
+      return true;
+    },
+  );
+  assert.ok(network.log.includes(`${second} lost`), network.log.join('\n'));
+  assert.ok(!network.log.includes(`${first} lost`) || network.connections.get(first)!.endpoint === endpoint);
+});
+
 test('no connection is taken beyond the limit, and the others do not notice', () => {
   const network = new Network(4);
   for (const peer of peers) network.connect(peer);
-  assert.equal(network.server.connections, 4);
+  assert.equal(network.server.state().connections, 4);
   assert.deepEqual(network.clients.get(fifth)?.received, []);
   network.say(first, 'still here');
   assert.ok(network.log.includes(`${first} says still here`));
@@ -144,16 +169,16 @@ test('a client that moves to another port keeps its connection', () => {
   network.clients.set('198.51.100.7:99', moved);
   network.say('198.51.100.7:99', 'moved');
   assert.ok(network.log.includes(`${first} says moved`), network.log.join('\n'));
-  assert.equal(network.server.connections, 2);
+  assert.equal(network.server.state().connections, 2);
 });
 
 test('the memory of empty cells is given back', () => {
   const network = new Network();
   for (const peer of [first, second, third]) network.connect(peer);
-  const { memoryBytes } = network.server;
+  const { memoryBytes } = network.server.state();
   const last = network.connections.get(third)!;
   last.endpoint.closeConnection(last.number, 0x100, 'done');
-  for (let i = 0; i < 20 && network.server.connections > 2; i++) {
+  for (let i = 0; i < 20 && network.server.state().connections > 2; i++) {
     network.exchange();
     const wait = network.server.timeoutMs(network.nowMs);
     network.nowMs += Math.max(0, wait);
@@ -161,10 +186,13 @@ test('the memory of empty cells is given back', () => {
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, Math.min(100, Math.max(1, wait)));
     network.server.onTimeout(network.nowMs);
   }
-  assert.equal(network.server.connections, 2);
+  assert.equal(network.server.state().connections, 2);
   network.exchange();
   network.server.sweep(network.nowMs);
-  assert.ok(network.server.memoryBytes < memoryBytes, `${network.server.memoryBytes} of ${memoryBytes}`);
+  assert.ok(
+    network.server.state().memoryBytes < memoryBytes,
+    `${network.server.state().memoryBytes} of ${memoryBytes}`,
+  );
 });
 
 test('garbage of every form opens nothing', () => {
@@ -173,5 +201,5 @@ test('garbage of every form opens nothing', () => {
     network.server.receive(bytes, 0, bytes.length, first, network.nowMs);
   }
   network.exchange();
-  assert.equal(network.server.connections, 0);
+  assert.equal(network.server.state().connections, 0);
 });
