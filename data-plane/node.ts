@@ -6,6 +6,7 @@ import { formatAddress } from '../shared/ip/address.ts';
 import { nodeAddress, type PoolBlock } from '../shared/ip/block.ts';
 import { formatPrefix } from '../shared/ip/prefix.ts';
 import type { Logger } from '../shared/log/logger.ts';
+import { nodeInbox } from '../shared/nats/node-permissions.ts';
 import { AddressBook } from './address/address-book.ts';
 import { BlockClient } from './address/block-client.ts';
 import { BlockLeases } from './address/block-leases.ts';
@@ -82,7 +83,7 @@ export class Node {
     const database = this.#database;
     const incarnation = randomBytes(16).toString('hex');
     this.#spool = new Spool(database, { node, incarnation });
-    this.#link = new NatsLink({ url: config.NATS_URL, name: `node ${node}`, log });
+    this.#link = new NatsLink({ url: config.NATS_URL, name: `node ${node}`, inboxPrefix: nodeInbox(node), log });
     const link = this.#link;
     this.#publisher = new EventPublisher({ spool: this.#spool, link, log });
     const presence = () => ({ epoch: this.#spool.epoch, incarnation });

@@ -3,12 +3,13 @@ import type { Msg, NatsConnection } from 'nats';
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
-  BLOCK_REQUEST_SUBJECT,
+  BLOCK_REQUEST_SUBJECTS,
   type BlockReply,
   blockReplyMessage,
   blockRequestMessage,
   InvalidMessageError,
 } from '../../shared/nats/messages.ts';
+import { nodeOfRequest } from '../../shared/nats/node-permissions.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import type { BlockService } from './block-service.ts';
@@ -23,13 +24,15 @@ export function blockRpc(nats: NatsConnection, blocks: BlockService, log: Logger
   return {
     name: 'block requests',
     async run(term) {
-      const subscription = nats.subscribe(BLOCK_REQUEST_SUBJECT);
+      const subscription = nats.subscribe(BLOCK_REQUEST_SUBJECTS);
       const stop = () => subscription.unsubscribe();
       term.signal.addEventListener('abort', stop, { once: true });
       try {
         for await (const message of subscription) {
           if (term.signal.aborted) return;
-          const reply = await answer(term, blocks, message, log);
+          const node = senderOf(message, log);
+          if (node === undefined) continue;
+          const reply = await answer(term, blocks, node, message, log);
           message.respond(blockReplyMessage.encode(reply));
         }
       } finally {
@@ -54,9 +57,25 @@ export function blockReclaim(blocks: BlockService, log: Logger): LeaderService {
   };
 }
 
-async function answer(term: Term, blocks: BlockService, message: Msg, log: Logger): Promise<BlockReply> {
+/** Undefined for a request that nobody is to be answered. */
+function senderOf(message: Msg, log: Logger): string | undefined {
+  try {
+    return nodeOfRequest(message);
+  } catch (error) {
+    log.warn({ err: error }, 'a block request was not answered');
+    return undefined;
+  }
+}
+
+async function answer(term: Term, blocks: BlockService, node: string, message: Msg, log: Logger): Promise<BlockReply> {
   try {
     const request = blockRequestMessage.decode(message.data);
+    if (request.node !== node) {
+      throw new InvalidMessageError(
+        'block request',
+        `of ${request.node}, expected one of ${node}, whose subject it is`,
+      );
+    }
     const reply = await blocks.handle(term, request);
     log.debug({ request, reply }, 'block request');
     if (!reply.ok) log.warn({ node: request.node, op: request.op, code: reply.code }, 'block request refused');

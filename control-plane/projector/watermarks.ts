@@ -2,12 +2,14 @@ import type { Msg, NatsConnection, Subscription } from 'nats';
 import { CONTROL_NODE } from '../../shared/events/envelope.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
-  WATERMARK_REQUEST_SUBJECT,
+  InvalidMessageError,
+  WATERMARK_REQUEST_SUBJECTS,
   type Watermark,
   watermarkMessage,
   watermarkRequestMessage,
   watermarkSubject,
 } from '../../shared/nats/messages.ts';
+import { nodeOfRequest } from '../../shared/nats/node-permissions.ts';
 import type { Database } from '../storage/database.ts';
 import type { AppliedEpoch, StreamPosition } from './apply-batch.ts';
 
@@ -43,17 +45,24 @@ export async function readWatermark(database: Database, node: string, epoch: str
   return { epoch, appliedSeq: appliedSeq ?? 0, streamSeq, streamCreated: streamCreated ?? '' };
 }
 
-/** Answers nodes that ask. Requests that cannot be read or answered get no reply, and the node asks again. */
+/** Answers nodes that ask. Requests that are invalid or cannot be answered get no reply, and the node asks again. */
 export function answerWatermarkRequests(nats: NatsConnection, database: Database, log: Logger): Subscription {
   const answer = async (message: Msg): Promise<void> => {
     try {
+      const sender = nodeOfRequest(message);
       const { node, epoch } = watermarkRequestMessage.decode(message.data);
+      if (node !== sender) {
+        throw new InvalidMessageError(
+          'watermark request',
+          `of ${node}, expected one of ${sender}, whose subject it is`,
+        );
+      }
       message.respond(watermarkMessage.encode(await readWatermark(database, node, epoch)));
     } catch (error) {
       log.warn({ err: error }, 'a watermark request was not answered');
     }
   };
-  return nats.subscribe(WATERMARK_REQUEST_SUBJECT, {
+  return nats.subscribe(WATERMARK_REQUEST_SUBJECTS, {
     callback: (error, message) => {
       if (error) log.warn({ err: error }, 'watermark requests are not received');
       else void answer(message);

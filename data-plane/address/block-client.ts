@@ -5,12 +5,12 @@ import type { PoolBlock } from '../../shared/ip/block.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
-  BLOCK_REQUEST_SUBJECT,
   type BlockLease,
   type BlockReply,
   type BlockRequest,
   blockReplyMessage,
   blockRequestMessage,
+  blockRequestSubject,
 } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
@@ -230,7 +230,7 @@ export class BlockClient {
     try {
       const { connection } = link;
       if (connection === undefined) return { ok: false, code: 'unavailable', message: 'NATS is away' };
-      const reply = await connection.request(BLOCK_REQUEST_SUBJECT, blockRequestMessage.encode(request), {
+      const reply = await connection.request(blockRequestSubject(request.node), blockRequestMessage.encode(request), {
         timeout: REQUEST_TIMEOUT_MS,
       });
       const answer = blockReplyMessage.decode(reply.data);

@@ -22,6 +22,8 @@ export interface NatsLinkOptions {
   readonly url: string;
   /** Shown in the server's list of connections. */
   readonly name: string;
+  /** Where replies and the like are received: the node's own, which the others cannot listen to. */
+  readonly inboxPrefix: string;
   readonly log: Logger;
 }
 
@@ -79,11 +81,11 @@ export class NatsLink implements Link {
   }
 
   async #run(): Promise<void> {
-    const { url, name, log } = this.#options;
+    const { url, name, inboxPrefix, log } = this.#options;
     const { signal } = this.#abort;
     while (!signal.aborted) {
       try {
-        const connection = await connectNats(url, name, log, signal);
+        const connection = await connectNats(url, name, log, signal, inboxPrefix);
         if (signal.aborted) {
           await connection.close();
           return;

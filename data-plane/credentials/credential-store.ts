@@ -74,7 +74,7 @@ export class CredentialStore {
     this.#connection = connection;
     try {
       const kv = await connection
-        .jetstream({ timeout: REQUEST_TIMEOUT_MS })
+        .jetstream({ checkAPI: false, timeout: REQUEST_TIMEOUT_MS })
         .views.kv(CREDENTIALS_BUCKET, { bindOnly: true });
       const { streamInfo } = await kv.status();
       const entries = await kv.watch({ initializedFn: () => this.#seen() });

@@ -4,10 +4,10 @@ import { MAX_EVENTS_PER_MESSAGE } from '../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../shared/events/subjects.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
-  WATERMARK_REQUEST_SUBJECT,
   type Watermark,
   watermarkMessage,
   watermarkRequestMessage,
+  watermarkRequestSubject,
   watermarkSubject,
 } from '../../shared/nats/messages.ts';
 import { EVENT_STREAM } from '../../shared/nats/streams.ts';
@@ -183,7 +183,7 @@ export class EventPublisher {
     if (session === undefined) return;
     const request = watermarkRequestMessage.encode({ node: this.#spool.node, epoch: this.#spool.epoch });
     try {
-      const reply = await session.connection.request(WATERMARK_REQUEST_SUBJECT, request, {
+      const reply = await session.connection.request(watermarkRequestSubject(this.#spool.node), request, {
         timeout: REQUEST_TIMEOUT_MS,
       });
       this.#onWatermark(reply.data, session);

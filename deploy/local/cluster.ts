@@ -49,6 +49,7 @@ export interface Cluster {
   readonly adminToken: string;
   readonly controlPlaneUrl: string;
   readonly databaseUrl: string;
+  /** The control plane's; each node has a user of its own. */
   readonly natsUrl: string;
   readonly controlPlane: Service;
   readonly nodes: readonly ClusterNode[];
@@ -124,6 +125,7 @@ async function start(
     directory: join(directory, 'nats'),
     host: plan.rootAddress,
     port: await preferredPort(plan.rootAddress, NATS_PORT),
+    nodes: plan.nodes.map(({ id }) => id),
   });
   onStart(nats.process);
   ends.push(() => nats.stop());
@@ -154,7 +156,7 @@ async function start(
   const authority = await createAuthority(join(directory, 'pki'));
   const env = { ...options.nodeEnv };
   const nodes = await Promise.all(
-    plan.nodes.map((place) => createNode({ ...common, place, authority, natsUrl: nats.url, env })),
+    plan.nodes.map((place) => createNode({ ...common, place, authority, natsUrl: nats.nodeUrl(place.id), env })),
   );
   for (const node of nodes) ends.push(() => Promise.all([node.service.stop(), node.server.stop()]));
   await Promise.all(nodes.flatMap((node) => [node.service.start(), node.server.start()]));

@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { connect } from 'nats';
+import { nodePermissions, nodeUser } from '../../shared/nats/node-permissions.ts';
 import { type ManagedProcess, startProcess } from './child-process.ts';
 import { freePort } from './free-port.ts';
 import { secretInFile, writePrivateFile } from './secret-file.ts';
@@ -13,17 +14,21 @@ const MAX_MEMORY_STORE_BYTES = 64 * 2 ** 20;
 const USER = 'masque-vpn';
 
 export interface NatsServerOptions {
-  /** Holds the store, the configuration, the password and the log; an existing one is picked up again. */
+  /** Holds the store, the configuration, the passwords and the log; an existing one is picked up again. */
   readonly directory: string;
   /** Default 127.0.0.1. */
   readonly host?: string;
   /** 0 or none picks a free one. */
   readonly port?: number;
+  /** Each gets a user that may do what this node does, and nothing else. */
+  readonly nodes?: readonly string[];
 }
 
 export interface NatsServer {
-  /** With user and password. */
+  /** With user and password of the control plane, which may do everything. */
   readonly url: string;
+  /** With user and password of one of `nodes`. */
+  nodeUrl(nodeId: string): string;
   readonly host: string;
   readonly port: number;
   readonly process: ManagedProcess;
@@ -43,14 +48,17 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
   mkdirSync(storeDirectory, { recursive: true, mode: 0o700 });
   const password = secretInFile(join(options.directory, 'password'));
   const configFile = join(options.directory, 'nats-server.conf');
-  writePrivateFile(configFile, configuration({ host, port, storeDirectory, password }));
+  const nodes = options.nodes ?? [];
+  const nodePasswords = new Map(nodes.map((id) => [id, secretInFile(join(options.directory, `password-${id}`))]));
+  writePrivateFile(configFile, configuration({ host, port, storeDirectory, password, nodePasswords }));
   const child = await startProcess({
     name: 'nats-server',
     command: 'nats-server',
     args: ['--config', configFile],
     logFile: join(options.directory, 'nats-server.log'),
   });
-  const url = `nats://${USER}:${password}@${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const urlOf = (user: string, secret: string) =>
+    `nats://${user}:${secret}@${host.includes(':') ? `[${host}]` : host}:${port}`;
   try {
     await child.untilReady(() => answers(`${host}:${port}`, password), 'JetStream', READY_TIMEOUT_MS);
   } catch (error) {
@@ -58,14 +66,19 @@ export async function startNatsServer(options: NatsServerOptions): Promise<NatsS
     throw error;
   }
   return {
-    url,
+    url: urlOf(USER, password),
+    nodeUrl(id) {
+      const secret = nodePasswords.get(id);
+      if (secret === undefined) throw new Error(`no NATS user for ${id}, only for ${nodes.join(', ') || 'no node'}`);
+      return urlOf(nodeUser(id), secret);
+    },
     host,
     port,
     process: child,
     pid: child.pid,
     stop: async () => void (await child.stop()),
     kill: async () => void (await child.kill()),
-    restart: () => startNatsServer({ directory: options.directory, host, port }),
+    restart: () => startNatsServer({ directory: options.directory, host, port, nodes }),
   };
 }
 
@@ -86,7 +99,20 @@ async function answers(server: string, password: string): Promise<boolean> {
   }
 }
 
-function configuration(values: { host: string; port: number; storeDirectory: string; password: string }): string {
+function configuration(values: {
+  readonly host: string;
+  readonly port: number;
+  readonly storeDirectory: string;
+  readonly password: string;
+  readonly nodePasswords: ReadonlyMap<string, string>;
+}): string {
+  // JSON is a subset of this format.
+  const nodeUsers = [...values.nodePasswords].map(([id, password]) => {
+    const { publish, subscribe } = nodePermissions(id);
+    const permissions = { publish: { allow: publish }, subscribe: { allow: subscribe } };
+    return { user: nodeUser(id), password, permissions };
+  });
+  const users = [{ user: USER, password: values.password }, ...nodeUsers];
   return `# Written by deploy/local/nats-server.ts at every start.
 server_name: masque-vpn
 host: ${JSON.stringify(values.host)}
@@ -96,6 +122,6 @@ jetstream {
   max_file_store: ${MAX_FILE_STORE_BYTES}
   max_memory_store: ${MAX_MEMORY_STORE_BYTES}
 }
-authorization { user: ${JSON.stringify(USER)}, password: ${JSON.stringify(values.password)} }
+authorization: ${JSON.stringify({ users }, null, 2)}
 `;
 }

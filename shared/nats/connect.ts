@@ -18,6 +18,7 @@ export async function connectNats(
   name: string,
   log: Logger,
   signal: AbortSignal,
+  inboxPrefix?: string,
 ): Promise<NatsConnection> {
   const { protocol, host, username, password } = new URL(url);
   let failures = 0;
@@ -27,6 +28,7 @@ export async function connectNats(
       const connection = await connect({
         servers: host,
         name,
+        ...(inboxPrefix === undefined ? {} : { inboxPrefix }),
         ...(protocol === 'tls:' ? { tls: {} } : {}),
         ...(username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) }),
         maxReconnectAttempts: -1,

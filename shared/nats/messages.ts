@@ -54,14 +54,16 @@ export type Watermark = Static<typeof Watermark>;
 export const watermarkMessage = message('watermark', Watermark);
 /** The leader publishes here after each commit. */
 export const watermarkSubject = (nodeId: string): string => `vpn.watermark.${nodeId}`;
-/** A node asks here; the reply is a Watermark (appliedSeq 0 for an epoch that was never seen). */
-export const WATERMARK_REQUEST_SUBJECT = 'vpn.rpc.watermark';
+/** A node asks on its own subject; the reply is a Watermark (appliedSeq 0 for an epoch that was never seen). */
+export const watermarkRequestSubject = (nodeId: string): string => `vpn.rpc.watermark.${nodeId}`;
+export const WATERMARK_REQUEST_SUBJECTS = watermarkRequestSubject('*');
 export const WatermarkRequest = record({ node: NodeId, epoch: RandomId });
 export type WatermarkRequest = Static<typeof WatermarkRequest>;
 export const watermarkRequestMessage = message('watermark request', WatermarkRequest);
 
-/** Requests about address blocks, answered by the leader after its commit. */
-export const BLOCK_REQUEST_SUBJECT = 'vpn.rpc.block';
+/** Requests about address blocks, each node's on its own subject, answered by the leader after its commit. */
+export const blockRequestSubject = (nodeId: string): string => `vpn.rpc.block.${nodeId}`;
+export const BLOCK_REQUEST_SUBJECTS = blockRequestSubject('*');
 export const BlockRequest = Type.Union([
   /** One more block of a family. `requestId` makes a repeated request answer with the same grant. */
   record({

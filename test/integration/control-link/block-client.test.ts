@@ -7,7 +7,7 @@ import { monotonicMs } from '../../../data-plane/address/boot-clock.ts';
 import { blockAt } from '../../../shared/ip/block.ts';
 import { formatPrefix, parsePrefix } from '../../../shared/ip/prefix.ts';
 import {
-  BLOCK_REQUEST_SUBJECT,
+  BLOCK_REQUEST_SUBJECTS,
   type BlockReply,
   type BlockRequest,
   blockReplyMessage,
@@ -29,7 +29,7 @@ class Control {
   silent = false;
 
   constructor(setup: LinkSetup) {
-    setup.control.subscribe(BLOCK_REQUEST_SUBJECT, {
+    setup.control.subscribe(BLOCK_REQUEST_SUBJECTS, {
       callback: (_error, message) => {
         const request = blockRequestMessage.decode(message.data);
         this.requests.push(request);

@@ -7,10 +7,13 @@ import { NatsLink } from '../../../data-plane/control-link/nats-link.ts';
 import { NodeDatabase } from '../../../data-plane/state/node-database.ts';
 import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
+import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
 
 export const log = createLogger('test', process.env.LOG_LEVEL ?? 'silent');
 
-/** A nats-server, a node's link and state, and a connection that plays the control plane. */
+const NODE = 'node-a';
+
+/** A nats-server, the link and state of `node-a` with this node's rights, and a connection that plays the control plane. */
 export class LinkSetup {
   readonly stateDirectory: string;
   readonly link: NatsLink;
@@ -23,13 +26,13 @@ export class LinkSetup {
     this.stateDirectory = stateDirectory;
     this.nats = nats;
     this.control = control;
-    this.link = new NatsLink({ url: nats.url, name: 'test', log });
+    this.link = new NatsLink({ url: nats.nodeUrl(NODE), name: 'test', inboxPrefix: nodeInbox(NODE), log });
     this.database = new NodeDatabase(stateDirectory);
   }
 
   static async start(t: TestContext): Promise<LinkSetup> {
     const root = mkdtempSync(join(tmpdir(), 'control-link-'));
-    const nats = await startNatsServer({ directory: join(root, 'nats') });
+    const nats = await startNatsServer({ directory: join(root, 'nats'), nodes: [NODE] });
     const { host, username, password } = new URL(nats.url);
     const control = await connect({
       servers: host,

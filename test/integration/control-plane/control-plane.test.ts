@@ -3,18 +3,20 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { createInbox } from 'nats';
 import { hashClientToken } from '../../../control-plane/clients/client-token.ts';
 import { CLUSTER_FAMILIES, EXPECTED_LINT } from '../../../control-plane/metrics/contract.ts';
 import { METRICS_CONTENT_TYPE } from '../../../control-plane/metrics/metrics-service.ts';
 import { PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
 import {
-  BLOCK_REQUEST_SUBJECT,
   type BlockRequest,
   blockReplyMessage,
   blockRequestMessage,
+  blockRequestSubject,
   type Credential,
   credentialMessage,
 } from '../../../shared/nats/messages.ts';
+import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
 import { CREDENTIALS_BUCKET } from '../../../shared/nats/streams.ts';
 import { needsBinary } from '../../support/requirements.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -150,12 +152,15 @@ test('everything under /v1 needs the admin token, and the log never shows what w
 });
 
 test('a node gets a block over NATS, renews it, and the pool shows it', { skip }, async () => {
-  const ask = async (request: BlockRequest) => {
-    const reply = await servers.connection.request(BLOCK_REQUEST_SUBJECT, blockRequestMessage.encode(request), {
-      timeout: 5_000,
+  const askRaw = async (request: Uint8Array, inboxOf = 'node-b') => {
+    const reply = await servers.connection.request(blockRequestSubject('node-b'), request, {
+      timeout: 1_000,
+      noMux: true,
+      reply: createInbox(nodeInbox(inboxOf)),
     });
     return blockReplyMessage.decode(reply.data);
   };
+  const ask = (request: BlockRequest) => askRaw(blockRequestMessage.encode(request));
   const requestId = randomBytes(16).toString('hex');
   const first = await ask({ op: 'acquire', node: 'node-b', family: 4, requestId });
   assert.ok(first.ok);
@@ -163,9 +168,13 @@ test('a node gets a block over NATS, renews it, and the pool shows it', { skip }
   assert.deepEqual(await ask({ op: 'acquire', node: 'node-b', family: 4, requestId }), first);
   const renewed = await ask({ op: 'renew', node: 'node-b', blocks: ['10.99.0.0/26', '10.99.0.64/26'] });
   assert.ok(renewed.ok && renewed.leases.length === 1 && renewed.lost.length === 1);
-  const reply = await servers.connection.request(BLOCK_REQUEST_SUBJECT, Buffer.from('nonsense'), { timeout: 5_000 });
-  const refused = blockReplyMessage.decode(reply.data);
-  assert.ok(!refused.ok && refused.code === 'invalid');
+  const foreign = blockRequestMessage.encode({ op: 'return', node: 'node-a', blocks: ['10.99.0.0/26'] });
+  for (const bad of [Buffer.from('nonsense'), foreign]) {
+    const refused = await askRaw(bad);
+    assert.ok(!refused.ok && refused.code === 'invalid');
+  }
+  const own = blockRequestMessage.encode({ op: 'renew', node: 'node-b', blocks: [] });
+  await assert.rejects(askRaw(own, 'node-a'), { code: 'TIMEOUT' });
   const { body } = await controlPlane.call('GET', '/v1/pools');
   const [four] = body.pools as Array<Record<string, unknown>>;
   // A /16 in /26 blocks: 65,536 addresses less network, broadcast, and one a block for its node.

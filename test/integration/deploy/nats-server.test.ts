@@ -38,4 +38,5 @@ test('nobody gets in without the password', { skip }, async (t) => {
   const server = await startNatsServer({ directory: temporaryDirectory(t) });
   t.after(() => server.stop());
   await assert.rejects(open(server, 'wrong'), /Authorization/i);
+  assert.throws(() => server.nodeUrl('node-a'), /no NATS user for node-a/);
 });

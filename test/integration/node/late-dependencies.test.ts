@@ -54,7 +54,7 @@ test('a new node waits for NATS and its client for the node: one line each, no s
   await waitFor(() => warnings().length > 0, { timeoutMs: TIMEOUT_MS, what: 'a warning about NATS' });
   assert.equal(warnings().length, 1, warnings().join('\n'));
   assert.match(warnings()[0] ?? '', /NATS is not reachable, retrying/);
-  assert.ok(!warnings()[0]?.includes(new URL(cluster.natsUrl).password));
+  assert.ok(!warnings()[0]?.includes(new URL(cluster.nats().nodeUrl('node-a')).password));
   assert.equal(client.service.running(), true);
   assert.equal(client.status()?.state, 'connecting');
 

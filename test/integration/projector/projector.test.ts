@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { NatsConnection } from 'nats';
+import { createInbox, type NatsConnection } from 'nats';
 import { Projector } from '../../../control-plane/projector/projector.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
@@ -12,12 +12,13 @@ import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 import { connectNats } from '../../../shared/nats/connect.ts';
 import {
-  WATERMARK_REQUEST_SUBJECT,
   type Watermark,
   watermarkMessage,
   watermarkRequestMessage,
+  watermarkRequestSubject,
   watermarkSubject,
 } from '../../../shared/nats/messages.ts';
+import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
 import { EVENT_STREAM, EVENT_STREAM_CONFIG, ensureEventStream } from '../../../shared/nats/streams.ts';
 import { needsBinary } from '../../support/requirements.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -28,6 +29,8 @@ const log = createLogger('test', 'silent');
 const TIMEOUT_MS = 20_000;
 /** Short: what the client library drops during a reconnect is not answered. */
 const PUBLISH_TIMEOUT_MS = 1_000;
+/** For questions that get no answer. */
+const ANSWER_TIMEOUT_MS = 1_000;
 const skip = needsBinary('nats-server', 'nats-server');
 
 let postgres: TestPostgres;
@@ -136,10 +139,17 @@ test('what is published is projected, and the node is told what is committed', {
     assert.deepEqual(last, { epoch: node.epoch, appliedSeq: 120, streamSeq: 2, streamCreated: created });
     assert.equal((await counters(pipeline.database))['connections.established'], 119);
 
-    const ask = async (epoch: string) => {
-      const request = watermarkRequestMessage.encode({ node: 'node-a', epoch });
-      return watermarkMessage.decode((await pipeline.nats.request(WATERMARK_REQUEST_SUBJECT, request)).data);
+    const ask = async (epoch: string, { about = 'node-a', inboxOf = 'node-a' } = {}) => {
+      const request = watermarkRequestMessage.encode({ node: about, epoch });
+      const reply = await pipeline.nats.request(watermarkRequestSubject('node-a'), request, {
+        timeout: ANSWER_TIMEOUT_MS,
+        noMux: true,
+        reply: createInbox(nodeInbox(inboxOf)),
+      });
+      return watermarkMessage.decode(reply.data);
     };
+    await assert.rejects(ask(node.epoch, { about: 'node-b' }), { code: 'TIMEOUT' });
+    await assert.rejects(ask(node.epoch, { inboxOf: 'node-b' }), { code: 'TIMEOUT' });
     assert.deepEqual(await ask(node.epoch), last);
     assert.equal((await ask('0'.repeat(32))).appliedSeq, 0);
     const { applied, streamSeq, position } = pipeline.projector.state();

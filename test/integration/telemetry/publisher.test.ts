@@ -10,6 +10,7 @@ import { Spool } from '../../../data-plane/telemetry/spool.ts';
 import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
 import type { NewEvent } from '../../../shared/events/envelope.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
+import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
 import { needsBinary } from '../../support/requirements.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { StreamCommitter } from './stream-committer.ts';
@@ -17,6 +18,7 @@ import { StreamCommitter } from './stream-committer.ts';
 const log = createLogger('test', process.env.LOG_LEVEL ?? 'silent');
 const skip = needsBinary('nats-server', 'nats-server');
 const NODE = 'node-a';
+const OTHER_NODE = 'node-b';
 
 interface Setup {
   nats: NatsServer;
@@ -39,10 +41,10 @@ async function setUp(t: TestContext, maxUncommitted?: number): Promise<Setup> {
   const root = mkdtempSync(join(tmpdir(), 'publisher-'));
   const natsDirectory = join(root, 'nats');
   const stateDirectory = join(root, 'state');
-  const nats = await startNatsServer({ directory: natsDirectory });
+  const nats = await startNatsServer({ directory: natsDirectory, nodes: [NODE, OTHER_NODE] });
   const database = new NodeDatabase(stateDirectory);
   const spool = new Spool(database, { node: NODE, incarnation: 'a'.repeat(32) });
-  const link = new NatsLink({ url: nats.url, name: 'test', log });
+  const link = new NatsLink({ url: nats.nodeUrl(NODE), name: 'test', inboxPrefix: nodeInbox(NODE), log });
   const publisher = new EventPublisher({
     spool,
     link,
@@ -173,11 +175,16 @@ test('a stream that is made anew under a connected node gets all that is not com
 test('a spool restored from an older copy goes on in a new epoch', { skip }, async (t) => {
   const setup = await setUp(t);
   const database = new NodeDatabase(join(setup.stateDirectory, '..', 'older'));
-  const link = new NatsLink({ url: setup.nats.url, name: 'older', log });
-  const older = new Spool(database, { node: 'node-b', incarnation: 'd'.repeat(32) });
+  const link = new NatsLink({
+    url: setup.nats.nodeUrl(OTHER_NODE),
+    name: 'older',
+    inboxPrefix: nodeInbox(OTHER_NODE),
+    log,
+  });
+  const older = new Spool(database, { node: OTHER_NODE, incarnation: 'd'.repeat(32) });
   await older.append([event(1)]);
   const { epoch } = older;
-  const committer = await StreamCommitter.open(setup.nats.url, 'node-b', epoch);
+  const committer = await StreamCommitter.open(setup.nats.url, OTHER_NODE, epoch);
   committer.appliedSeq = 50;
   await committer.commit();
   const publisher = new EventPublisher({ spool: older, link, log });

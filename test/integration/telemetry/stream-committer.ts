@@ -1,7 +1,7 @@
 import { connect, type NatsConnection } from 'nats';
 import { decodeEvents, type EventEnvelope } from '../../../shared/events/envelope.ts';
 import {
-  WATERMARK_REQUEST_SUBJECT,
+  WATERMARK_REQUEST_SUBJECTS,
   type Watermark,
   watermarkMessage,
   watermarkSubject,
@@ -29,7 +29,7 @@ export class StreamCommitter {
     this.#connection = connection;
     this.node = node;
     this.epoch = epoch;
-    connection.subscribe(WATERMARK_REQUEST_SUBJECT, {
+    connection.subscribe(WATERMARK_REQUEST_SUBJECTS, {
       callback: (_error, message) => void message.respond(watermarkMessage.encode(this.watermark())),
     });
   }
