@@ -14,8 +14,12 @@ export interface AppliedEvents {
   readonly deadLetters: readonly DeadLetter[];
 }
 
-/** SQLSTATE classes that blame the data: data exception, integrity constraint violation, raised by a function. */
-const POISON_CLASSES = new Set(['22', '23', 'P0']);
+/**
+ * SQLSTATE classes that blame the data: cardinality violation (e.g. one row updated twice by one statement), data
+ * exception, integrity constraint violation, a limit of Postgres exceeded (e.g. by a value too long for its index),
+ * raised by a function.
+ */
+const POISON_CLASSES = new Set(['21', '22', '23', '54', 'P0']);
 
 /**
  * Appends events to the log behind `position` and projects them, in their order. What cannot be applied becomes a dead

@@ -292,6 +292,31 @@ test('an event that Postgres refuses is set aside alone, and counts as applied',
   assert.equal(max, 41, 'no hole in the positions');
 });
 
+test('an event that breaks a rule or a limit of Postgres is set aside; what is no fault of an event stops the batch', async () => {
+  const log = await Log.open();
+  // Fails with the SQLSTATE that the event asks for.
+  await sql`
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = NEW.data->>'reason'; END $$`.execute(log.database);
+  await sql`
+    CREATE TRIGGER refuse BEFORE INSERT ON events FOR EACH ROW WHEN (NEW.type = 'node.draining')
+    EXECUTE FUNCTION refuse()`.execute(log.database);
+  const node = new SampleNode('node-a');
+  const draining = (code: string) => node.event('node.draining', 1, { reason: code });
+  const codes = ['21000', '22000', '23000', '54000', '54001', 'P0001'];
+  const result = await log.deliver([node.started(0), ...codes.map(draining), established(node, connectionOf('a'), 2)]);
+  assert.deepEqual([result.applied, result.deadLetters], [2, codes.length]);
+  const letters = await log.database.selectFrom('dead_letter').select('error_code').orderBy('error_code').execute();
+  assert.deepEqual(
+    letters.map(({ error_code: code }) => code),
+    codes,
+  );
+  const next = draining('00000');
+  for (const code of ['53100', '57014', '40001', '42P01']) {
+    await assert.rejects(log.deliver([{ ...next, data: { reason: code } } as VpnEvent]), { code });
+  }
+});
+
 test('poison that has to wait first does not stop the rest either', async () => {
   const log = await Log.open();
   const node = new SampleNode('node-a');
