@@ -179,24 +179,28 @@ async function foreignProxy(t: TestContext, setting: Setting): Promise<void> {
   const { place } = cluster.client(clientId);
   const listen = `${node.place.address}:4434`;
   const url = `https://${inner.serverName}:4434${PATH}`;
-  const proxy = await program.start({
-    // It needs forwarding and the network behind, which the node's namespace has; the node does not know of it.
-    namespace: node.place.namespace,
-    command: 'proxy',
-    flags: {
-      listen,
-      url,
-      cert: inner.certificateFile,
-      key: inner.keyFile,
-      tun: FOREIGN_TUN,
-      assign: ASSIGNED.join(','),
-      advertise: [node.place.behind.prefix, node.place.behind.prefix6].join(','),
-    },
-    token: PROXY_TOKEN,
-    logFile: join(directory, `${clientId}-proxy.log`),
-  });
-  t.after(() => proxy.process.stop());
-  await proxy.until('listening');
+  const startProxy = async (t: TestContext, name: string): Promise<InteropProcess> => {
+    const proxy = await program.start({
+      // It needs forwarding and the network behind, which the node's namespace has; the node does not know of it.
+      namespace: node.place.namespace,
+      command: 'proxy',
+      flags: {
+        listen,
+        url,
+        cert: inner.certificateFile,
+        key: inner.keyFile,
+        tun: FOREIGN_TUN,
+        assign: ASSIGNED.join(','),
+        advertise: [node.place.behind.prefix, node.place.behind.prefix6].join(','),
+      },
+      token: PROXY_TOKEN,
+      logFile: join(directory, `${clientId}-${name}.log`),
+    });
+    t.after(() => proxy.process.stop());
+    await proxy.until('listening');
+    return proxy;
+  };
+  const proxy = await startProxy(t, 'proxy');
 
   const statusFile = join(directory, `${clientId}.json`);
   const [command, args] = inNamespace(place.namespace, process.execPath, [
@@ -216,13 +220,28 @@ async function foreignProxy(t: TestContext, setting: Setting): Promise<void> {
 
   await carriesTraffic(t, setting, place.namespace);
 
-  await t.test('ends the tunnel when it stops, without having lost it before', async () => {
-    const { code } = await client.stop();
-    assert.equal(code, 0, client.lastLogLines());
-    await proxy.until('closed');
-    assert.equal(proxy.events().filter(({ event }) => event === 'open').length, 1);
-    assert.equal(readClientStatus(statusFile)?.connects, 1);
-  });
+  assert.equal(
+    proxy.events().filter(({ event }) => event === 'open').length,
+    1,
+    'the tunnel was lost under the traffic',
+  );
+
+  await t.test(
+    'notices that the proxy stops, opens a tunnel to the next one, and ends it when it stops itself',
+    async (t) => {
+      await proxy.process.stop();
+      await waitFor(() => readClientStatus(statusFile)?.state === 'connecting', {
+        timeoutMs: TIMEOUT_MS,
+        what: 'the client to notice',
+      });
+      const next = await startProxy(t, 'next-proxy');
+      await next.until('open');
+      const { code } = await client.stop();
+      assert.equal(code, 0, client.lastLogLines());
+      await next.until('closed');
+      assert.equal(readClientStatus(statusFile)?.connects, 2);
+    },
+  );
 }
 
 /** Pings, TCP and HTTP/3 from a client's namespace to the server behind the node. */
