@@ -4,6 +4,8 @@ import { CREDENTIALS_BUCKET } from '../../shared/nats/streams.ts';
 
 /** Entries read at once (ours). */
 const READ_CONCURRENCY = 100;
+/** Short (ours): what NATS loses in a reconnect has no answer, and a revocation must not wait long for that. */
+const REQUEST_TIMEOUT_MS = 1_000;
 /** Nodes need the newest entry of a client only. */
 const HISTORY = 1;
 const KEY_PREFIX = `$KV.${CREDENTIALS_BUCKET}.`;
@@ -20,8 +22,11 @@ export interface CredentialBucket {
 
 /** Opens the bucket, and creates it where it is missing. */
 export async function openCredentialBucket(nats: NatsConnection): Promise<CredentialBucket> {
-  const kv = await nats.jetstream().views.kv(CREDENTIALS_BUCKET, { history: HISTORY, storage: StorageType.File });
-  const manager = await nats.jetstreamManager();
+  const options = { checkAPI: false, timeout: REQUEST_TIMEOUT_MS };
+  const kv = await nats
+    .jetstream(options)
+    .views.kv(CREDENTIALS_BUCKET, { history: HISTORY, storage: StorageType.File });
+  const manager = await nats.jetstreamManager(options);
   return {
     async clientIds() {
       const { streamInfo } = await kv.status();
@@ -38,9 +43,14 @@ export async function openCredentialBucket(nats: NatsConnection): Promise<Creden
   };
 }
 
-/** Runs `work` on every item, READ_CONCURRENCY at a time. */
-export async function inChunks<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+/** Runs `work` on every item, READ_CONCURRENCY at a time, and `between` before each lot. */
+export async function inChunks<T>(
+  items: readonly T[],
+  work: (item: T) => Promise<unknown>,
+  between?: () => Promise<void>,
+): Promise<void> {
   for (let i = 0; i < items.length; i += READ_CONCURRENCY) {
+    await between?.();
     await Promise.all(items.slice(i, i + READ_CONCURRENCY).map(work));
   }
 }

@@ -11,10 +11,14 @@ import { type CredentialBucket, inChunks, openCredentialBucket } from './credent
 
 /** A whole comparison even when nothing seems to have happened (ours). */
 const COMPARE_INTERVAL_MS = 10 * 60_000;
+/** Before the next attempt after a failure (ours): a revocation is to reach the nodes within 2 s of NATS' return. */
+const RETRY_PAUSE_MS = 250;
+/** One line for this many failures in a row. */
+const LOG_EVERY_FAILURES = 40;
 
 /**
  * Projects client_credentials into the bucket that nodes watch: single clients after each commit, everything at takeover
- * and whenever NATS is back. A failure ends `run`; the leader starts it again, and that compares everything.
+ * and whenever NATS is back. What fails is tried again, single clients first, until the term ends.
  */
 export class CredentialProjector implements LeaderService {
   readonly name = 'credentials';
@@ -37,8 +41,9 @@ export class CredentialProjector implements LeaderService {
   }
 
   async run(term: Term): Promise<void> {
-    const bucket = await openCredentialBucket(this.nats);
+    let bucket: CredentialBucket | undefined;
     let compareAll = true;
+    let failures = 0;
     const unwatch = watchConnection(this.nats, {
       onUp: () => {
         compareAll = true;
@@ -48,11 +53,21 @@ export class CredentialProjector implements LeaderService {
     try {
       while (!term.signal.aborted) {
         this.wake = new AbortController();
-        if (compareAll) {
-          compareAll = false;
-          await this.projectAll(bucket);
-        } else {
+        const isWhole = compareAll;
+        compareAll = false;
+        try {
+          bucket ??= await openCredentialBucket(this.nats);
           await this.projectChanged(bucket);
+          if (isWhole) await this.projectAll(bucket);
+          failures = 0;
+        } catch (error) {
+          if (failures++ % LOG_EVERY_FAILURES === 0) {
+            this.log.error({ err: error, failures }, 'credentials cannot be written, trying again');
+          }
+          // It may be another bucket by then.
+          bucket = undefined;
+          compareAll = true;
+          await delay(RETRY_PAUSE_MS, undefined, { signal: term.signal }).catch(() => undefined);
         }
         if (compareAll || this.changed.size > 0) continue;
         const sleep = AbortSignal.any([term.signal, this.wake.signal]);
@@ -64,12 +79,13 @@ export class CredentialProjector implements LeaderService {
   }
 
   private async projectAll(bucket: CredentialBucket): Promise<void> {
-    this.changed.clear();
     const credentials = await this.load();
     const written: string[] = [];
-    await inChunks(credentials, async (credential) => {
+    const write = async (credential: Credential): Promise<void> => {
       if (await bucket.put(credential)) written.push(credential.clientId);
-    });
+    };
+    // A revocation does not wait until thousands are compared.
+    await inChunks(credentials, write, () => this.projectChanged(bucket));
     const known = new Set(credentials.map(({ clientId }) => clientId));
     const unknown = (await bucket.clientIds()).filter((clientId) => !known.has(clientId));
     // One that was enrolled since the rows above were read is in the bucket already, or comes with its notification.
@@ -87,9 +103,14 @@ export class CredentialProjector implements LeaderService {
 
   private async projectChanged(bucket: CredentialBucket): Promise<void> {
     const clientIds = [...this.changed];
-    this.changed.clear();
     if (clientIds.length === 0) return;
-    await inChunks(await this.load(clientIds), (credential) => bucket.put(credential));
+    this.changed.clear();
+    try {
+      await inChunks(await this.load(clientIds), (credential) => bucket.put(credential));
+    } catch (error) {
+      for (const clientId of clientIds) this.changed.add(clientId);
+      throw error;
+    }
   }
 
   private async load(clientIds?: readonly string[]): Promise<Credential[]> {
