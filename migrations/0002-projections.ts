@@ -65,7 +65,8 @@ async function createConnectionTables(db: Kysely<unknown>): Promise<void> {
       CHECK ((state = 'closed') = (closed_at IS NOT NULL) AND (state = 'open') = (reason IS NULL))
     );
     CREATE INDEX connections_unfinished ON connections (node, incarnation) WHERE state <> 'closed';
-    CREATE INDEX connections_client ON connections (client_id, established_at);
+    CREATE INDEX connections_newest ON connections (established_at DESC NULLS LAST, connection_id);
+    CREATE INDEX connections_client ON connections (client_id, established_at DESC NULLS LAST, connection_id);
 
     CREATE TABLE connection_failures (
       position bigint PRIMARY KEY,

@@ -32,8 +32,8 @@ export interface ConnectionView {
   readonly lossPercent: number | null;
 }
 
-/** The newest connections that match, newest first. */
-export async function listConnections(database: Database, filter: ConnectionFilter): Promise<ConnectionView[]> {
+/** The newest connections that match, newest first; those whose begin is unknown last, as their index has them. */
+export function newestConnections(database: Database, filter: ConnectionFilter) {
   let query = database
     .selectFrom('connections as c')
     .leftJoin('client_gauges as g', (join) =>
@@ -52,7 +52,11 @@ export async function listConnections(database: Database, filter: ConnectionFilt
   if (filter.state !== undefined) query = query.where('c.state', '=', filter.state);
   if (filter.clientId !== undefined) query = query.where('c.client_id', '=', filter.clientId);
   if (filter.nodeId !== undefined) query = query.where('c.node', '=', filter.nodeId);
-  const rows = await query.execute();
+  return query;
+}
+
+export async function listConnections(database: Database, filter: ConnectionFilter): Promise<ConnectionView[]> {
+  const rows = await newestConnections(database, filter).execute();
   return rows.map((row) => ({
     id: row.connection_id,
     clientId: row.client_id,

@@ -18,7 +18,7 @@ export function auditQueries(address: string, at: Date): readonly AuditQuery[] {
       sql:
         'SELECT client_id, node, state, established_at, round(duration_seconds::numeric, 1) AS seconds, reason,\n' +
         '       addresses::text, bytes_sent, bytes_received\n' +
-        '  FROM connection_history ORDER BY established_at DESC LIMIT 10',
+        '  FROM connection_history ORDER BY established_at DESC NULLS LAST LIMIT 10',
     },
     {
       question: 'How much did each client move, by day and node?',
