@@ -1,5 +1,5 @@
 import type { AddressFamily } from '../../shared/ip/address.ts';
-import { blockAt, blockCount } from '../../shared/ip/block.ts';
+import { ADDRESS_REST_MS, blockAt, blockCount } from '../../shared/ip/block.ts';
 import {
   formatPrefix,
   type IpPrefix,
@@ -11,8 +11,8 @@ import {
 } from '../../shared/ip/prefix.ts';
 import { type BlockAggregate, newBlock } from './block-aggregate.ts';
 
-/** A returned block goes to nobody for this long (ours), so that the addresses released with it rest before reuse. */
-export const BLOCK_REST_MS = 60_000;
+/** A returned block goes to nobody for this long, so that the addresses released with it rest before reuse. */
+export const BLOCK_REST_MS = ADDRESS_REST_MS;
 
 /** The pools and the lengths of the blocks that they are split into, as configured. */
 export interface PoolLayout {

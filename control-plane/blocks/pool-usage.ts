@@ -1,12 +1,9 @@
 import { sql } from 'kysely';
 import type { AddressFamily } from '../../shared/ip/address.ts';
-import { assignableCount, poolCapacity } from '../../shared/ip/block.ts';
+import { ADDRESS_REST_MS, assignableCount, poolCapacity } from '../../shared/ip/block.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixCovers } from '../../shared/ip/prefix.ts';
 import type { Database } from '../storage/database.ts';
 import type { PoolLayout } from './choose-block.ts';
-
-/** A released address counts as used for this long: its node rests it before it is given out again. */
-const ADDRESS_REST_SECONDS = 60;
 
 /** One pool in client addresses. Numbers beyond 2^53 (IPv6) are rounded. */
 export interface PoolUsage {
@@ -17,7 +14,7 @@ export interface PoolUsage {
   readonly total: number;
   /** Those in blocks that nodes hold now. */
   readonly granted: number;
-  /** Held by clients, or resting. */
+  /** Held by clients, or resting at their nodes. */
   readonly used: number;
   /** `total` less `used`. */
   readonly available: number;
@@ -33,7 +30,7 @@ export async function readPoolUsage(database: Database, layout: PoolLayout): Pro
     SELECT block::text FROM block_states WHERE node IS NOT NULL`.execute(database);
   const used = await sql<{ block: string; addresses: number }>`
     SELECT block::text, count(*) AS addresses FROM held
-    WHERE released_at IS NULL OR released_at > clock_timestamp() - ${ADDRESS_REST_SECONDS} * interval '1 second'
+    WHERE released_at IS NULL OR released_at > clock_timestamp() - ${ADDRESS_REST_MS} * interval '1 millisecond'
     GROUP BY block`.execute(database);
   const grantedBlocks = granted.rows.map(({ block }) => parsePrefix(block));
   const usedBlocks = used.rows.map(({ block, addresses }) => ({ block: parsePrefix(block), addresses }));

@@ -1,11 +1,8 @@
 import type { DatabaseSync } from 'node:sqlite';
 import { CodedError } from '../../shared/errors.ts';
 import { type AddressFamily, formatAddress, type IpAddress, parseAddress } from '../../shared/ip/address.ts';
-import { assignableCount, isAssignable, type PoolBlock } from '../../shared/ip/block.ts';
+import { ADDRESS_REST_MS, assignableCount, isAssignable, type PoolBlock } from '../../shared/ip/block.ts';
 import { formatPrefix, lastAddress, prefixContains } from '../../shared/ip/prefix.ts';
-
-/** A released address is not given to another client for this long, milliseconds. */
-export const REST_MS = 60_000;
 
 export class AddressesExhaustedError extends CodedError {
   readonly family: AddressFamily | undefined;
@@ -214,7 +211,7 @@ export class AddressBook {
     for (const { poolBlock, taken, released } of this.#usable(family)) {
       const assignable = assignableCount(poolBlock);
       let resting = 0;
-      for (const at of released.values()) if (now - at < REST_MS) resting++;
+      for (const at of released.values()) if (now - at < ADDRESS_REST_MS) resting++;
       total += assignable;
       free += assignable - BigInt(taken.size + resting);
     }
@@ -255,7 +252,7 @@ export class AddressBook {
         oldest = { held, value: first[0], at: first[1] };
       }
     }
-    if (oldest === undefined || this.#now() - oldest.at < REST_MS) return undefined;
+    if (oldest === undefined || this.#now() - oldest.at < ADDRESS_REST_MS) return undefined;
     const { held, value } = oldest;
     return { held, address: { family: held.poolBlock.block.address.family, value } satisfies IpAddress };
   }

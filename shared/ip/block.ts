@@ -1,6 +1,12 @@
 import { type IpAddress, sameAddress } from './address.ts';
 import { type IpPrefix, lastAddress, prefixSize } from './prefix.ts';
 
+/**
+ * A released address is given to no other client for this long (ours), milliseconds: its node rests it, the metrics count
+ * it as used, and a returned block goes to nobody.
+ */
+export const ADDRESS_REST_MS = 60_000;
+
 /** Pools are split into blocks, each granted to one node, which hands out its addresses one by one. */
 export interface PoolBlock {
   readonly pool: IpPrefix;

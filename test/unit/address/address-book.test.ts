@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { AddressBook, REST_MS, type StoredAssignment } from '../../../data-plane/address/address-book.ts';
+import { AddressBook, type StoredAssignment } from '../../../data-plane/address/address-book.ts';
 import { SCHEMA_VERSIONS } from '../../../data-plane/state/schema.ts';
 import { formatAddress } from '../../../shared/ip/address.ts';
-import { isAssignable, type PoolBlock } from '../../../shared/ip/block.ts';
+import { ADDRESS_REST_MS, isAssignable, type PoolBlock } from '../../../shared/ip/block.ts';
 import { parsePrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 
 const V4: PoolBlock = { pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
@@ -52,7 +52,7 @@ test('a returning client gets its last address back; others wait until it has re
   assert.throws(() => assign(book, 'other'), { code: 'ADDRESSES_EXHAUSTED' });
   assert.equal(only(assign(book, 'client-2').addresses), only(all[2]!.addresses));
   book.release(all[4]!.connectionId);
-  clock.now += REST_MS;
+  clock.now += ADDRESS_REST_MS;
   assert.equal(only(assign(book, 'other').addresses), only(all[4]!.addresses));
 });
 
@@ -65,7 +65,7 @@ test('addresses are given again in the order of their release', () => {
     clock.now += 1;
     book.release(all[i]!.connectionId);
   }
-  clock.now += REST_MS;
+  clock.now += ADDRESS_REST_MS;
   const given = [1, 2, 3].map((i) => only(assign(book, `other-${i}`).addresses));
   assert.deepEqual(
     given,
@@ -84,7 +84,7 @@ test('a restart takes what was assigned as released, and lets it rest', () => {
     book.assign({ clientId: `client-${i}`, connectionId, families: [4] }).save(db);
   }
   book.release('before-0').save(db);
-  clock.now += REST_MS;
+  clock.now += ADDRESS_REST_MS;
   const after = bookAt(clock, AddressBook.load(db));
   after.addBlock(V4);
   assert.equal(after.count(4).free, 1n);
@@ -119,7 +119,7 @@ test('addresses rest also while their block is lost, whether they were released 
   assert.ok(!fresh.includes(only(before.addresses)) && !fresh.includes(only(after.addresses)), fresh.join());
   assert.throws(() => assign(book, 'late'), { code: 'ADDRESSES_EXHAUSTED' });
   assert.equal(only(assign(book, 'after').addresses), only(after.addresses), 'its own last one at once');
-  clock.now = REST_MS;
+  clock.now = ADDRESS_REST_MS;
   assert.equal(only(assign(book, 'late').addresses), only(before.addresses));
 });
 
@@ -137,7 +137,7 @@ test('no address is assigned twice, outside the blocks held, or to another clien
   const step = fc.oneof(
     { weight: 5, arbitrary: fc.record({ do: fc.constant('assign' as const), client: fc.nat(9) }) },
     { weight: 4, arbitrary: fc.record({ do: fc.constant('release' as const), n: fc.nat(20) }) },
-    { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat(REST_MS) }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat(ADDRESS_REST_MS) }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('add' as const, 'remove' as const), next: fc.boolean() }) },
   );
   fc.assert(
@@ -180,7 +180,10 @@ test('no address is assigned twice, outside the blocks held, or to another clien
             assert.ok(block !== undefined && isAssignable(block, address), `${text} is not in a held block`);
             assert.ok(![...open.values()].some((other) => other.address === text), `${text} is assigned twice`);
             const last = released.get(text);
-            assert.ok(!last || last.client === client || clock.now - last.at >= REST_MS, `${text} has not rested`);
+            assert.ok(
+              !last || last.client === client || clock.now - last.at >= ADDRESS_REST_MS,
+              `${text} has not rested`,
+            );
             open.set(connectionId, { client, address: text });
           } catch (error) {
             if ((error as { code?: string }).code !== 'ADDRESSES_EXHAUSTED') throw error;
