@@ -36,14 +36,15 @@ export async function createAuthority(directory: string, name = 'masque-vpn loca
 }
 
 /**
- * Makes a server certificate for DNS names and IP addresses, the first of which is its common name, and writes
- * `<directory>/<fileName>.pem` and `.key` (mode 0600).
+ * Makes a certificate for DNS names and IP addresses, the first of which is its common name, and writes
+ * `<directory>/<fileName>.pem` and `.key` (mode 0600). It is for a TLS server, or for a client of one that wants one too.
  */
 export async function issueServerCertificate(
   authority: CertificateAuthority,
   directory: string,
   fileName: string,
   names: readonly string[],
+  purpose: 'server' | 'client' = 'server',
 ): Promise<ServerCertificate> {
   const made = await generate([{ name: 'commonName', value: names[0] ?? fileName }], {
     ...common(),
@@ -51,7 +52,7 @@ export async function issueServerCertificate(
     extensions: [
       { name: 'basicConstraints', cA: false, critical: true },
       { name: 'keyUsage', digitalSignature: true, critical: true },
-      { name: 'extKeyUsage', serverAuth: true },
+      { name: 'extKeyUsage', serverAuth: purpose === 'server', clientAuth: purpose === 'client' },
       {
         name: 'subjectAltName',
         // The QUIC core of our client looks for the URL's host among the DNS names only, so addresses stand there too.

@@ -1,0 +1,10 @@
+/** What every part of a benchmark works with. */
+export interface BenchContext {
+  /** Logs and data, gone when the benchmark ends. */
+  readonly directory: string;
+  /** Aborts when someone wants the benchmark to end. */
+  readonly signal: AbortSignal;
+  readonly progress: (line: string) => void;
+  /** Runs `end` when the benchmark ends, last come first. */
+  readonly atEnd: (end: () => Promise<unknown>) => void;
+}

@@ -1,0 +1,42 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const run = (script: string, ...args: string[]) => {
+  const file = fileURLToPath(new URL(`../../../bench/${script}`, import.meta.url));
+  const { status, stdout, stderr } = spawnSync(process.execPath, [file, ...args], {
+    encoding: 'utf8',
+    timeout: 30_000,
+  });
+  return { status, stdout, stderr };
+};
+
+for (const [script, options] of [
+  ['tunnel.ts', ['--seconds', '--rounds', '--only', '--json', '--help']],
+  ['connections.ts', ['--tunnels', '--seconds', '--json', '--help']],
+] as const) {
+  test(`${script} --help names every option`, () => {
+    const { status, stdout, stderr } = run(script, '--help');
+    assert.equal(status, 0);
+    assert.equal(stderr, '');
+    for (const option of options) assert.ok(stdout.includes(option), option);
+  });
+}
+
+for (const [script, args, message] of [
+  ['tunnel.ts', ['--seconds', '1'], /--seconds: got "1", expected a whole number from 2 to 60/],
+  ['tunnel.ts', ['--rounds', '2.5'], /--rounds: got "2.5", expected a whole number from 1 to 20/],
+  ['tunnel.ts', ['--only', 'h3,ipsec'], /--only: got "h3,ipsec", expected one or more of raw, openvpn/],
+  ['tunnel.ts', ['--tunnels', '5'], /Unknown option '--tunnels'/],
+  ['tunnel.ts', ['fast'], /Unexpected argument 'fast'/],
+  ['connections.ts', ['--tunnels', '0'], /--tunnels: got "0", expected a whole number from 1 to 600/],
+  ['connections.ts', ['--seconds', ''], /--seconds: got "", expected a whole number from 5 to 300/],
+] as const) {
+  test(`${script} ${args.join(' ')} is refused with what is allowed`, () => {
+    const { status, stdout, stderr } = run(script, ...args);
+    assert.equal(status, 2);
+    assert.equal(stdout, '');
+    assert.match(stderr, message);
+  });
+}
