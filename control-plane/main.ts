@@ -20,6 +20,7 @@ import { createReadiness } from './leader/readiness.ts';
 import { ControlMetrics } from './metrics/control-metrics.ts';
 import { MetricsService } from './metrics/metrics-service.ts';
 import { readProjectionStatus } from './metrics/projection-status.ts';
+import type { Projector } from './projector/projector.ts';
 import { createDatabase, createPool } from './storage/database.ts';
 
 /** How long the parts may take to end after SIGTERM (ours); then the process ends without them. */
@@ -68,6 +69,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const decisions = { database, incarnation };
   let nats: NatsConnection | undefined;
   let credentials: CredentialProjector | undefined;
+  let projector: Projector | undefined;
 
   // The services need NATS, which may come later; the leader starts when they are here.
   const services: LeaderService[] = [];
@@ -79,6 +81,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const metrics = new MetricsService({
     database,
     nats: () => nats,
+    clockSkews: () => projector?.clockSkews ?? new Map(),
     layout,
     clientLimit: config.METRICS_CLIENT_LIMIT,
     leadership: leader,
@@ -107,7 +110,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const leading = (async () => {
     nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal });
     const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds: config.LEASE_SECONDS, log });
-    credentials = created.credentials;
+    ({ credentials, projector } = created);
     services.push(...created.services);
     await leader.run(signal);
   })();

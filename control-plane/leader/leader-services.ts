@@ -23,6 +23,7 @@ export interface LeaderServicesOptions {
 export function createLeaderServices(options: LeaderServicesOptions): {
   services: LeaderService[];
   credentials: CredentialProjector;
+  projector: Projector;
 } {
   const { database, nats, layout, leaseSeconds, incarnation, log } = options;
   const decisions = { database, incarnation };
@@ -37,5 +38,5 @@ export function createLeaderServices(options: LeaderServicesOptions): {
     blockReclaim(blocks, log),
     credentials,
   ];
-  return { services, credentials };
+  return { services, credentials, projector };
 }

@@ -6,6 +6,15 @@ import type { ProjectionStatus } from './projection-status.ts';
 const NODE_STATES: readonly NodeState[] = ['up', 'draining', 'lost', 'stopped'];
 const HTTP_SECONDS_BOUNDS = [0.005, 0.02, 0.1, 0.5, 2, 10];
 
+interface ClusterFigures {
+  readonly pools: readonly PoolUsage[];
+  /** How many there are, by state. */
+  readonly nodes: ReadonlyMap<string, number>;
+  /** By node, seconds. */
+  readonly clockSkews: ReadonlyMap<string, number>;
+  readonly renderSeconds: number;
+}
+
 /** What this process says of itself: families masque_vpn_control_*, in a registry of its own. */
 export class ControlMetrics {
   readonly registry = new Registry();
@@ -39,6 +48,12 @@ export class ControlMetrics {
     name: 'masque_vpn_control_nodes',
     help: 'Nodes by state',
     labelNames: ['state'],
+    registers: [this.registry],
+  });
+  private readonly clockSkew = new Gauge({
+    name: 'masque_vpn_control_node_clock_skew_seconds',
+    help: "How far each node's clock is ahead of Postgres', by the time of its newest live event; below 0: behind",
+    labelNames: ['node'],
     registers: [this.registry],
   });
   private readonly requests = new Counter({
@@ -85,7 +100,7 @@ export class ControlMetrics {
   }
 
   /** What only the leader tells about the whole cluster. */
-  setCluster(pools: readonly PoolUsage[], nodes: ReadonlyMap<string, number>, renderSeconds: number): void {
+  setCluster({ pools, nodes, clockSkews, renderSeconds }: ClusterFigures): void {
     this.clearCluster();
     for (const { prefix: pool, family: number, ...usage } of pools) {
       const family = String(number);
@@ -94,12 +109,14 @@ export class ControlMetrics {
       }
     }
     for (const state of NODE_STATES) this.nodes.set({ state }, nodes.get(state) ?? 0);
+    for (const [node, seconds] of clockSkews) this.clockSkew.set({ node }, seconds);
     this.renderSeconds.set(renderSeconds);
   }
 
   clearCluster(): void {
     this.pool.reset();
     this.nodes.reset();
+    this.clockSkew.reset();
   }
 
   private gauge(name: string, help: string): Gauge {

@@ -17,6 +17,8 @@ export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
 export interface MetricsServiceOptions {
   readonly database: Database;
   readonly nats: () => NatsConnection | undefined;
+  /** How far each node's clock is ahead, seconds, as the leader sees it. */
+  readonly clockSkews: () => ReadonlyMap<string, number>;
   readonly layout: PoolLayout;
   readonly clientLimit: number;
   readonly leadership: { currentTerm(): Term | undefined; isConfirmed(): boolean };
@@ -69,12 +71,14 @@ export class MetricsService {
   }
 
   private async renderCluster(term: Term): Promise<string> {
-    const { control, database, clientLimit } = this.options;
+    const { control, database, clientLimit, clockSkews } = this.options;
     const startedAt = performance.now();
     if (await updateClientSeries(database, term, clientLimit)) this.reader.forget();
     const { snapshot, pools } = await this.reader.read();
     const text = this.renderer.render(snapshot);
-    control.setCluster(pools, await countNodes(database), (performance.now() - startedAt) / 1000);
+    const nodes = await countNodes(database);
+    const renderSeconds = (performance.now() - startedAt) / 1000;
+    control.setCluster({ pools, nodes, clockSkews: clockSkews(), renderSeconds });
     return text;
   }
 }

@@ -30,6 +30,11 @@ export interface BatchResult {
   readonly gaps: number;
   /** Of every spool that the batch named. */
   readonly epochs: readonly AppliedEpoch[];
+  /**
+   * Of every node with news: its time of the newest applied event less Postgres' time, seconds. Above 0 the node's clock is
+   * ahead; below 0 it is behind, or the event was long on its way.
+   */
+  readonly aheadSeconds: ReadonlyMap<string, number>;
 }
 
 /** The checkpoint is not where the batch begins: someone else has committed, or a stream was replaced. */
@@ -79,7 +84,7 @@ export async function applyBatch(
     await storeSequence(trx, result);
     await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);
 
-    await trx
+    const { committed_at: committedAt } = await trx
       .updateTable('event_checkpoint')
       .set({
         owner_epoch: ownerEpoch,
@@ -88,7 +93,13 @@ export async function applyBatch(
         position,
         committed_at: sql`now()`,
       })
-      .execute();
+      .returning(sql<Date>`committed_at`.as('committed_at'))
+      .executeTakeFirstOrThrow();
+    const aheadSeconds = new Map<string, number>();
+    for (const { node, current, lastAt } of result.epochs) {
+      const newest = current && lastAt !== null ? Date.parse(lastAt) : Number.NaN;
+      if (Number.isFinite(newest)) aheadSeconds.set(node, (newest - committedAt.getTime()) / 1000);
+    }
     const changed = new Map(result.epochs.map((state) => [`${state.node}/${state.epoch}`, state]));
     const named = new Set(incoming.map(({ node, epoch }) => `${node}/${epoch}`));
     for (const state of known) {
@@ -103,6 +114,7 @@ export async function applyBatch(
       deadLetters: unreadable.length + deadLetters.length,
       gaps: result.gaps.length,
       epochs: [...changed.values()].map(({ node, epoch, appliedSeq }) => ({ node, epoch, appliedSeq })),
+      aheadSeconds,
     };
   });
 }

@@ -11,6 +11,8 @@ import { answerWatermarkRequests, publishWatermarks, readAppliedEpochs } from '.
 /** Ours: pauses between attempts while something is away; doubled each time. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
+/** Ours: with fewer messages than this left in the stream, what was projected is as good as new. */
+const LIVE_BACKLOG = 500;
 
 export interface ProjectorOptions {
   readonly database: Database;
@@ -39,6 +41,11 @@ export interface ProjectorState {
 /** Moves events from the stream into the log and all projections, each exactly once, for as long as a term lasts. */
 export class Projector {
   readonly name = 'projector';
+  /**
+   * How far the clock of each node is ahead of Postgres', seconds, by its newest live event of this term: one that did
+   * not wait in the stream. A node that sends what it kept during an outage looks behind meanwhile.
+   */
+  readonly clockSkews = new Map<string, number>();
   private readonly options: ProjectorOptions;
   private current: ProjectorState = {
     batches: 0,
@@ -69,6 +76,7 @@ export class Projector {
     const { nats, database, log } = this.options;
     const responder = answerWatermarkRequests(nats, database, log);
     let pauseMs = FIRST_PAUSE_MS;
+    this.clockSkews.clear();
     try {
       while (!term.signal.aborted) {
         const batchesBefore = this.current.batches;
@@ -107,7 +115,9 @@ export class Projector {
       if (last === undefined) continue;
       const next = { streamCreated: position.streamCreated, streamSeq: last.seq };
       const messages = batch.map(({ seq: streamSeq, subject, data }) => ({ streamSeq, subject, data }));
-      const { epochs } = await this.commit(term, position, next, messages);
+      const { epochs, aheadSeconds } = await this.commit(term, position, next, messages);
+      if (last.info.pending < LIVE_BACKLOG)
+        for (const [node, seconds] of aheadSeconds) this.clockSkews.set(node, seconds);
       position = next;
       publishWatermarks(nats, epochs, position);
     }

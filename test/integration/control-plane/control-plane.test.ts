@@ -217,6 +217,24 @@ test('what a node reports is in the API and in the metrics, and a restart change
   }
 });
 
+test("a node's clock that is wrong shows in a metric, one that is right shows as such", { skip }, async () => {
+  const started = { type: 'node.started', data: { softwareVersion: '0.0.0', listen: '0.0.0.0:4433', tunnelMtu: 1400 } };
+  const SKEWS = { 'node-ahead': 90, 'node-behind': -45, 'node-right': 0 };
+  for (const [id, seconds] of Object.entries(SKEWS)) {
+    const at = new Date(Date.now() + seconds * 1_000).toISOString();
+    await new SimulatedNode(id, servers.connection).publish({ ...started, at } as Parameters<
+      SimulatedNode['publish']
+    >[0]);
+  }
+  for (const [node, seconds] of Object.entries(SKEWS)) {
+    const isShown = async () => {
+      const shown = await sampleValue('masque_vpn_control_node_clock_skew_seconds', { node });
+      return shown !== undefined && Math.abs(shown - seconds) < 5;
+    };
+    await waitFor(isShown, { timeoutMs: TIMEOUT_MS, what: `the skew of ${node}` });
+  }
+});
+
 test('a process is not ready by what its predecessor confirmed, but once it leads itself', { skip }, async () => {
   await controlPlane.service.stop();
   const holder = await servers.sql.connect();

@@ -225,6 +225,18 @@ test('every event twice, one a message and in the wrong order: the same rows', a
   assert.deepEqual(await everything(twice.database), await everything(once.database));
 });
 
+test('how far a clock is ahead is told by the newest event that was applied, not by repeats', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const begin = Date.now();
+  const timed = (event: VpnEvent, ms: number) => ({ ...event, at: new Date(begin + ms).toISOString() }) as VpnEvent;
+  const events = [timed(node.started(0), -60_000), timed(established(node, connectionOf('a'), 1), 30_000)];
+  const first = await log.deliver(events);
+  const ahead = first.aheadSeconds.get('node-a') ?? Number.NaN;
+  assert.ok(ahead <= 30 && ahead > 20, `${ahead}`);
+  assert.deepEqual([...(await log.deliver(events)).aheadSeconds], []);
+});
+
 test('an event that comes early waits for those before it, over commits', async () => {
   const log = await Log.open();
   const node = new SampleNode('node-a');
