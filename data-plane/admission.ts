@@ -2,13 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { CodedError, errorCode } from '../shared/errors.ts';
 import type { NewEvent } from '../shared/events/envelope.ts';
 import type { CloseReason } from '../shared/events/node-events.ts';
-import { formatAddress } from '../shared/ip/address.ts';
+import { type AddressFamily, formatAddress, parseAddress } from '../shared/ip/address.ts';
 import { nodeAddress } from '../shared/ip/block.ts';
-import { formatPrefix } from '../shared/ip/prefix.ts';
+import { formatPrefix, hostPrefix, type IpPrefix } from '../shared/ip/prefix.ts';
 import type { Logger } from '../shared/log/logger.ts';
 import type { AddressBook, AssignedAddress } from './address/address-book.ts';
+import type { ConnectIpTarget } from './masque/connect-ip-request.ts';
+import type { ProxyError } from './masque/connect-ip-response.ts';
+import { HostnameError } from './resolve-hostname.ts';
 import { EndRecorder } from './telemetry/end-recorder.ts';
 import type { Spool } from './telemetry/spool.ts';
+import { commonPrefixes } from './tunnel/scope.ts';
 import type { ServerThreadCommand, ServerThreadReport } from './tunnel/tunnel-messages.ts';
 
 export type TunnelRequest = Extract<ServerThreadReport, { type: 'request' }>;
@@ -17,6 +21,8 @@ type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
 
 /** Characters of the detail of an end (the event's limit). */
 const MAX_DETAIL_LENGTH = 1_000;
+/** Of a request whose target cannot be reached (RFC 9209 2.3). */
+const BAD_GATEWAY = 502;
 
 export interface AdmissionOptions {
   /** Whether tokens can be judged: a node that never saw the credentials knows nobody. */
@@ -27,6 +33,10 @@ export interface AdmissionOptions {
   readonly tunnelMtu: number;
   /** Each tunnel takes addresses of the pool, so one client may not have any number of them. */
   readonly maxTunnelsPerClient: number;
+  /** What clients may reach. */
+  readonly advertiseRoutes: readonly IpPrefix[];
+  /** The addresses of a name. Rejects with HostnameError. */
+  readonly resolve: (hostname: string) => Promise<readonly string[]>;
   readonly log: Logger;
 }
 
@@ -34,11 +44,13 @@ export interface AdmissionOptions {
 class Refusal extends CodedError {
   readonly status: number;
   readonly clientId: string | null;
+  readonly proxyError: ProxyError | undefined;
 
-  constructor(status: number, reason: string, clientId: string | null, cause?: unknown) {
+  constructor(status: number, reason: string, clientId: string | null, cause?: unknown, proxyError?: ProxyError) {
     super('REFUSED', reason, { cause });
     this.status = status;
     this.clientId = clientId;
+    this.proxyError = proxyError;
   }
 }
 
@@ -51,6 +63,8 @@ export class Admission {
   readonly #open = new Map<string, string>();
   /** Connections whose record is on its way to the disk, and why they must not open after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
+  /** Names that are being resolved, by client: each may become a tunnel. */
+  readonly #lookups = new Map<string, number>();
   readonly #ends: EndRecorder;
   #draining = false;
 
@@ -92,31 +106,25 @@ export class Admission {
       return { answer: await this.#admit(request) };
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
-      const { status, clientId, message } = error;
+      const { status, clientId, message, proxyError } = error;
       const { remoteAddress, requestId } = request;
       const errorType = status === 401 || status === 403 ? 'auth' : 'connection';
       return {
-        answer: { type: 'reject', requestId, status },
+        answer: { type: 'reject', requestId, status, ...(proxyError && { proxyError }) },
         failure: { remoteAddress, clientId, status, reason: message, errorType, count: 1 },
       };
     }
   }
 
-  async #admit({ requestId, token, remoteAddress, remotePort }: TunnelRequest): Promise<Answer> {
-    const { canAuthenticate, authenticate, maxTunnelsPerClient, book, spool, tunnelMtu } = this.#options;
-    if (this.#draining) throw new Refusal(503, 'the node is draining', null);
-    if (token === null) throw new Refusal(401, 'no bearer token', null);
-    if (!canAuthenticate()) throw new Refusal(503, 'the credentials are not known yet', null);
-    const client = authenticate(token);
-    if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
-    const { clientId } = client;
-    if (this.connectionsOf(clientId).length >= maxTunnelsPerClient) {
-      throw new Refusal(429, `the client has ${maxTunnelsPerClient} tunnels already`, clientId);
-    }
-    // While ends wait for the disk, the log takes their addresses for held.
-    if (this.#ends.waiting > 0) throw new Refusal(503, 'the record cannot be written', clientId);
+  async #admit({ requestId, token, remoteAddress, remotePort, target, protocol }: TunnelRequest): Promise<Answer> {
+    const { book, spool, tunnelMtu } = this.#options;
+    // A name takes time, in which the token may be revoked: it is judged before, for a stranger resolves nothing, and after.
+    const targets =
+      target.kind === 'hostname' ? await this.#resolve(this.#permit(token), target.hostname) : prefixesOf(target);
+    const clientId = this.#permit(token);
+    const families = this.#families(targets, clientId);
     const connectionId = randomUUID();
-    const change = this.#assign(clientId, connectionId);
+    const change = this.#assign(clientId, connectionId, families);
     this.#open.set(connectionId, clientId);
     this.#pending.set(connectionId, undefined);
     const at = new Date().toISOString();
@@ -149,7 +157,51 @@ export class Admission {
       address: formatAddress(held.address),
       nodeAddress: formatAddress(nodeAddress(held)),
     }));
-    return { type: 'accept', requestId, connectionId, clientId, addresses };
+    const scope = { targets: targets?.map(formatPrefix) ?? null, protocol };
+    return { type: 'accept', requestId, connectionId, clientId, addresses, scope };
+  }
+
+  /** Whose token it is, if that client may have a tunnel now. Throws Refusal. */
+  #permit(token: string | null): string {
+    const { canAuthenticate, authenticate, maxTunnelsPerClient } = this.#options;
+    if (this.#draining) throw new Refusal(503, 'the node is draining', null);
+    if (token === null) throw new Refusal(401, 'no bearer token', null);
+    if (!canAuthenticate()) throw new Refusal(503, 'the credentials are not known yet', null);
+    const client = authenticate(token);
+    if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
+    const { clientId } = client;
+    if (this.connectionsOf(clientId).length + (this.#lookups.get(clientId) ?? 0) >= maxTunnelsPerClient) {
+      throw new Refusal(429, `the client has ${maxTunnelsPerClient} tunnels already`, clientId);
+    }
+    // While ends wait for the disk, the log takes their addresses for held.
+    if (this.#ends.waiting > 0) throw new Refusal(503, 'the record cannot be written', clientId);
+    return clientId;
+  }
+
+  async #resolve(clientId: string, hostname: string): Promise<IpPrefix[]> {
+    const { resolve } = this.#options;
+    const others = this.#lookups.get(clientId) ?? 0;
+    this.#lookups.set(clientId, others + 1);
+    try {
+      return (await resolve(hostname)).map((address) => hostPrefix(parseAddress(address)));
+    } catch (error) {
+      if (!(error instanceof HostnameError)) throw error;
+      throw new Refusal(BAD_GATEWAY, error.message, clientId, error, 'dns_error');
+    } finally {
+      const left = (this.#lookups.get(clientId) ?? 1) - 1;
+      if (left > 0) this.#lookups.set(clientId, left);
+      else this.#lookups.delete(clientId);
+    }
+  }
+
+  /** In which the target can be reached: an address of another family would be of no use. Throws Refusal where there is none. */
+  #families(targets: readonly IpPrefix[] | null, clientId: string): AddressFamily[] {
+    if (targets === null) return [4, 6];
+    const reachable = commonPrefixes(targets, this.#options.advertiseRoutes);
+    const families = ([4, 6] as const).filter((family) => reachable.some(({ address }) => address.family === family));
+    if (families.length > 0) return families;
+    const reason = 'the target is outside of the routes';
+    throw new Refusal(BAD_GATEWAY, reason, clientId, undefined, 'destination_ip_prohibited');
   }
 
   /** Records the end of a tunnel and gives its addresses back. */
@@ -172,9 +224,9 @@ export class Admission {
     await this.#ends.record([...released, closed], change.save);
   }
 
-  #assign(clientId: string, connectionId: string) {
+  #assign(clientId: string, connectionId: string, families: readonly AddressFamily[]) {
     try {
-      return this.#options.book.assign({ clientId, connectionId, families: [4, 6] });
+      return this.#options.book.assign({ clientId, connectionId, families });
     } catch (error) {
       if (errorCode(error) !== 'ADDRESSES_EXHAUSTED') throw error;
       throw new Refusal(503, error instanceof Error ? error.message : 'no address', clientId, error);
@@ -192,4 +244,9 @@ function storable(text: string): string {
 
 function texts({ address, block, pool }: AssignedAddress): { address: string; block: string; pool: string } {
   return { address: formatAddress(address), block: formatPrefix(block), pool: formatPrefix(pool) };
+}
+
+/** Where a target that needs no resolving lets packets go; null: anywhere. */
+function prefixesOf(target: Exclude<ConnectIpTarget, { kind: 'hostname' }>): readonly IpPrefix[] | null {
+  return target.kind === 'any' ? null : [target.prefix];
 }

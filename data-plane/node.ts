@@ -4,7 +4,7 @@ import { CodedError } from '../shared/errors.ts';
 import type { CloseReason } from '../shared/events/node-events.ts';
 import { formatAddress } from '../shared/ip/address.ts';
 import { nodeAddress, type PoolBlock } from '../shared/ip/block.ts';
-import { formatPrefix } from '../shared/ip/prefix.ts';
+import { formatPrefix, parsePrefix } from '../shared/ip/prefix.ts';
 import type { Logger } from '../shared/log/logger.ts';
 import { nodeInbox } from '../shared/nats/node-permissions.ts';
 import { AddressBook } from './address/address-book.ts';
@@ -19,6 +19,7 @@ import { CredentialStore } from './credentials/credential-store.ts';
 import { type NodeHttpServer, startNodeHttpServer } from './node-http/node-http-server.ts';
 import { NodeMetrics } from './node-http/node-metrics.ts';
 import { PacketThread } from './packet-thread/packet-thread.ts';
+import { resolveHostname } from './resolve-hostname.ts';
 import { NodeDatabase } from './state/node-database.ts';
 import type { ConnectionFailure } from './telemetry/failure-folding.ts';
 import { FailureReporter } from './telemetry/failure-reporter.ts';
@@ -115,6 +116,8 @@ export class Node {
       spool: this.#spool,
       tunnelMtu: config.TUNNEL_MTU,
       maxTunnelsPerClient: config.MAX_TUNNELS_PER_CLIENT,
+      advertiseRoutes: config.ADVERTISE_ROUTES.map(parsePrefix),
+      resolve: resolveHostname,
       log,
     });
     this.#failures = new FailureReporter({ spool: this.#spool, log });

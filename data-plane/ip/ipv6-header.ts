@@ -61,7 +61,7 @@ function extensionHeaderBytes(type: number, lengthField: number): number {
 }
 
 /** Extension headers that have a length and a successor (IANA's list); ESP and "no next header" end the chain. */
-function isExtensionHeader(type: number): boolean {
+export function isExtensionHeader(type: number): boolean {
   switch (type) {
     case PROTOCOL.hopByHop:
     case PROTOCOL.ipv6Routing:

@@ -41,6 +41,8 @@ export type ConnectIpDecision =
       readonly reason: string;
     };
 
+/** What a request that is well-formed asks for. */
+export type AcceptedRequest = Extract<ConnectIpDecision, { kind: 'accepted' }>;
 type Rejection = Extract<ConnectIpDecision, { kind: 'rejected' }>;
 
 const HOST_LABEL = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i;

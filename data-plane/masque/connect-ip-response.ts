@@ -8,11 +8,12 @@ export const TUNNEL_STATUS = 200;
 /** The fields of the 200 that opens a tunnel. */
 export const TUNNEL_RESPONSE_FIELDS: readonly FieldLine[] = [CAPSULE_PROTOCOL_FIELD];
 
-/** Proxy-Status of a target that could not be resolved (RFC 9209 2.3.2). */
-export const DNS_ERROR_FIELD: FieldLine = ['proxy-status', 'masque-vpn; error=dns_error'];
+/** Why a target cannot be reached: its name is not to be resolved, or the node lets nobody go there (RFC 9209 2.3.2, 2.3.5). */
+export type ProxyError = 'dns_error' | 'destination_ip_prohibited';
 
 /** The fields of a refusal. */
-export function refusalFields(status: number): readonly FieldLine[] {
+export function refusalFields(status: number, proxyError?: ProxyError): readonly FieldLine[] {
+  if (proxyError !== undefined) return [['proxy-status', `masque-vpn; error=${proxyError}`]];
   if (status === 401) return [['www-authenticate', 'Bearer']];
   if (status === 405) return [['allow', 'CONNECT']];
   return [];

@@ -10,18 +10,25 @@ import {
 import type { RequestFields } from '../http3/field-section.ts';
 import { Http3Connection } from '../http3/http3-connection.ts';
 import type { Http3Events, Http3Transport } from '../http3/http3-endpoint.ts';
+import { isExtensionHeader } from '../ip/ipv6-header.ts';
 import { encodeAddressAssign, refusedAddress } from '../masque/address-assign.ts';
 import type { RequestedAddress } from '../masque/address-request.ts';
 import { CapsuleReader } from '../masque/capsule-reader.ts';
-import { decideConnectIp } from '../masque/connect-ip-request.ts';
-import { refusalFields, TUNNEL_RESPONSE_FIELDS, TUNNEL_STATUS } from '../masque/connect-ip-response.ts';
+import { type AcceptedRequest, decideConnectIp } from '../masque/connect-ip-request.ts';
+import {
+  type ProxyError,
+  refusalFields,
+  TUNNEL_RESPONSE_FIELDS,
+  TUNNEL_STATUS,
+} from '../masque/connect-ip-response.ts';
 import { DATAGRAM_OF_UNKNOWN_CONTEXT, ipPacketOffset } from '../masque/ip-datagram.ts';
 import { compilePathTemplate, DEFAULT_PATH_TEMPLATE } from '../masque/path-template.ts';
-import { encodeRouteAdvertisement, routeToPrefix } from '../masque/route-advertisement.ts';
+import { encodeRouteAdvertisement } from '../masque/route-advertisement.ts';
 import { MAX_BIDI_STREAMS } from '../quic/core-handle.ts';
 import type { QuicEndpoint } from '../quic/quic-endpoint.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import type { DropCounters } from './drop-counters.ts';
+import { TunnelScope } from './scope.ts';
 import { sendPacket } from './send-packet.ts';
 import type { ServerThreadCommand, ServerThreadReport } from './tunnel-messages.ts';
 import { TunnelSession } from './tunnel-session.ts';
@@ -32,7 +39,7 @@ export interface TunnelHost {
   readonly advertiseRoutes: readonly string[];
   readonly draining: boolean;
   /** Asks who may connect; the answer comes as `accept` or `reject` with the number that is returned. */
-  requestTunnel(connection: ServerConnection, token: string | null): number;
+  requestTunnel(connection: ServerConnection, request: AcceptedRequest): number;
   requestAbandoned(requestId: number): void;
   requestFailed(report: Extract<ServerThreadReport, { type: 'failed' }>): void;
   tunnelOpened(connection: ServerConnection, session: TunnelSession, connectionId: string): void;
@@ -128,26 +135,28 @@ export class ServerConnection implements Http3Events {
   accept(command: Extract<ServerThreadCommand, { type: 'accept' }>): boolean {
     const session = this.#requestedSession(command.requestId);
     if (session === undefined) return false;
-    const { connectionId, clientId, addresses } = command;
-    session.accept({ kind: 'accept', connectionId, clientId, nowMs: performance.now() }, addresses);
+    const { connectionId, clientId, addresses, scope: accepted } = command;
+    const scope = new TunnelScope({
+      targets: accepted.targets?.map(parsePrefix) ?? null,
+      protocol: accepted.protocol,
+      advertised: this.#host.advertiseRoutes.map(parsePrefix),
+    });
+    session.accept({ kind: 'accept', connectionId, clientId, nowMs: performance.now() }, addresses, scope);
     const { streamId } = session;
     if (!this.#http3.sendResponse(streamId, TUNNEL_STATUS, TUNNEL_RESPONSE_FIELDS, false)) return false;
     this.#host.tunnelOpened(this, session, connectionId);
     this.#sendAssignments(session, this.#sessions.get(streamId)?.wishes ?? []);
     const families = new Set(session.assignedPrefixes.map(({ address }) => address.family));
-    const routes = this.#host.advertiseRoutes
-      .map((route) => routeToPrefix(parsePrefix(route)))
-      .filter(({ start }) => families.has(start.family));
-    this.#http3.sendData(streamId, encodeRouteAdvertisement(routes));
+    this.#http3.sendData(streamId, encodeRouteAdvertisement(scope.routes(families)));
     return true;
   }
 
-  reject(requestId: number, status: number): void {
+  reject(requestId: number, status: number, proxyError?: ProxyError): void {
     const session = this.#requestedSession(requestId);
     if (session === undefined) return;
     session.end('error', `status ${status}`);
     this.#sessions.delete(session.streamId);
-    this.#http3.sendResponse(session.streamId, status, refusalFields(status), true);
+    this.#http3.sendResponse(session.streamId, status, refusalFields(status, proxyError), true);
   }
 
   /** Ends one tunnel from our side and leaves the connection to the client. */
@@ -231,15 +240,16 @@ export class ServerConnection implements Http3Events {
       else this.#http3.sendResponse(streamId, decision.status, refusalFields(decision.status), true);
       return;
     }
-    const unavailable = this.#host.draining ? SERVICE_UNAVAILABLE : undefined;
-    const scoped = decision.target.kind !== 'any' || decision.protocol !== 'any' ? NOT_IMPLEMENTED : undefined;
-    const status = unavailable ?? scoped;
-    if (status !== undefined) {
-      this.#failed(status, unavailable ? 'the node is draining' : 'scoped requests are not supported');
-      this.#http3.sendResponse(streamId, status, refusalFields(status), true);
+    if (this.#host.draining) {
+      this.#refuse(streamId, SERVICE_UNAVAILABLE, 'the node is draining');
       return;
     }
-    const requestId = this.#host.requestTunnel(this, decision.token?.value ?? null);
+    // No packet is "of" an extension header here: the chain is walked to what it ends with (RFC 9484 4.8 leaves that to us).
+    if (decision.protocol !== 'any' && isExtensionHeader(decision.protocol)) {
+      this.#refuse(streamId, NOT_IMPLEMENTED, 'scoped to an IPv6 extension header');
+      return;
+    }
+    const requestId = this.#host.requestTunnel(this, decision);
     const session = new TunnelSession(this.id, streamId, requestId);
     const wishes: RequestedAddress[] = [];
     const capsules = new CapsuleReader({
@@ -311,6 +321,11 @@ export class ServerConnection implements Http3Events {
       if (session.state.kind === 'requested' && session.state.requestId === requestId) return session;
     }
     return undefined;
+  }
+
+  #refuse(streamId: number, status: number, reason: string): void {
+    this.#failed(status, reason);
+    this.#http3.sendResponse(streamId, status, refusalFields(status), true);
   }
 
   #endAll(reason: CloseReason, detail: string): void {

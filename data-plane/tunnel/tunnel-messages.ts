@@ -1,4 +1,6 @@
 import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
+import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
+import type { ProxyError } from '../masque/connect-ip-response.ts';
 import type { DropReason } from './drop-counters.ts';
 
 /** One block of the node: its clients' addresses are reached through the TUN device, its own address answers there. */
@@ -22,6 +24,12 @@ export interface ServerThreadOptions {
   readonly trafficWindowMs: number;
 }
 
+/** What a tunnel was asked for, its target as prefixes; null: anywhere. */
+export interface AcceptedScope {
+  readonly targets: readonly string[] | null;
+  readonly protocol: ConnectIpProtocol;
+}
+
 /** From the main thread to the packet thread. */
 export type ServerThreadCommand =
   | {
@@ -30,8 +38,15 @@ export type ServerThreadCommand =
       readonly connectionId: string;
       readonly clientId: string;
       readonly addresses: readonly { readonly address: string; readonly nodeAddress: string }[];
+      readonly scope: AcceptedScope;
     }
-  | { readonly type: 'reject'; readonly requestId: number; readonly status: number }
+  | {
+      readonly type: 'reject';
+      readonly requestId: number;
+      readonly status: number;
+      /** For Proxy-Status, where the target is the reason. */
+      readonly proxyError?: ProxyError;
+    }
   | { readonly type: 'close'; readonly connectionId: string; readonly reason: CloseReason; readonly detail: string }
   | { readonly type: 'addBlock'; readonly block: TunnelBlock }
   | { readonly type: 'removeBlock'; readonly block: TunnelBlock }
@@ -71,6 +86,8 @@ export type ServerThreadReport =
       readonly remotePort: number;
       /** The bearer token, or null where there was none. */
       readonly token: string | null;
+      readonly target: ConnectIpTarget;
+      readonly protocol: ConnectIpProtocol;
     }
   | {
       readonly type: 'failed';

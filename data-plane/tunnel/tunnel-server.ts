@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describeError } from '../../shared/errors.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
+import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { type QuicConnection, QuicServer, type ServerConnectionEvents } from '../quic/quic-server.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
@@ -105,8 +106,16 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       case 'probe':
         return;
       case 'source':
-        this.#answerUp(tunnel, bytes, offset);
+        this.#answerUp('source_prohibited', tunnel, bytes, offset);
         this.drops.count(verdict);
+        return;
+      case 'no_route':
+        this.#answerUp('no_route', tunnel, bytes, offset);
+        this.drops.count('scope');
+        return;
+      case 'protocol':
+        this.#answerUp('protocol_prohibited', tunnel, bytes, offset);
+        this.drops.count('scope');
         return;
       case 'malformed':
       case 'scope':
@@ -143,7 +152,10 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       return;
     }
     const { connection, session } = tunnel;
-    if (length > this.#options.tunnelMtu) {
+    if (session.checkDownlink(bytes, 0, downlinkInfo) !== 'inside') {
+      this.#answerDown('protocol_prohibited', bytes);
+      this.drops.count('scope');
+    } else if (length > this.#options.tunnelMtu) {
       this.#answerDown('too_big', bytes);
       this.drops.count('too_big');
     } else if (connection.sendPacket(session, bytes, 0, length)) {
@@ -153,8 +165,8 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     }
   }
 
-  #answerUp({ connection, session }: OpenTunnel, bytes: Uint8Array, offset: number): void {
-    const length = this.#icmp.write('source_prohibited', bytes, offset, uplinkInfo, session.icmpRate);
+  #answerUp(problem: IcmpProblem, { connection, session }: OpenTunnel, bytes: Uint8Array, offset: number): void {
+    const length = this.#icmp.write(problem, bytes, offset, uplinkInfo, session.icmpRate);
     if (length > 0) connection.sendPacket(session, this.#icmp.packet, 0, length);
   }
 
@@ -237,7 +249,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
         return;
       }
       case 'reject':
-        this.#takeRequest(command.requestId)?.reject(command.requestId, command.status);
+        this.#takeRequest(command.requestId)?.reject(command.requestId, command.status, command.proxyError);
         return;
       case 'close': {
         const open = this.#open.get(command.connectionId);
@@ -271,11 +283,19 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   // --- TunnelHost: what connections ask of the server
 
-  requestTunnel(connection: ServerConnection, token: string | null): number {
+  requestTunnel(connection: ServerConnection, { token, target, protocol }: AcceptedRequest): number {
     const requestId = this.#nextRequestId++;
     this.#requests.set(requestId, connection);
     const { host: remoteAddress, port: remotePort } = connection.peer;
-    this.#report({ type: 'request', requestId, remoteAddress, remotePort, token });
+    this.#report({
+      type: 'request',
+      requestId,
+      remoteAddress,
+      remotePort,
+      token: token?.value ?? null,
+      target,
+      protocol,
+    });
     return requestId;
   }
 

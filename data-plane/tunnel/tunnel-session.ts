@@ -5,6 +5,7 @@ import { addressEquals } from '../ip/address-key.ts';
 import type { PacketInfo } from '../ip/packet-info.ts';
 import { TokenBucket } from '../ip/token-bucket.ts';
 import { EchoProbe } from './echo-probe.ts';
+import type { ScopeVerdict, TunnelScope } from './scope.ts';
 import { TrafficCounters } from './traffic-counters.ts';
 import type { ConnectionCounters } from './tunnel-messages.ts';
 import { nextTunnelState, type TunnelState, type TunnelTransition } from './tunnel-state.ts';
@@ -28,6 +29,7 @@ export class TunnelSession {
   #state: TunnelState;
   #addresses: Uint8Array[] = [];
   #probe: EchoProbe | undefined;
+  #scope: TunnelScope | undefined;
 
   constructor(connection: number, streamId: number, requestId: number) {
     this.connection = connection;
@@ -49,7 +51,12 @@ export class TunnelSession {
     return this.#addresses.map((address) => hostPrefix(addressFromBytes(address)));
   }
 
-  accept(transition: Extract<TunnelTransition, { kind: 'accept' }>, addresses: readonly TunnelAddress[]): void {
+  accept(
+    transition: Extract<TunnelTransition, { kind: 'accept' }>,
+    addresses: readonly TunnelAddress[],
+    scope: TunnelScope,
+  ): void {
+    this.#scope = scope;
     this.#state = nextTunnelState(this.#state, transition);
     this.#addresses = addresses.map(({ address }) => addressToBytes(parseAddress(address)));
     const [first] = addresses;
@@ -70,6 +77,16 @@ export class TunnelSession {
       if (addressEquals(bytes, offset + info.sourceOffset, address, 0, info.addressLength)) return true;
     }
     return false;
+  }
+
+  /** Whether the scope lets an inspected packet from the client pass. */
+  checkUplink(bytes: Uint8Array, offset: number, info: PacketInfo): ScopeVerdict {
+    return this.#scope?.checkUplink(bytes, offset, info) ?? 'address';
+  }
+
+  /** Whether the scope lets an inspected packet to the client pass. */
+  checkDownlink(bytes: Uint8Array, offset: number, info: PacketInfo): ScopeVerdict {
+    return this.#scope?.checkDownlink(bytes, offset, info) ?? 'address';
   }
 
   nextProbe(nowMs: number): Uint8Array | undefined {

@@ -4,8 +4,16 @@ import { createPacketInfo, type PacketInfo } from '../ip/packet-info.ts';
 import type { DropReason } from './drop-counters.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 
-/** What becomes of a packet from a client. `probe`: the answer to a probe of ours, which ends here. */
-export type UplinkVerdict = 'forward' | 'probe' | Extract<DropReason, 'malformed' | 'source' | 'scope'>;
+/**
+ * What becomes of a packet from a client. `probe`: the answer to a probe of ours, which ends here. `no_route` and `protocol`: outside of
+ * what the client was told that it may send, which it is told again; `scope`: to where nobody may.
+ */
+export type UplinkVerdict =
+  | 'forward'
+  | 'probe'
+  | 'no_route'
+  | 'protocol'
+  | Extract<DropReason, 'malformed' | 'source' | 'scope'>;
 
 /** What the headers of the packet that was checked last say; meaningless after `malformed`. */
 export const uplinkInfo: PacketInfo = createPacketInfo();
@@ -19,5 +27,8 @@ export function checkUplink(session: TunnelSession, bytes: Uint8Array, offset: n
   if (isLinkLocal(bytes, destination, info.addressLength) || isMulticast(bytes, destination, info.addressLength)) {
     return 'scope';
   }
-  return session.takeProbeAnswer(bytes, offset, info) ? 'probe' : 'forward';
+  if (session.takeProbeAnswer(bytes, offset, info)) return 'probe';
+  const verdict = session.checkUplink(bytes, offset, info);
+  if (verdict === 'inside') return 'forward';
+  return verdict === 'address' ? 'no_route' : 'protocol';
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { AddressBook } from '../../data-plane/address/address-book.ts';
 import { Admission, type TunnelRequest } from '../../data-plane/admission.ts';
+import { HostnameError } from '../../data-plane/resolve-hostname.ts';
 import type { Spool } from '../../data-plane/telemetry/spool.ts';
 import { SpoolFullError } from '../../data-plane/telemetry/spool.ts';
 import type { EventData, NewEvent, VpnEvent } from '../../shared/events/envelope.ts';
@@ -48,6 +49,7 @@ function setup(maxTunnelsPerClient = 100) {
   book.addBlock(v4);
   book.addBlock(v6);
   const credentials = { known: true };
+  const names: { resolve(hostname: string): Promise<string[]> } = { resolve: async () => ['192.0.2.1'] };
   const admission = new Admission({
     canAuthenticate: () => credentials.known,
     authenticate: (token) => {
@@ -58,22 +60,27 @@ function setup(maxTunnelsPerClient = 100) {
     spool: disk,
     tunnelMtu: 1400,
     maxTunnelsPerClient,
+    advertiseRoutes: ['0.0.0.0/0', '2001:db8::/32'].map(parsePrefix),
+    resolve: (hostname) => names.resolve(hostname),
     log: createLogger('test', 'silent'),
   });
   let requestId = 0;
-  const request = (token: string | null): TunnelRequest => ({
+  const request = (token: string | null, scope: Partial<TunnelRequest> = {}): TunnelRequest => ({
     type: 'request',
     requestId: ++requestId,
     remoteAddress: '192.0.2.9',
     remotePort: 5,
     token,
+    target: { kind: 'any' },
+    protocol: 'any',
+    ...scope,
   });
   const admit = async (token: string) => {
     const { answer } = await admission.decide(request(token));
     assert.equal(answer.type, 'accept');
     return answer as Extract<typeof answer, { type: 'accept' }>;
   };
-  return { disk, tokens, credentials, book, admission, request, admit };
+  return { disk, tokens, credentials, names, book, admission, request, admit };
 }
 
 const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
@@ -225,5 +232,77 @@ suite('admission', () => {
     assert.equal(closed.reason, 'drained');
     const later = await admission.decide(request('token-b'));
     assert.equal(later.failure?.status, 503);
+  });
+});
+
+suite('scoped requests', () => {
+  const prefix = (text: string) => ({ target: { kind: 'prefix', prefix: parsePrefix(text) } }) as const;
+  const hostname = { target: { kind: 'hostname', hostname: 'files.example' } } as const;
+
+  test('9484-4.6 what was asked for is part of the answer, and addresses are of the families that it can use', async () => {
+    const { admission, request } = setup();
+    for (const [scope, targets, families] of [
+      [{}, null, ['10.99.0.2', 'fd00:99::2']],
+      [{ protocol: 6 }, null, ['10.99.0.3', 'fd00:99::3']],
+      [prefix('192.0.2.0/24'), ['192.0.2.0/24'], ['10.99.0.4']],
+      [prefix('2001:db8:1::/48'), ['2001:db8:1::/48'], ['fd00:99::4']],
+    ] as const) {
+      const { answer } = await admission.decide(request('token-a', scope));
+      assert.ok(answer.type === 'accept');
+      assert.deepEqual(answer.scope, { targets, protocol: 'any', ...('protocol' in scope ? scope : {}) });
+      assert.deepEqual(
+        answer.addresses.map(({ address }) => address),
+        families,
+      );
+    }
+  });
+
+  test('item 28 a target that the node lets nobody reach: 502 with Proxy-Status, and no address is taken', async () => {
+    const { admission, request, disk } = setup();
+    const { answer, failure } = await admission.decide(request('token-a', prefix('2001:db9::/32')));
+    assert.deepEqual(answer, { type: 'reject', requestId: 1, status: 502, proxyError: 'destination_ip_prohibited' });
+    assert.deepEqual([failure?.errorType, failure?.clientId, disk.types], ['connection', 'client-a', []]);
+  });
+
+  test('item 12 a host name becomes its addresses before the answer leaves', async () => {
+    const { admission, request, names } = setup();
+    names.resolve = async (name) => (name === 'files.example' ? ['192.0.2.1', '192.0.2.1', '2001:db8::1'] : []);
+    const { answer } = await admission.decide(request('token-a', { ...hostname, protocol: 17 }));
+    assert.ok(answer.type === 'accept');
+    assert.deepEqual(answer.scope, { targets: ['192.0.2.1/32', '192.0.2.1/32', '2001:db8::1/128'], protocol: 17 });
+    assert.equal(answer.addresses.length, 2);
+  });
+
+  test('item 12 a name that cannot be resolved: 502 with dns_error', async () => {
+    const { admission, request, names } = setup();
+    names.resolve = async () => {
+      throw new HostnameError('ENOTFOUND');
+    };
+    const { answer, failure } = await admission.decide(request('token-a', hostname));
+    assert.deepEqual(answer, { type: 'reject', requestId: 1, status: 502, proxyError: 'dns_error' });
+    assert.deepEqual([failure?.status, failure?.clientId], [502, 'client-a']);
+    assert.equal(admission.size, 0);
+  });
+
+  test('names are resolved for clients only, counted as tunnels, and a token revoked meanwhile lets nobody in', async () => {
+    const { admission, request, names, tokens } = setup(2);
+    let asked = 0;
+    const { promise, resolve } = Promise.withResolvers<string[]>();
+    names.resolve = () => {
+      asked++;
+      return promise;
+    };
+    assert.equal((await admission.decide(request('wrong', hostname))).failure?.status, 401);
+    assert.equal(asked, 0);
+    const waiting = [1, 2].map(() => admission.decide(request('token-a', hostname)));
+    assert.equal((await admission.decide(request('token-a', hostname))).failure?.status, 429);
+    assert.equal((await admission.decide(request('token-a'))).failure?.status, 429);
+    assert.equal((await admission.decide(request('token-b'))).answer.type, 'accept');
+    tokens.delete('token-a');
+    resolve(['192.0.2.1']);
+    const statuses = (await Promise.all(waiting)).map(({ failure }) => failure?.status);
+    assert.deepEqual([statuses, asked], [[401, 401], 2]);
+    tokens.set('token-a', 'client-a');
+    assert.equal((await admission.decide(request('token-a'))).answer.type, 'accept');
   });
 });

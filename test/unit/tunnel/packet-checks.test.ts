@@ -8,10 +8,12 @@ import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
 import { routeDownlink } from '../../../data-plane/tunnel/downlink.ts';
 import { DROP_REASONS, DropCounters, PACKET_ERRORS } from '../../../data-plane/tunnel/drop-counters.ts';
 import { answerProbe, EchoProbe } from '../../../data-plane/tunnel/echo-probe.ts';
+import { TunnelScope } from '../../../data-plane/tunnel/scope.ts';
 import { TrafficCounters } from '../../../data-plane/tunnel/traffic-counters.ts';
 import { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
 import { checkUplink } from '../../../data-plane/tunnel/uplink.ts';
 import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
+import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { embed, packet } from '../ip/sample-packets.ts';
 
 const CLIENT4 = '10.99.0.7';
@@ -20,11 +22,12 @@ const NODE4 = '10.99.0.1';
 const NODE6 = 'fd00:99::1';
 const bytesOf = (text: string): Uint8Array => addressToBytes(parseAddress(text));
 
-function openSession(addresses = [CLIENT4, CLIENT6]): TunnelSession {
+function openSession(addresses = [CLIENT4, CLIENT6], advertised = ['0.0.0.0/0', '::/0']): TunnelSession {
   const session = new TunnelSession(0, 0, 1);
   session.accept(
     { kind: 'accept', connectionId: 'c', clientId: 'client', nowMs: 0 },
     addresses.map((address) => ({ address, nodeAddress: address.includes(':') ? NODE6 : NODE4 })),
+    new TunnelScope({ targets: null, protocol: 'any', advertised: advertised.map(parsePrefix) }),
   );
   return session;
 }
@@ -65,6 +68,18 @@ suite('the way up', () => {
     for (const destination of ['ff02::1', 'fe80::1', 'febf::1']) {
       assert.equal(check(session, ip(CLIENT6, destination)), 'scope', destination);
     }
+  });
+
+  test('item 28 what is not advertised is out of reach, and probes are answered all the same', () => {
+    const session = openSession([CLIENT4, CLIENT6], ['192.0.2.0/24']);
+    assert.equal(check(session, ip(CLIENT4, '192.0.2.255')), 'forward');
+    assert.equal(check(session, ip(CLIENT4, '192.0.3.0')), 'no_route');
+    assert.equal(check(session, ip(CLIENT4, NODE4)), 'no_route');
+    assert.equal(check(session, ip(CLIENT6, '2001:db8::1')), 'no_route');
+    const info = createPacketInfo();
+    const probe = session.nextProbe(performance.now())?.slice() ?? new Uint8Array();
+    assert.equal(inspectPacket(probe, 0, probe.length, info), 'ok');
+    assert.equal(check(session, answerProbe(probe, 0, info) ?? new Uint8Array()), 'probe');
   });
 
   test('a packet that is cut, or longer than it says, is malformed and nothing else', () => {

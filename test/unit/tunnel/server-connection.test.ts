@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { before, suite, test } from 'node:test';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
+import { formatAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { CONNECT_IP, concat, frame, headers, hex } from '../http3/recording.ts';
 import { packet } from '../ip/sample-packets.ts';
@@ -149,7 +150,8 @@ suite('who gets no tunnel', () => {
   const refusals: readonly (readonly [string, readonly (readonly [string, string])[], number])[] = [
     ['a wrong path', [[':path', '/elsewhere']], 404],
     ['an unknown protocol', [[':protocol', 'connect-udp']], 501],
-    ['a scoped target', [[':path', '/.well-known/masque/ip/192.0.2.1/17/']], 501],
+    ['a scope of an extension header', [[':path', '/.well-known/masque/ip/*/44/']], 501],
+    ['a scope that is none', [[':path', '/.well-known/masque/ip/10.0.0.1%2F24/17/']], 400],
     ['a scheme that is not https', [[':scheme', 'http']], 400],
   ];
   for (const [what, changes, status] of refusals) {
@@ -212,6 +214,55 @@ suite('who gets no tunnel', () => {
       [400, 0],
     );
     assert.equal(pair.host.requests.length, 1);
+  });
+});
+
+suite('scoped requests', () => {
+  const path = (target: string, protocol: string) => `/.well-known/masque/ip/${target}/${protocol}/`;
+
+  test('9484-4.6 the request is told as it is, and what may flow is advertised: the common part of scope and routes', () => {
+    for (const [target, protocol, scope, routes] of [
+      [
+        '*',
+        '6',
+        { targets: null, protocol: 6 },
+        ['192.0.2.0-192.0.2.255 6', '2001:db8::', '10.99.0.0-10.99.255.255 6'],
+      ],
+      ['192.0.2.7', '*', { targets: ['192.0.2.7/32'], protocol: 'any' }, ['192.0.2.7-192.0.2.7 0']],
+      ['192.0.0.0%2F16', '17', { targets: ['192.0.0.0/16'], protocol: 17 }, ['192.0.2.0-192.0.2.255 17']],
+      [
+        'files.example',
+        '*',
+        { targets: ['192.0.2.9/32', '203.0.113.1/32'], protocol: 'any' },
+        ['192.0.2.9-192.0.2.9 0'],
+      ],
+    ] as const) {
+      const pair = new TunnelPair(pem);
+      pair.request('token', path(target, protocol));
+      const [asked] = pair.host.scopes;
+      const kind = target === '*' ? 'any' : target.includes('example') ? 'hostname' : 'prefix';
+      assert.deepEqual([asked?.target.kind, asked?.protocol], [kind, scope.protocol]);
+      pair.accept(scope);
+      const told = pair.client.routes.map(
+        (route) => `${formatAddress(route.start)}-${formatAddress(route.end)} ${route.protocol}`,
+      );
+      assert.equal(told.length, routes.length);
+      for (const expected of routes)
+        assert.ok(
+          told.some((one) => one.startsWith(expected)),
+          `${told}`,
+        );
+    }
+  });
+
+  test('item 12 a target that cannot be reached is refused with Proxy-Status, and the connection lives', () => {
+    const pair = new TunnelPair(pem);
+    const streamId = pair.request('token', path('nowhere.example', '*'));
+    pair.connection.reject(1, 502, 'dns_error');
+    pair.exchange();
+    assert.deepEqual(pair.client.log, [`response ${streamId} 502 masque-vpn; error=dns_error`, `end ${streamId}`]);
+    pair.open();
+    assert.equal(pair.host.opened.length, 1);
   });
 });
 

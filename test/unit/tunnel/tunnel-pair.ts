@@ -7,11 +7,13 @@ import type { Http3Events } from '../../../data-plane/http3/http3-endpoint.ts';
 import type { FieldLine } from '../../../data-plane/http3/qpack/field-line.ts';
 import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
 import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
+import type { AcceptedRequest } from '../../../data-plane/masque/connect-ip-request.ts';
+import type { IpRoute } from '../../../data-plane/masque/route-advertisement.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { DropCounters } from '../../../data-plane/tunnel/drop-counters.ts';
 import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
 import { type OpenTunnel, ServerConnection, type TunnelHost } from '../../../data-plane/tunnel/server-connection.ts';
-import type { ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
+import type { AcceptedScope, ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
 import type { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
 import { parseSocketAddress } from '../../../data-plane/udp/socket-address.ts';
 import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
@@ -54,14 +56,17 @@ export class RecordingHost implements TunnelHost {
   readonly advertiseRoutes = ['192.0.2.0/24', '2001:db8::/32', '10.99.0.0/16'];
   draining = false;
   readonly requests: { readonly id: number; readonly token: string | null }[] = [];
+  /** What each of them asked for. */
+  readonly scopes: Pick<AcceptedRequest, 'target' | 'protocol'>[] = [];
   readonly abandoned: number[] = [];
   readonly failures: Of<'failed'>[] = [];
   readonly opened: string[] = [];
   readonly closed: Of<'closed'>[] = [];
   readonly up: Buffer[] = [];
 
-  requestTunnel(_connection: ServerConnection, token: string | null): number {
-    this.requests.push({ id: this.requests.length + 1, token });
+  requestTunnel(_connection: ServerConnection, { token, target, protocol }: AcceptedRequest): number {
+    this.requests.push({ id: this.requests.length + 1, token: token?.value ?? null });
+    this.scopes.push({ target, protocol });
     return this.requests.length;
   }
   requestAbandoned(requestId: number): void {
@@ -85,6 +90,8 @@ export class RecordingHost implements TunnelHost {
 class Client implements Http3Events {
   readonly log: string[] = [];
   readonly down: Buffer[] = [];
+  /** What was advertised last. */
+  routes: readonly IpRoute[] = [];
   readonly quic: QuicEndpoint;
   readonly http3: Http3Connection;
   readonly #capsules = new CapsuleReader({
@@ -93,7 +100,10 @@ class Client implements Http3Events {
         `assigned ${assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`).join()}`,
       ),
     onAddressRequest: () => this.log.push('address request'),
-    onRouteAdvertisement: (routes) => this.log.push(`routes ${routes.length}`),
+    onRouteAdvertisement: (routes) => {
+      this.routes = routes;
+      this.log.push(`routes ${routes.length}`);
+    },
     onDatagram: () => this.log.push('datagram capsule'),
   });
   #next = 0;
@@ -129,7 +139,7 @@ class Client implements Http3Events {
   onSettings(): void {}
   onRequest(): void {}
   onResponse(streamId: number, status: number, fields: readonly FieldLine[]): void {
-    const challenge = fields.find(([name]) => name === 'www-authenticate');
+    const challenge = fields.find(([name]) => name === 'www-authenticate' || name === 'proxy-status');
     this.log.push(`response ${streamId} ${status}${challenge === undefined ? '' : ` ${challenge[1]}`}`);
   }
   onData(_streamId: number, bytes: Uint8Array): void {
@@ -229,7 +239,7 @@ export class TunnelPair {
   }
 
   /** Lets the last request in. */
-  accept(): boolean {
+  accept(scope: AcceptedScope = { targets: null, protocol: 'any' }): boolean {
     const requestId = this.host.requests.at(-1)?.id ?? 0;
     const command = {
       type: 'accept',
@@ -237,6 +247,7 @@ export class TunnelPair {
       connectionId: CONNECTION_ID,
       clientId: 'c',
       addresses: ADDRESSES,
+      scope,
     } as const;
     const accepted = this.connection.accept(command);
     this.exchange();
