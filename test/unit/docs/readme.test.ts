@@ -47,7 +47,7 @@ test('README and CONTRIBUTING name only files and scripts that exist', () => {
   const scripts = Object.keys((JSON.parse(read('package.json')) as { scripts: object }).scripts);
   for (const text of [readme, read('CONTRIBUTING.md')]) {
     for (const [, path = ''] of text.matchAll(
-      /`((?:data-plane|control-plane|shared|deploy|migrations|test)\/[\w./-]*)`/g,
+      /`((?:data-plane|control-plane|shared|deploy|migrations|test|bench)\/[\w./-]*)`/g,
     )) {
       assert.ok(existsSync(fileURLToPath(new URL(path, root))), path);
     }
