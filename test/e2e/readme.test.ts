@@ -1,14 +1,24 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { test } from 'node:test';
 import { startCluster } from '../../deploy/local/cluster.ts';
+import { findProgram } from '../../deploy/local/find-program.ts';
 import { needsBinary, needsRoot } from '../support/requirements.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('curl', 'curl');
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+
+/** A directory with a curl that appends its arguments to `file`, a line each time, and is curl then. */
+function recordingCurl(directory: string, file: string): string {
+  const bin = join(directory, 'bin');
+  mkdirSync(bin);
+  const script = `#!/bin/sh\nprintf '%s ' "$@" >> '${file}'; echo >> '${file}'\nexec '${findProgram('curl')}' "$@"\n`;
+  writeFileSync(join(bin, 'curl'), script, { mode: 0o755 });
+  return bin;
+}
 
 test("README's commands and queries work on a cluster", { skip }, async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'mvpn-readme-'));
@@ -16,14 +26,20 @@ test("README's commands and queries work on a cluster", { skip }, async (t) => {
   const cluster = await startCluster({ directory, nodes: ['node-a'], clients: ['client-1'] });
   t.after(() => cluster.stop());
 
-  const commands =
-    readme
-      .match(/<!-- run -->\n```sh\n([\s\S]*?)```/)?.[1]
-      ?.trim()
-      .split('\n') ?? [];
-  assert.ok(commands.length > 0);
-  const env = { ...process.env, ADMIN_TOKEN: cluster.adminToken, CONTROL_PLANE: cluster.controlPlaneUrl };
-  for (const command of commands) execFileSync('sh', ['-c', command], { env, encoding: 'utf8' });
+  const commands = readme.match(/<!-- run -->\n```sh\n([\s\S]*?)```/)?.[1] ?? '';
+  const requests = commands.split('\n').filter((line) => line.includes('/v1/')).length;
+  assert.ok(requests > 0);
+  const seen = join(directory, 'arguments');
+  const env = {
+    ...process.env,
+    ADMIN_TOKEN: cluster.adminToken,
+    CONTROL_PLANE: cluster.controlPlaneUrl,
+    PATH: `${recordingCurl(directory, seen)}${delimiter}${process.env.PATH}`,
+  };
+  execFileSync('sh', ['-e', '-c', commands], { env, encoding: 'utf8' });
+  const args = readFileSync(seen, 'utf8');
+  assert.equal(args.trim().split('\n').length, requests);
+  assert.ok(!args.includes(cluster.adminToken), 'the token must not be seen in the process list');
   const [client] = await cluster.sql<{ name: string }>("SELECT name FROM clients WHERE client_id = 'laptop-7'");
   assert.equal(client?.name, 'Ada');
 
