@@ -37,6 +37,8 @@ interface Cell {
   readonly slot: number;
   readonly endpoint: QuicEndpoint;
   readonly connections: Map<number, ServerConnectionEvents>;
+  /** First packets of strangers since the last `processEvents`: each may become a connection, and the core counts it already. */
+  beginning: number;
   /** When `onTimeout` is due, on the caller's clock. */
   dueMs: number;
 }
@@ -90,8 +92,9 @@ export class QuicServer {
   /** Hands out what happened since the last call. */
   processEvents(): void {
     for (const cell of this.#cells) {
-      if (!cell?.endpoint.hasWork) continue;
-      cell.endpoint.processEvents();
+      if (cell === undefined) continue;
+      if (cell.endpoint.hasWork) cell.endpoint.processEvents();
+      cell.beginning = 0;
     }
   }
 
@@ -149,6 +152,7 @@ export class QuicServer {
     if (slot >= 0) return this.#cells[slot];
     if (form === 'short') return undefined;
     const cell = this.#emptiest();
+    if (cell !== undefined) cell.beginning++;
     // The rest of a client's first flight carries the same id.
     if (cell !== undefined && this.#ids.size < MAX_IDS) {
       this.#ids.set(bytes, ids.destinationOffset, ids.destinationLength, cell.slot, nowMs);
@@ -164,10 +168,11 @@ export class QuicServer {
 
   #emptiest(): Cell | undefined {
     let emptiest: Cell | undefined;
+    let fewest = this.#options.maxConnections;
     for (const cell of this.#cells) {
-      if (cell !== undefined && cell.connections.size < (emptiest?.connections.size ?? this.#options.maxConnections)) {
-        emptiest = cell;
-      }
+      if (cell === undefined || cell.connections.size + cell.beginning >= fewest) continue;
+      emptiest = cell;
+      fewest = cell.connections.size + cell.beginning;
     }
     if (emptiest !== undefined) return emptiest;
     for (let slot = 0; slot < this.#maxCells; slot++) if (this.#cells[slot] === undefined) return this.#openCell(slot);
@@ -192,7 +197,7 @@ export class QuicServer {
       },
       this.#onCoreMessage,
     );
-    const cell: Cell = { slot, endpoint, connections, dueMs: Number.POSITIVE_INFINITY };
+    const cell: Cell = { slot, endpoint, connections, beginning: 0, dueMs: Number.POSITIVE_INFINITY };
     this.#cells[slot] = cell;
     return cell;
   }

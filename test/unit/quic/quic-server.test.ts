@@ -41,7 +41,12 @@ class Network {
     );
   }
 
-  connect(peer: string): void {
+  connect(...peers: string[]): void {
+    for (const peer of peers) this.#begin(peer);
+    this.exchange();
+  }
+
+  #begin(peer: string): void {
     const received: string[] = [];
     const events: QuicEvents = {
       onConnection: () => {},
@@ -54,7 +59,6 @@ class Network {
     };
     const options = { role: 'client', localAddress: peer, serverAddress: SERVER, serverName: 'node-a.test' } as const;
     this.clients.set(peer, { endpoint: new QuicEndpoint({ ...options, ca: pem.ca }, events, () => {}), received });
-    this.exchange();
   }
 
   exchange(): void {
@@ -110,6 +114,13 @@ test('connections are spread over cells, and each hears and is heard', () => {
     assert.ok(network.log.includes(`${peer} says hello`), network.log.join('\n'));
     assert.deepEqual(network.clients.get(peer)?.received, ['up', `to ${peer}`]);
   }
+});
+
+test('clients whose first packets come at once are spread over cells too', () => {
+  const network = new Network();
+  network.connect(...peers);
+  assert.equal(network.server.state().connections, 5);
+  for (const peer of peers) assert.deepEqual(network.clients.get(peer)?.received, ['up'], peer);
 });
 
 test('a core that aborts takes its own connections along and no others, and is replaced', () => {
