@@ -5,6 +5,7 @@ import type { IcmpProblem } from '../ip/icmp-error.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { type QuicConnection, QuicServer, type ServerConnectionEvents } from '../quic/quic-server.ts';
+import { acceptOwnSource } from '../tun/accept-own-source.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
@@ -57,6 +58,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     this.#udp = UdpSocket.bind(options.listen);
     this.#tun = TunDevice.open({ name: options.tunName, mtu: options.tunnelMtu });
     this.#tun.up();
+    acceptOwnSource(this.#tun.name);
     this.#quic = this.#startQuic();
   }
 
