@@ -3,14 +3,22 @@ import { constants } from 'node:os';
 import * as libc from '../os/libc.ts';
 import { OsError } from '../os/os-error.ts';
 import { TunError } from './tun-error.ts';
+import { VNET_HEADER_BYTES } from './vnet-header.ts';
 
 const { EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, EPERM } = constants.errno;
 
 const TUN_PATH = '/dev/net/tun';
 const TUNSETIFF = 0x400454ca;
+const TUNSETOFFLOAD = 0x400454d0;
+const TUNSETVNETHDRSZ = 0x400454d8;
 /** Layer 3, without the 4 bytes of packet information. */
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
+/** A vnet header before each packet. */
+const IFF_VNET_HDR = 0x4000;
+/** What we cut and sum up ourselves: TCP in both families, also with ECN. The kernel takes UDP in both families at once, from 6.2 on. */
+const TUN_F_CSUM_AND_TSO = 0x01 | 0x02 | 0x04 | 0x08;
+const TUN_F_USO = 0x20 | 0x40;
 
 /** struct ifreq: a name of 16 bytes, then a union. */
 const IFREQ_BYTES = 40;
@@ -59,19 +67,41 @@ export class InterfaceRequest {
   }
 }
 
-/** Opens /dev/net/tun and makes the interface. Throws TunError. */
-export function openTun(name: string): { fd: number; name: string } {
+/**
+ * What the kernel leaves to us on a TUN device: nothing, cutting TCP into segments, or cutting TCP and UDP. On all but `off` a vnet header
+ * comes before each packet, in both directions.
+ */
+export type TunOffload = 'off' | 'tcp' | 'tcp-udp';
+
+/** Opens /dev/net/tun and makes the interface; `auto` takes what the kernel has. Throws TunError. */
+export function openTun(name: string, offload: 'auto' | 'off'): { fd: number; name: string; offload: TunOffload } {
   checkName(name);
+  if (offload === 'auto') {
+    const { fd, request, errno } = makeInterface(name, IFF_VNET_HDR);
+    const taken = errno === 0 ? takeOffload(fd) : 'off';
+    if (taken !== 'off') return { fd, name: request.readName(), offload: taken };
+    libc.closeQuietly(fd);
+  }
+  const { fd, request, errno } = makeInterface(name, 0);
+  if (errno === 0) return { fd, name: request.readName(), offload: 'off' };
+  libc.closeQuietly(fd);
+  throw interfaceError(name, errno);
+}
+
+function makeInterface(name: string, flags: number): { fd: number; request: InterfaceRequest; errno: number } {
   const fd = libc.open(TUN_PATH, fsConstants.O_RDWR | fsConstants.O_NONBLOCK | libc.O_CLOEXEC);
   if (fd < 0) throw openError(libc.errno());
   const request = new InterfaceRequest(name);
-  request.bytes.writeUInt16LE(IFF_TUN | IFF_NO_PI, IFNAME_BYTES);
-  if (libc.ioctl(fd, TUNSETIFF, request.bytes) < 0) {
-    const error = interfaceError(name, libc.errno());
-    libc.closeQuietly(fd);
-    throw error;
-  }
-  return { fd, name: request.readName() };
+  request.bytes.writeUInt16LE(IFF_TUN | IFF_NO_PI | flags, IFNAME_BYTES);
+  return { fd, request, errno: libc.ioctl(fd, TUNSETIFF, request.bytes) < 0 ? libc.errno() : 0 };
+}
+
+function takeOffload(fd: number): TunOffload {
+  // A device that was there before can have another size.
+  if (libc.ioctl(fd, TUNSETVNETHDRSZ, new Int32Array([VNET_HEADER_BYTES])) < 0) return 'off';
+  // This argument is no pointer, but the bits themselves.
+  if (libc.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM_AND_TSO | TUN_F_USO) >= 0) return 'tcp-udp';
+  return libc.ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM_AND_TSO) >= 0 ? 'tcp' : 'off';
 }
 
 export function checkMtu(name: string, mtu: number): void {

@@ -13,7 +13,7 @@ import {
   UDP_CHECKSUM_OFFSET,
   UDP_HEADER_BYTES,
   UDP_LENGTH_OFFSET,
-} from '../ip/tcp-header.ts';
+} from '../ip/transport-header.ts';
 import type { WordBuffer } from '../ip/word-buffer.ts';
 import { createVnetHeader, readVnetHeader, SEGMENTATION, VNET_HEADER_BYTES } from './vnet-header.ts';
 
@@ -70,11 +70,16 @@ export class Segmentation {
     const packetLength = length - VNET_HEADER_BYTES;
     if (vnet.segmentation !== SEGMENTATION.none) return this.#startSegments(packet, packetLength);
     if (vnet.needsChecksum && !this.#completeChecksum(packet, packetLength)) return false;
-    this.#templateLength = 0;
-    this.#at = packet;
-    this.#end = packet + packetLength;
-    this.#size = packetLength;
+    this.startWhole(packet, packetLength);
     return packetLength > 0;
+  }
+
+  /** Begins with one packet that comes without a vnet header and stays as it is. */
+  startWhole(offset: number, length: number): void {
+    this.#templateLength = 0;
+    this.#at = offset;
+    this.#end = offset + length;
+    this.#size = length;
   }
 
   /** Makes the next packet; false when there is none. */

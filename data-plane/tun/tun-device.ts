@@ -1,15 +1,11 @@
 import { writeFileSync } from 'node:fs';
-import { constants } from 'node:os';
 import { InvalidPrefixError } from '../../shared/ip/prefix.ts';
-import { BufferAddress } from '../os/buffer-address.ts';
 import * as libc from '../os/libc.ts';
 import { ipCommand } from './ip-command.ts';
-import { checkMtu, InterfaceRequest, openTun } from './open-tun.ts';
-import { TunError } from './tun-error.ts';
-
-const { EAGAIN, EBADF, EINTR, EIO } = constants.errno;
-/** What a TUN descriptor answers after its interface was deleted; Node does not name it. */
-const EBADFD = 77;
+import { checkMtu, InterfaceRequest, openTun, type TunOffload } from './open-tun.ts';
+import { goneError } from './tun-error.ts';
+import { type PacketHandler, TunReader } from './tun-reader.ts';
+import { type DropHandler, TunWriter } from './tun-writer.ts';
 
 const SIOCGIFMTU = 0x8921;
 const SIOCSIFMTU = 0x8922;
@@ -36,6 +32,8 @@ export interface TunOptions {
   readonly name: string;
   /** Bytes of the longest packet, 68 to 65,535; below 1280 the kernel carries no IPv6 on it. */
   readonly mtu: number;
+  /** `off`: the kernel cuts and sums up itself, which costs a system call for each packet (default `auto`). */
+  readonly offload?: 'auto' | 'off';
 }
 
 export interface RouteOptions {
@@ -48,38 +46,35 @@ export interface RouteOptions {
 }
 
 /**
- * A network interface whose packets this process reads and writes, one whole IP packet at a time, without blocking.
+ * A network interface whose packets this process reads and writes without blocking, whole IP packets that fit its MTU: `receive`, `queue` and
+ * `flush` for many of them, `read` and `write` for one. `received` and `sent` hold its counters.
  * The interface and its addresses and routes are gone when it is released or the process ends.
  */
-export class TunDevice {
+export class TunDevice<Owner = undefined> {
   /** The name that the kernel gave. */
   readonly name: string;
   /** For a Poller: readable when a packet waits. */
   readonly fd: number;
-
-  /** Packets and bytes from the kernel and to it. */
-  readPackets = 0;
-  readBytes = 0;
-  writtenPackets = 0;
-  writtenBytes = 0;
-  /** Packets that the kernel did not take: its queue was full, the interface was down, or it was no IP packet. */
-  writeDrops = 0;
-  /** The errno of the last of these, 0 if there was none. */
-  lastWriteErrno = 0;
-
-  readonly #readAddress = new BufferAddress();
-  readonly #writeAddress = new BufferAddress();
+  readonly offload: TunOffload;
+  readonly received: TunReader;
+  readonly sent: TunWriter<Owner>;
   #open = true;
 
-  private constructor(fd: number, name: string) {
+  private constructor(fd: number, name: string, offload: TunOffload, onDropped: DropHandler<Owner>) {
     this.fd = fd;
     this.name = name;
+    this.offload = offload;
+    this.received = new TunReader(fd, name, offload !== 'off');
+    this.sent = new TunWriter(fd, name, offload, onDropped);
   }
 
-  /** Makes the interface, down and without addresses. Throws TunError, whose message names /dev/net/tun or the interface. */
-  static open(options: TunOptions): TunDevice {
-    const { fd, name } = openTun(options.name);
-    const device = new TunDevice(fd, name);
+  /**
+   * Makes the interface, down and without addresses. `onDropped` hears of queued packets that the kernel did not take. Throws TunError,
+   * whose message names /dev/net/tun or the interface.
+   */
+  static open<Owner = undefined>(options: TunOptions, onDropped: DropHandler<Owner> = () => {}): TunDevice<Owner> {
+    const { fd, name, offload } = openTun(options.name, options.offload ?? 'auto');
+    const device = new TunDevice(fd, name, offload, onDropped);
     try {
       device.mtu = options.mtu;
       new InterfaceRequest(name).int(TX_QUEUE_PACKETS).call(SIOCSIFTXQLEN, 'SIOCSIFTXQLEN');
@@ -133,38 +128,36 @@ export class TunDevice {
     ipCommand([familyOf(prefix), 'route', 'delete', prefix, 'dev', this.name, ...routeKey(options)]);
   }
 
+  /** See TunReader.receive. */
+  receive(handler: PacketHandler): number {
+    if (!this.#open) throw goneError(this.name);
+    return this.received.receive(handler);
+  }
+
+  /** See TunWriter.queue: call `flush` after the last one. */
+  queue(bytes: Uint8Array, offset: number, length: number, owner: Owner): void {
+    if (!this.#open) throw goneError(this.name);
+    this.sent.queue(bytes, offset, length, owner);
+  }
+
+  flush(): void {
+    if (!this.#open) throw goneError(this.name);
+    this.sent.flush();
+  }
+
   /**
    * Reads one packet to the start of `buffer` and returns its length, or 0 when none waits. A longer packet is cut, so the buffer has
    * room for the MTU. Throws TunError TUN_GONE when the interface was deleted.
    */
   read(buffer: Uint8Array, offset = 0): number {
     if (!this.#open) throw goneError(this.name);
-    const room = buffer.length - offset;
-    const length = libc.read(this.fd, this.#readAddress.at(buffer, offset, room), room);
-    if (length > 0) {
-      this.readPackets++;
-      this.readBytes += length;
-      return length;
-    }
-    if (length < 0) this.#checkReadErrno(libc.errno());
-    return 0;
+    return this.received.read(buffer, offset);
   }
 
-  /** Gives one packet to the kernel; false when it was dropped, which is counted. Throws TunError TUN_GONE. */
+  /** Gives one packet to the kernel at once; false when it was dropped, which is counted. Throws TunError TUN_GONE. */
   write(buffer: Uint8Array, offset: number, length: number): boolean {
     if (!this.#open) throw goneError(this.name);
-    for (;;) {
-      if (libc.write(this.fd, this.#writeAddress.at(buffer, offset, length), length) >= 0) break;
-      const error = libc.errno();
-      if (error === EINTR) continue;
-      if (error === EBADF || error === EBADFD) throw goneError(this.name);
-      this.writeDrops++;
-      this.lastWriteErrno = error;
-      return false;
-    }
-    this.writtenPackets++;
-    this.writtenBytes += length;
-    return true;
+    return this.sent.write(buffer, offset, length);
   }
 
   /** Removes the interface. A second call does nothing. */
@@ -173,16 +166,6 @@ export class TunDevice {
     this.#open = false;
     libc.closeQuietly(this.fd);
   }
-
-  #checkReadErrno(error: number): void {
-    // EIO: the interface is on its way out or down.
-    if (error === EAGAIN || error === EINTR || error === EIO) return;
-    throw goneError(this.name);
-  }
-}
-
-function goneError(name: string): TunError {
-  return new TunError('TUN_GONE', `TUN interface ${name} is released or was deleted`);
 }
 
 function routeKey(options: RouteOptions): string[] {

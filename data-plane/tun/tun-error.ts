@@ -22,3 +22,7 @@ export class TunError extends CodedError {
     super(code, message, options);
   }
 }
+
+export function goneError(name: string): TunError {
+  return new TunError('TUN_GONE', `TUN interface ${name} is released or was deleted`);
+}

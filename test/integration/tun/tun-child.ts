@@ -121,7 +121,7 @@ const cases: Record<string, () => void> = {
     };
     const length = writeEcho(buffer, 3, echo);
     assert.equal(tun.write(buffer, 3, length), false, 'an interface that is down takes nothing');
-    assert.deepEqual([tun.writeDrops, tun.writtenPackets], [1, 0]);
+    assert.deepEqual([tun.sent.drops, tun.sent.packets], [1, 0]);
     tun.addAddress('10.88.0.1/24');
     tun.up();
     assert.equal(tun.write(buffer, 3, length), true);
@@ -133,9 +133,12 @@ const cases: Record<string, () => void> = {
     assert.equal(inspectPacket(buffer, 100, read, info), 'ok');
     assert.equal(readEcho(buffer, 100, info, answer), 'reply');
     assert.deepEqual([answer.identifier, answer.sequence, answer.payloadLength], [7, 1, 56]);
-    assert.deepEqual([tun.readPackets, tun.readBytes, tun.writtenPackets, tun.writtenBytes], [1, length, 1, length]);
+    assert.deepEqual(
+      [tun.received.packets, tun.received.bytes, tun.sent.packets, tun.sent.bytes],
+      [1, length, 1, length],
+    );
     assert.equal(tun.write(Uint8Array.of(0x50, 1, 2, 3), 0, 4), false, 'no IP packet');
-    assert.equal(tun.writeDrops, 2);
+    assert.equal(tun.sent.drops, 2);
     assert.throws(() => tun.write(buffer, 1999, 2), RangeError);
   },
 

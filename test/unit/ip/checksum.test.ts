@@ -1,20 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { internetChecksum, sumWords, updateChecksum } from '../../../data-plane/ip/checksum.ts';
+import { foldChecksum, internetChecksum, sumWords, updateChecksum } from '../../../data-plane/ip/checksum.ts';
 import { decrementTtl } from '../../../data-plane/ip/forwarding.ts';
 import { ipv4ChecksumIsRight, readUint16, writeUint16 } from '../../../data-plane/ip/ipv4-header.ts';
+import { WordBuffer } from '../../../data-plane/ip/word-buffer.ts';
+import { naiveChecksum } from './naive-checksum.ts';
 import { anyIpv4WithOptions, anyPacket, embed } from './sample-packets.ts';
-
-/** One's complement addition done bit by bit as RFC 1071 words it: a carry out of the top is added at the bottom, at once. */
-function naiveChecksum(bytes: Uint8Array): number {
-  let sum = 0n;
-  for (let i = 0; i < bytes.length; i += 2) {
-    sum += (BigInt(bytes[i] ?? 0) << 8n) | BigInt(bytes[i + 1] ?? 0);
-    if (sum > 0xffffn) sum -= 0xffffn;
-  }
-  return Number(0xffffn - sum);
-}
 
 describe('internetChecksum', () => {
   it('is that of the naive algorithm, for any bytes at any offset', () => {
@@ -57,6 +49,27 @@ describe('internetChecksum', () => {
         assert.equal(corrected, internetChecksum(bytes, 0, bytes.length));
       }),
     );
+  });
+});
+
+describe('WordBuffer', () => {
+  it('gives the sum of the naive algorithm for any range, at even and odd offsets, and reads nothing else', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 4000 }), fc.integer({ min: 0, max: 9 }), (bytes, offset) => {
+        const buffer = new WordBuffer(offset + bytes.length + 9);
+        buffer.bytes.fill(0xff);
+        buffer.bytes.set(bytes, offset);
+        assert.equal(foldChecksum(buffer.sum(offset, bytes.length)), naiveChecksum(bytes));
+      }),
+    );
+  });
+
+  it('does not overflow on the longest packet', () => {
+    for (const offset of [0, 1]) {
+      const buffer = new WordBuffer(0xffff + offset);
+      buffer.bytes.fill(0xff);
+      assert.equal(foldChecksum(buffer.sum(offset, 0xffff)), naiveChecksum(new Uint8Array(0xffff).fill(0xff)));
+    }
   });
 });
 

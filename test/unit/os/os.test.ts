@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { BufferAddress } from '../../../data-plane/os/buffer-address.ts';
 import { EventFd } from '../../../data-plane/os/event-fd.ts';
 import { check, closeQuietly, open } from '../../../data-plane/os/libc.ts';
 import { OsError } from '../../../data-plane/os/os-error.ts';
@@ -101,23 +100,5 @@ describe('Poller and EventFd', () => {
     assert.deepEqual(await answer, { ready: 1, drained: true });
     await worker.terminate();
     event.close();
-  });
-});
-
-describe('BufferAddress', () => {
-  it('refuses ranges outside of the buffer, and buffers whose memory is gone', () => {
-    const address = new BufferAddress();
-    const bytes = new Uint8Array(65536);
-    assert.equal(address.at(bytes, 7, 1), address.at(bytes, 0, 1) + 7);
-    for (const [offset, length] of [
-      [-1, 2],
-      [0, -1],
-      [65536, 1],
-      [65530, 7],
-    ] as const) {
-      assert.throws(() => address.at(bytes, offset, length), RangeError);
-    }
-    bytes.buffer.transfer(); // what becomes of a view when a WebAssembly memory grows
-    assert.throws(() => address.at(bytes, 0, 1), RangeError);
   });
 });
