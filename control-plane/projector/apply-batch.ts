@@ -78,8 +78,8 @@ export async function applyBatch(
     }
 
     const known = await loadEpochs(trx, incoming);
-    const parked = await loadParked(trx, known, incoming);
-    const result = sequence<IncomingEvent>(known, parked, incoming);
+    const { loaded, absent } = await loadParked(trx, known, incoming);
+    const result = sequence<IncomingEvent>(known, loaded, incoming, absent);
     const { position, deadLetters } = await applyEvents(trx, before.position, result.apply);
     await storeSequence(trx, result);
     await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);

@@ -3,7 +3,7 @@ import type { EventEnvelope } from '../../shared/events/envelope.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite } from '../storage/insert-rows.ts';
 import type { DeadLetter, IncomingEvent } from './read-message.ts';
-import type { EpochState, Gap, SequenceResult } from './sequence.ts';
+import { type EpochState, endOfRun, type Gap, type SequenceKey, type SequenceResult } from './sequence.ts';
 
 /** The states of all spools of the nodes that are named, locked until the transaction ends. */
 export async function loadEpochs(trx: DatabaseTransaction, incoming: readonly IncomingEvent[]): Promise<EpochState[]> {
@@ -20,25 +20,107 @@ export async function loadEpochs(trx: DatabaseTransaction, incoming: readonly In
   }));
 }
 
-/** What is parked of the spools that are named and of those that a new one replaces. */
+export interface ParkedEvents {
+  /** Those that the batch releases. */
+  readonly loaded: readonly IncomingEvent[];
+  /** Others that it repeats, or of which it was asked whether they follow. */
+  readonly absent: readonly SequenceKey[];
+}
+
+interface Wanted {
+  readonly state: EpochState;
+  readonly incoming: Set<number>;
+  /** Its node has a new spool: everything that was parked is released. */
+  readonly isReplaced: boolean;
+}
+
+/**
+ * What a batch needs of the parked events, in rows that do not grow with their number while they wait: keys of those that it
+ * repeats; once the next event of a spool is there, all keys of that spool, and the events up to the first hole.
+ */
 export async function loadParked(
   trx: DatabaseTransaction,
   known: readonly EpochState[],
   incoming: readonly IncomingEvent[],
-): Promise<IncomingEvent[]> {
-  const keyOf = ({ node, epoch }: { node: string; epoch: string }) => `${node}/${epoch}`;
-  const named = new Map(incoming.map((event) => [keyOf(event), event]));
+): Promise<ParkedEvents> {
+  const wanted = wantedSpools(known, incoming);
+  const stored = await loadKeys(trx, wanted);
+  const ranges = wanted.flatMap(({ state, incoming: seqs, isReplaced }) => {
+    const { node, epoch, appliedSeq } = state;
+    if (isReplaced) return [{ node, epoch, from: appliedSeq + 1, to: Number.MAX_SAFE_INTEGER }];
+    const to = endOfRun(appliedSeq, seqs.union(stored.get(keyOf(state)) ?? new Set()));
+    return to > appliedSeq ? [{ node, epoch, from: appliedSeq + 1, to }] : [];
+  });
+  const loaded = await loadRanges(trx, ranges);
+  for (const event of loaded) stored.get(keyOf(event))?.delete(event.seq);
+  const absent = wanted.flatMap(({ state: { node, epoch } }) =>
+    [...(stored.get(keyOf({ node, epoch })) ?? [])].map((seq) => ({ node, epoch, seq })),
+  );
+  return { loaded, absent };
+}
+
+function wantedSpools(known: readonly EpochState[], incoming: readonly IncomingEvent[]): Wanted[] {
+  const named = new Map<string, Set<number>>();
+  for (const event of incoming) {
+    const seqs = named.get(keyOf(event)) ?? new Set();
+    named.set(keyOf(event), seqs.add(event.seq));
+  }
   const isKnown = new Set(known.map(keyOf));
-  const replaced = new Set([...named.values()].filter((event) => !isKnown.has(keyOf(event))).map(({ node }) => node));
-  const spools = known.filter((state) => named.has(keyOf(state)) || (state.current && replaced.has(state.node)));
-  if (spools.length === 0) return [];
-  const { rows } = await sql<{ node: string; epoch: string; seq: number; envelope: EventEnvelope; stream_seq: number }>`
+  const replaced = new Set(incoming.filter((event) => !isKnown.has(keyOf(event))).map(({ node }) => node));
+  return known.flatMap((state) => {
+    const isReplaced = state.current && replaced.has(state.node);
+    const seqs = named.get(keyOf(state));
+    return seqs !== undefined || isReplaced ? [{ state, incoming: seqs ?? new Set(), isReplaced }] : [];
+  });
+}
+
+/** By spool: of those whose next event comes, all keys; of the others those that come again. */
+async function loadKeys(trx: DatabaseTransaction, wanted: readonly Wanted[]): Promise<Map<string, Set<number>>> {
+  const isFilled = ({ state, incoming }: Wanted) => incoming.has(state.appliedSeq + 1);
+  const filled = wanted.filter((spool) => isFilled(spool) && !spool.isReplaced).map(({ state }) => state);
+  const repeated = wanted
+    .filter((spool) => !isFilled(spool) && !spool.isReplaced)
+    .flatMap(({ state: { node, epoch }, incoming }) => [...incoming].map((seq) => ({ node, epoch, seq })));
+  const keys = new Map<string, Set<number>>();
+  if (filled.length === 0 && repeated.length === 0) return keys;
+  const { rows } = await sql<SequenceKey>`
+    SELECT p.node, p.epoch, p.seq
+    FROM unnest(${column(filled, 'node')}::text[], ${column(filled, 'epoch')}::text[]) AS s (node, epoch)
+    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch
+    UNION ALL
+    SELECT p.node, p.epoch, p.seq
+    FROM unnest(${column(repeated, 'node')}::text[], ${column(repeated, 'epoch')}::text[],
+      ${column(repeated, 'seq')}::bigint[]) AS s (node, epoch, seq)
+    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch AND p.seq = s.seq`.execute(trx);
+  for (const key of rows) keys.set(keyOf(key), (keys.get(keyOf(key)) ?? new Set()).add(key.seq));
+  return keys;
+}
+
+interface ParkedRange {
+  readonly node: string;
+  readonly epoch: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+async function loadRanges(trx: DatabaseTransaction, ranges: readonly ParkedRange[]): Promise<IncomingEvent[]> {
+  if (ranges.length === 0) return [];
+  const { rows } = await sql<SequenceKey & { envelope: EventEnvelope; stream_seq: number }>`
     SELECT p.node, p.epoch, p.seq, p.envelope, p.stream_seq
-    FROM unnest(${spools.map(({ node }) => node)}::text[], ${spools.map(({ epoch }) => epoch)}::text[]) AS s (node, epoch)
-    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch`.execute(trx);
+    FROM unnest(${column(ranges, 'node')}::text[], ${column(ranges, 'epoch')}::text[],
+      ${column(ranges, 'from')}::bigint[], ${column(ranges, 'to')}::bigint[]) AS s (node, epoch, first, last)
+    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch AND p.seq BETWEEN s.first AND s.last`.execute(trx);
   return rows.map(({ node, epoch, seq, envelope, stream_seq: streamSeq }) => {
     return { node, epoch, seq, at: envelope.at, streamSeq, subject: null, envelope };
   });
+}
+
+function column<T, K extends keyof T>(rows: readonly T[], key: K): T[K][] {
+  return rows.map((row) => row[key]);
+}
+
+function keyOf({ node, epoch }: { readonly node: string; readonly epoch: string }): string {
+  return `${node}/${epoch}`;
 }
 
 const EPOCH_COLUMNS: Readonly<Record<string, Column<EpochState>>> = {

@@ -6,6 +6,8 @@ export interface Sequenced {
   readonly at: string;
 }
 
+export type SequenceKey = Pick<Sequenced, 'node' | 'epoch' | 'seq'>;
+
 /** How far one spool is applied. */
 export interface EpochState {
   readonly node: string;
@@ -42,11 +44,21 @@ export interface SequenceResult<E extends Sequenced> {
 interface Spool<E> {
   state: EpochState;
   readonly waiting: Map<number, { readonly event: E; readonly stored: boolean }>;
+  /** Stored ones that are not at hand, because nothing of this batch can release them. */
+  readonly absent: Set<number>;
+}
+
+/** The last of what can be applied behind `appliedSeq` without a hole, given everything that is there. */
+export function endOfRun(appliedSeq: number, seqs: ReadonlySet<number>): number {
+  let end = appliedSeq;
+  while (seqs.has(end + 1)) end++;
+  return end;
 }
 
 /**
  * Sorts incoming events into repeats, those to apply, and those to park. `known` has the states of all spools of the
- * nodes that `incoming` names, `parked` the stored events of the spools that it names and of those nodes' current ones.
+ * nodes that `incoming` names, `parked` the stored events that it can release: those that it continues without a hole, and
+ * all of a spool that it replaces. `absent` has the keys of other stored ones; those that `incoming` repeats must be there.
  * A spool that was never seen replaces its node's current one: what the old one lacks becomes gaps, and what was parked
  * behind them is released. Pure.
  */
@@ -54,6 +66,7 @@ export function sequence<E extends Sequenced>(
   known: readonly EpochState[],
   parked: readonly E[],
   incoming: readonly E[],
+  absent: readonly SequenceKey[] = [],
 ): SequenceResult<E> {
   const spools = new Map<string, Spool<E>>();
   const currentOf = new Map<string, Spool<E>>();
@@ -66,11 +79,12 @@ export function sequence<E extends Sequenced>(
     repeats: 0,
   };
   for (const state of known) {
-    const spool: Spool<E> = { state, waiting: new Map() };
+    const spool: Spool<E> = { state, waiting: new Map(), absent: new Set() };
     spools.set(keyOf(state), spool);
     if (state.current) currentOf.set(state.node, spool);
   }
   for (const event of parked) spools.get(keyOf(event))?.waiting.set(event.seq, { event, stored: true });
+  for (const key of absent) spools.get(keyOf(key))?.absent.add(key.seq);
 
   const apply = (spool: Spool<E>, event: E) => {
     const { state } = spool;
@@ -96,7 +110,7 @@ export function sequence<E extends Sequenced>(
     const old = currentOf.get(node);
     if (old) replace(old, epoch);
     const state: EpochState = { node, epoch, appliedSeq: 0, current: true, firstAt: null, lastAt: null };
-    const spool: Spool<E> = { state, waiting: new Map() };
+    const spool: Spool<E> = { state, waiting: new Map(), absent: new Set() };
     spools.set(keyOf(state), spool);
     currentOf.set(node, spool);
     return spool;
@@ -105,13 +119,15 @@ export function sequence<E extends Sequenced>(
   for (const event of incoming) {
     const spool = spools.get(keyOf(event)) ?? begin(event);
     const next = spool.state.appliedSeq + 1;
-    if (event.seq < next || spool.waiting.has(event.seq)) {
+    if (event.seq < next || spool.waiting.has(event.seq) || spool.absent.has(event.seq)) {
       result.repeats += 1;
     } else if (event.seq > next) {
       spool.waiting.set(event.seq, { event, stored: false });
     } else {
       apply(spool, event);
       while (spool.waiting.has(spool.state.appliedSeq + 1)) release(spool, spool.state.appliedSeq + 1);
+      if (spool.absent.has(spool.state.appliedSeq + 1))
+        throw new Error(`${keyOf(event)}: a parked event is not at hand`);
     }
   }
 

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
 import { applyBatch, type BatchResult, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
-import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
+import { encodeEvents, MAX_EVENTS_PER_MESSAGE, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import {
   assigned,
@@ -29,7 +29,7 @@ after(async () => postgres.stop());
 
 /** A database in one term, fed as by a stream. */
 class Log {
-  readonly database: Database;
+  database: Database;
   readonly ownerEpoch: number;
   private streamSeq = 0;
 
@@ -58,6 +58,20 @@ class Log {
     const read = messages.map((message) => ({ ...message, streamSeq: ++this.streamSeq }));
     const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
     return await applyBatch(this.database, this.ownerEpoch, from, to, read);
+  }
+
+  /** Counts from now on what is read from the database: rows, and events among them. */
+  countRows(): { rows: number; envelopes: number } {
+    const read = { rows: 0, envelopes: 0 };
+    this.database = this.database.withPlugin({
+      transformQuery: ({ node }) => node,
+      async transformResult({ result }) {
+        read.rows += result.rows.length;
+        read.envelopes += result.rows.filter((row) => row.envelope !== undefined).length;
+        return result;
+      },
+    });
+    return read;
   }
 
   async decide(...events: NewEvent[]): Promise<VpnEvent[]> {
@@ -255,6 +269,38 @@ test('an event that comes early waits for those before it, over commits', async 
   assert.deepEqual(rest.epochs, [{ node: 'node-a', epoch: node.epoch, appliedSeq: 3 }]);
   assert.deepEqual(await log.database.selectFrom('parked_events').selectAll().execute(), []);
   assert.equal((await log.connection(connection.connectionId)).state, 'closed');
+});
+
+test('thousands of parked events cost a batch nothing while they wait, and are read once when their turn comes', async () => {
+  const log = await Log.open();
+  const node = new SampleNode('node-a');
+  const events = Array.from({ length: 5_001 }, (_, i) => node.event('node.draining', i, { reason: 'waits' }));
+  const hole = 2_500;
+  const [first, ...later] = events.filter((_, i) => i !== hole);
+  const messages = Array.from({ length: 49 }, (_, i) =>
+    later.slice(i * MAX_EVENTS_PER_MESSAGE).slice(0, MAX_EVENTS_PER_MESSAGE),
+  );
+  assert.equal((await log.deliver(...messages)).parked, 4_900);
+  assert.ok(first);
+  const read = log.countRows();
+  for (const event of later.slice(4_900)) {
+    assert.equal((await log.deliver([event, later[7] as VpnEvent])).parked, 1);
+  }
+  assert.ok(read.rows < 100 * 10, `${read.rows} rows for 100 batches`);
+  assert.equal(read.envelopes, 0);
+  // Behind the hole they go on waiting.
+  assert.equal((await log.deliver([first])).applied, hole);
+  assert.equal(read.envelopes, hole - 1);
+  assert.equal((await log.deliver([first, events[hole] as VpnEvent])).applied, events.length - hole);
+  assert.equal(read.envelopes, events.length - 2);
+  const { rows } = await sql<{ seq: number }>`SELECT seq FROM events WHERE node = 'node-a' ORDER BY position`.execute(
+    log.database,
+  );
+  assert.deepEqual(
+    rows.map(({ seq }) => seq),
+    events.map(({ seq }) => seq),
+  );
+  assert.deepEqual(await log.database.selectFrom('parked_events').selectAll().execute(), []);
 });
 
 test('a new spool: what the old one lacks is a gap, and what waited behind it is applied', async () => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type EpochState, type Sequenced, sequence } from '../../../control-plane/projector/sequence.ts';
+import { type EpochState, endOfRun, type Sequenced, sequence } from '../../../control-plane/projector/sequence.ts';
 
 const event = (seq: number, epoch = 'a', node = 'node-a'): Sequenced => ({ node, epoch, seq, at: `t${seq}` });
 
-/** Applies batches one after the other, with what would be stored in between. */
+/** Applies batches one after the other, with what would be stored in between; given is only what can be released. */
 function run(batches: ReadonlyArray<readonly Sequenced[]>) {
   const epochs = new Map<string, EpochState>();
   const parked = new Map<string, Sequenced>();
@@ -13,7 +13,16 @@ function run(batches: ReadonlyArray<readonly Sequenced[]>) {
   const applied: string[] = [];
   const gaps = [];
   for (const batch of batches) {
-    const result = sequence([...epochs.values()], [...parked.values()], batch);
+    const stored = [...parked.values()];
+    const isReleasable = ({ node, epoch, seq }: Sequenced) => {
+      const isReplaced = batch.some((one) => one.node === node && !epochs.has(`${node}/${one.epoch}`));
+      const seqs = [...stored, ...batch]
+        .filter((one) => one.node === node && one.epoch === epoch)
+        .map((one) => one.seq);
+      return isReplaced || seq <= endOfRun(epochs.get(`${node}/${epoch}`)?.appliedSeq ?? 0, new Set(seqs));
+    };
+    const absent = stored.filter((one) => !isReleasable(one));
+    const result = sequence([...epochs.values()], stored.filter(isReleasable), batch, absent);
     for (const state of result.epochs) epochs.set(`${state.node}/${state.epoch}`, state);
     for (const one of result.unpark) assert.ok(parked.delete(key(one)), 'only what is stored is taken out');
     for (const one of result.park) {
