@@ -103,7 +103,7 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     peer.vanish();
   });
 
-  test('a wrong token: 401 with a challenge, and one auth error', async () => {
+  test('item 8 a wrong token: 401 with a challenge, and one auth error', async () => {
     const peer = await TestPeer.connect(target);
     assert.equal(await peer.request('not-the-token'), 401);
     assert.deepEqual(
@@ -131,7 +131,7 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     peer.close();
   });
 
-  test('a wrong path: 404; an unknown protocol: 501; each is one connection error', async () => {
+  test('item 8 a wrong path: 404; an unknown protocol: 501; each is one connection error', async () => {
     const peer = await TestPeer.connect(target);
     assert.equal(await peer.request(token, { path: '/vpn' }), 404);
     await expectErrors({ connection: 1 });
@@ -249,7 +249,7 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     });
   }
 
-  test('a spoofed source: dropped, counted as a packet error, told to its sender, and never seen behind the node', async () => {
+  test('items 27, 34 a spoofed source: dropped, counted as a packet error, told to its sender, and never seen behind the node', async () => {
     const { behind } = cluster.node('node-a').place;
     const peer = await TestPeer.open(target, token);
     const [own4, own6] = peer.addresses as [string, string];
@@ -285,7 +285,7 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     assert.equal(row?.drops, spoofed.length);
   });
 
-  test('packets that are none, and packets to where none may go, are packet errors and no more', async () => {
+  test('items 30, 33, input 40 packets that are none, and packets to where none may go, are packet errors and no more', async () => {
     const peer = await TestPeer.open(target, token);
     const [own4 = '', own6 = ''] = peer.addresses;
     const good = udpPacket(own4, cluster.node('node-a').place.behind.address);
@@ -318,7 +318,7 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     peer.vanish();
   });
 
-  test('a capsule beyond every limit costs its tunnel, not its connection', async () => {
+  test('input 41 a capsule beyond every limit costs its tunnel, not its connection', async () => {
     const peer = await TestPeer.open(target, token);
     peer.raw(0, frame(0x00, hex('01 ffffffffffffffff')));
     await peer.until(() => peer.resets.has(0), 'the reset');
@@ -368,7 +368,7 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     halting.vanish();
   });
 
-  test('the one that vanished is idle after thirty seconds, and its address is free', async () => {
+  test('item 15 the one that vanished is idle after thirty seconds, and its address is free', async () => {
     const left = IDLE_TIMEOUT_MS - (performance.now() - vanished.since);
     const ended = await waitFor(
       async () => {

@@ -43,7 +43,7 @@ function serverWithTunnel(): Recorded {
 }
 
 suite('start', () => {
-  test('a server opens streams 3, 7 and 11 at once and announces extended CONNECT and datagrams', () => {
+  test('items 2, 3 a server opens streams 3, 7 and 11 at once and announces extended CONNECT and datagrams', () => {
     const { transport } = recorded('server');
     assert.deepEqual([...transport.sent.keys()], [3, 7, 11]);
     const control = transport.sent.get(3)!.bytes;
@@ -57,7 +57,7 @@ suite('start', () => {
     assert.deepEqual(transport.sent.get(11)!.bytes, hex('03'));
   });
 
-  test('a client opens streams 2, 6 and 10 and does not announce extended CONNECT', () => {
+  test('items 2, 3 a client opens streams 2, 6 and 10 and does not announce extended CONNECT', () => {
     const { transport } = recorded('client');
     assert.deepEqual([...transport.sent.keys()], [2, 6, 10]);
     const settings = parseSettings(transport.sent.get(2)!.bytes.subarray(3));
@@ -91,7 +91,7 @@ suite('requests at a server', () => {
     assert.equal(events.log.at(-1), 'end 0');
   });
 
-  test('3-25 a header of 1 MiB is answered with 431 and read over, and the next request is served', () => {
+  test('input 25 a header of 1 MiB is answered with 431 and read over, and the next request is served', () => {
     const { connection, transport, events } = recorded('server');
     connection.receiveStream(0, frame(0x01, new Uint8Array(0), 1 << 20), false);
     for (let i = 0; i < 1024; i++) connection.receiveStream(0, new Uint8Array(1024), i === 1023);
@@ -172,7 +172,7 @@ suite('requests at a server', () => {
     assert.ok(connection.sendResponse(4, 200, [], false));
   });
 
-  test('15 a reset of the peer closes the other half; so does our end together with its end', () => {
+  test('item 15 a reset of the peer closes the other half; so does our end together with its end', () => {
     const { connection, transport, events } = serverWithTunnel();
     connection.streamReset(0, 0x10c);
     assert.deepEqual(transport.resets, [{ streamId: 0, errorCode: 0x10c }]);
@@ -188,7 +188,7 @@ suite('requests at a server', () => {
 });
 
 suite('requests at a client', () => {
-  test('4 an extended CONNECT waits for the SETTINGS that allow it', () => {
+  test('item 4 an extended CONNECT waits for the SETTINGS that allow it', () => {
     const { connection, transport } = recorded('client');
     const send = () => connection.sendRequest(CONNECT_REQUEST);
     assert.throws(send, (error) => error instanceof Http3UsageError && error.code === 'H3_NOT_READY');
@@ -215,7 +215,7 @@ suite('requests at a client', () => {
 });
 
 suite('datagrams', () => {
-  test('a datagram finds its stream, also with a longer varint than necessary', () => {
+  test('item 16 a datagram finds its stream, also with a longer varint than necessary', () => {
     const { connection } = serverWithTunnel();
     assert.equal(connection.datagramStream(hex('00 aa'), 0, 2), 0);
     const padded = hex('ff 4000 aa');
@@ -223,7 +223,7 @@ suite('datagrams', () => {
     assert.equal(datagramPayloadOffset(padded, 1), 3);
   });
 
-  test('3-38 a datagram after the peer ended its side is dropped', () => {
+  test('input 38 a datagram after the peer ended its side is dropped', () => {
     const { connection } = serverWithTunnel();
     connection.receiveStream(0, new Uint8Array(0), true);
     assert.equal(connection.datagramStream(hex('00 aa'), 0, 2), DATAGRAM_STREAM_CLOSED);
@@ -231,7 +231,7 @@ suite('datagrams', () => {
     assert.equal(connection.datagramStream(hex('00 aa'), 0, 2), DATAGRAM_STREAM_CLOSED);
   });
 
-  test('3-37 a flood of unopened quarter ids is dropped and nothing is kept', () => {
+  test('input 37 a flood of unopened quarter ids is dropped and nothing is kept', () => {
     const { connection, transport } = serverWithTunnel();
     const target = new Uint8Array(4);
     for (let id = 1; id < 10_000; id++) {
@@ -242,13 +242,13 @@ suite('datagrams', () => {
     assert.equal(transport.closed, undefined);
   });
 
-  test('a stream whose request has not come yet is unknown', () => {
+  test('item 17 a stream whose request has not come yet is unknown', () => {
     const { connection } = recorded('server');
     connection.receiveStream(0, headers(CONNECT_IP).subarray(0, 5), false);
     assert.equal(connection.datagramStream(hex('00 aa'), 0, 2), DATAGRAM_UNKNOWN_STREAM);
   });
 
-  test('a header is written only while datagrams may be sent on the stream', () => {
+  test('items 4, 17 a header is written only while datagrams may be sent on the stream', () => {
     const { connection } = recorded('server');
     const target = new Uint8Array(8);
     connection.receiveStream(0, headers(CONNECT_IP), false);
@@ -275,7 +275,7 @@ suite('datagrams', () => {
 });
 
 suite('shutdown', () => {
-  test('40 two GOAWAYs, then late requests are rejected and tunnels live on until the close', () => {
+  test('item 40 two GOAWAYs, then late requests are rejected and tunnels live on until the close', () => {
     const { connection, transport, events } = serverWithTunnel();
     const before = transport.sent.get(3)!.bytes.length;
     connection.announceShutdown();

@@ -44,7 +44,7 @@ suite('Huffman code', () => {
     });
   }
 
-  test('every string survives, with every byte value', () => {
+  test('item 37 every string survives, with every byte value', () => {
     const all = Buffer.from(Array.from({ length: 256 }, (_, i) => i)).toString('latin1');
     const coded = huffman(all);
     assert.equal(readHuffman(coded, 0, coded.length), all);
@@ -65,7 +65,7 @@ suite('Huffman code', () => {
 });
 
 suite('static table', () => {
-  test('has the 99 entries of RFC 9204 Appendix A', () => {
+  test('item 37 has the 99 entries of RFC 9204 Appendix A', () => {
     assert.equal(STATIC_TABLE.length, 99);
     assert.equal(Object.keys(STATIC_TABLE).length, 99, 'no holes');
     assert.equal(new Set(STATIC_TABLE.map(String)).size, 99, 'no line twice');
@@ -101,7 +101,7 @@ suite('prefixed integers', () => {
     }
   });
 
-  test('every value survives with every prefix', () => {
+  test('item 37 every value survives with every prefix', () => {
     fc.assert(
       fc.property(fc.maxSafeNat(), fc.integer({ min: 3, max: 8 }), (value, prefix) => {
         const out: number[] = [];
@@ -118,7 +118,7 @@ suite('field sections', () => {
     assert.deepEqual(decodeFieldSection(encoded, LIMIT), [[':path', '/index.html']]);
   });
 
-  test('the encoder uses static entries, name references, and literals in Huffman code', () => {
+  test('item 36 the encoder uses static entries, name references, and literals in Huffman code', () => {
     const encoded = encodeFieldSection([
       [':status', '200'],
       ['user-agent', 'no-cache'],
@@ -136,7 +136,7 @@ suite('field sections', () => {
     assert.equal(encodeFieldSection([[':path', '/x']])[2]! & 0x20, 0);
   });
 
-  test('every list of lines survives, and no prefix of it does more than a typed error or a shorter list', () => {
+  test('item 37 every list of lines survives, and no prefix of it does more than a typed error or a shorter list', () => {
     const line = fc.tuple(fc.constantFrom(':path', 'authorization', 'x-own', 'cookie', 'a'), latin1);
     fc.assert(
       fc.property(fc.array(line, { maxLength: 6 }), (lines) => {
@@ -152,18 +152,18 @@ suite('field sections', () => {
   });
 
   const malformed: [string, string, typeof Http3ConnectionError | typeof Http3StreamError][] = [
-    ['3-19 required insert count 1', '0200 d9', Http3ConnectionError],
-    ['3-20 static index 99', '0000 ff24', Http3ConnectionError],
-    ['3-20 static name index 99', '0000 5f54 00', Http3ConnectionError],
-    ['38 dynamic index', '0000 80', Http3ConnectionError],
-    ['38 dynamic name reference', '0000 40 00', Http3ConnectionError],
-    ['38 post-base index', '0000 10', Http3ConnectionError],
-    ['38 post-base name reference', '0000 00 00', Http3ConnectionError],
-    ['38 negative base', '0080', Http3ConnectionError],
-    ['3-21 Huffman EOS', '0000 50 84fffffffc', Http3StreamError],
-    ['3-22 8 bits of Huffman padding', '0000 50 82 07ff', Http3StreamError],
-    ['3-23 a 70-bit integer', '0000 ff ff ff ff ff ff ff ff ff ff ff 01', Http3StreamError],
-    ['3-24 a string longer than its frame', '0000 50 0a 61', Http3StreamError],
+    ['input 19 required insert count 1', '0200 d9', Http3ConnectionError],
+    ['input 20 static index 99', '0000 ff24', Http3ConnectionError],
+    ['input 20 static name index 99', '0000 5f54 00', Http3ConnectionError],
+    ['item 38 dynamic index', '0000 80', Http3ConnectionError],
+    ['item 38 dynamic name reference', '0000 40 00', Http3ConnectionError],
+    ['item 38 post-base index', '0000 10', Http3ConnectionError],
+    ['item 38 post-base name reference', '0000 00 00', Http3ConnectionError],
+    ['item 38 negative base', '0080', Http3ConnectionError],
+    ['input 21 Huffman EOS', '0000 50 84fffffffc', Http3StreamError],
+    ['input 22 8 bits of Huffman padding', '0000 50 82 07ff', Http3StreamError],
+    ['input 23 a 70-bit integer', '0000 ff ff ff ff ff ff ff ff ff ff ff 01', Http3StreamError],
+    ['input 24 a string longer than its frame', '0000 50 0a 61', Http3StreamError],
     ['7541-5.1 an integer cut off', '0000 ff', Http3StreamError],
     ['9204-4.5.1 no prefix', '', Http3StreamError],
   ];
@@ -192,9 +192,9 @@ suite('instruction streams', () => {
   for (const [item, input] of [
     ['9204-5 capacity 31', '3f00'],
     ['9204-5 capacity 1', '21'],
-    ['3-17 insert with name reference', 'c000'],
-    ['3-17 insert with literal name', '4161'],
-    ['3-17 duplicate', '00'],
+    ['input 17 insert with name reference', 'c000'],
+    ['input 17 insert with literal name', '4161'],
+    ['input 17 duplicate', '00'],
   ] as const) {
     test(`${item} is QPACK_ENCODER_STREAM_ERROR`, () => {
       assertConnectionError(() => checkEncoderInstructions(bytes(input)), 0x201);
@@ -202,9 +202,9 @@ suite('instruction streams', () => {
   }
 
   for (const [item, input] of [
-    ['3-18 insert count increment 0', '00'],
-    ['39 insert count increment 1', '01'],
-    ['39 section acknowledgment', '84'],
+    ['input 18 insert count increment 0', '00'],
+    ['item 39 insert count increment 1', '01'],
+    ['item 39 section acknowledgment', '84'],
     ['9204-4.1.1 a cancelled stream id of 70 bits', `7f${'ff'.repeat(10)}`],
   ] as const) {
     test(`${item} is QPACK_DECODER_STREAM_ERROR`, () => {

@@ -93,7 +93,7 @@ describe('ICMP errors', () => {
     );
   });
 
-  it('have the types and codes of RFC 792, RFC 1812 and RFC 4443', () => {
+  it('items 27, 28, 32 have the types and codes of RFC 792, RFC 1812 and RFC 4443', () => {
     const expected: [IcmpProblem, number, number][] = [
       ['time_exceeded', 0x0b00, 0x0300],
       ['no_route', 0x0300, 0x0100],
@@ -110,7 +110,7 @@ describe('ICMP errors', () => {
     }
   });
 
-  it('carry the MTU when a packet was too big, and only then', () => {
+  it('item 32 carry the MTU when a packet was too big, and only then', () => {
     errorAbout(packet({ family: 4 }), 'too_big', 1380);
     assert.deepEqual([...out.subarray(OUT_AT + 24, OUT_AT + 28)], [0, 0, 1380 >> 8, 1380 & 255]);
     errorAbout(packet({ family: 6 }), 'too_big', 70_000);
@@ -119,7 +119,7 @@ describe('ICMP errors', () => {
     assert.deepEqual([...out.subarray(OUT_AT + 44, OUT_AT + 48)], [0, 0, 0, 0]);
   });
 
-  it('are never sent about ICMP errors, and are about other ICMP', () => {
+  it('item 34 are never sent about ICMP errors, and are about other ICMP', () => {
     const v4 = (type: number) => packet({ family: 4, protocol: 1, payload: Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 0) });
     const v6 = (type: number) => packet({ family: 6, protocol: 58, payload: Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 0) });
     for (const type of [3, 4, 5, 11, 12]) assert.equal(errorAbout(v4(type)), 0, `ICMP ${type}`);
@@ -129,7 +129,7 @@ describe('ICMP errors', () => {
     assert.equal(errorAbout(packet({ family: 4, protocol: 1, payload: new Uint8Array(0) })), 0, 'ICMP without a type');
   });
 
-  it('are never sent to or about groups of hosts', () => {
+  it('item 34 are never sent to or about groups of hosts', () => {
     assert.equal(errorAbout(packet({ family: 4, destination: Uint8Array.of(224, 0, 0, 1) })), 0);
     assert.equal(errorAbout(packet({ family: 4, destination: Uint8Array.of(255, 255, 255, 255) })), 0);
     assert.equal(errorAbout(packet({ family: 6, destination: Uint8Array.of(0xff, 2, ...new Uint8Array(14)) })), 0);
@@ -145,7 +145,7 @@ describe('ICMP errors', () => {
     assert.equal(errorAbout(packet({ family: 6, source: Uint8Array.of(0xff, ...new Uint8Array(15)) })), 0, 'ff00::');
   });
 
-  it('are never sent about later fragments', () => {
+  it('item 34 are never sent about later fragments', () => {
     const later = packet({ family: 4 });
     writeUint16(later, 6, 1);
     assert.equal(errorAbout(later), 0);
@@ -157,7 +157,7 @@ describe('ICMP errors', () => {
 });
 
 describe('TokenBucket', () => {
-  it('never allows more than the burst and the rate, and fills up again', () => {
+  it('item 34 never allows more than the burst and the rate, and fills up again', () => {
     const steps = fc.array(fc.integer({ min: 0, max: 50 }), { minLength: 1, maxLength: 300 });
     fc.assert(
       fc.property(steps, (gaps) => {

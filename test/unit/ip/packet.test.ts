@@ -81,7 +81,7 @@ describe('inspectPacket', () => {
     );
   });
 
-  it('names what is wrong', () => {
+  it('input 40 names what is wrong', () => {
     assert.equal(verdictOf(new Uint8Array(0)), 'empty');
     assert.equal(inspectPacket(new Uint8Array(10), 5, 6, info), 'empty', 'a range beyond the buffer');
     assert.equal(verdictOf(changed(packet({ family: 4 }), (b) => (b[0] = 0x55))), 'bad_version');
@@ -107,7 +107,7 @@ describe('IPv6 extension headers', () => {
   const sixteen = Uint8Array.of(1, ...new Uint8Array(14));
   const udp = new Uint8Array(8);
 
-  it('are followed to the upper-layer protocol', () => {
+  it('item 28 are followed to the upper-layer protocol', () => {
     assert.equal(
       verdictOf(
         withExtensions(

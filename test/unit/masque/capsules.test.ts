@@ -78,7 +78,7 @@ const arbitraryEntry = fc
   });
 
 suite('ADDRESS_ASSIGN', () => {
-  test('a known capsule: 10.99.0.7/32 unsolicited and fd00:99::/64 for request 5', () => {
+  test('item 21 a known capsule: 10.99.0.7/32 unsolicited and fd00:99::/64 for request 5', () => {
     const assigned = [
       { requestId: 0n, prefix: parsePrefix('10.99.0.7/32') },
       { requestId: 5n, prefix: parsePrefix('fd00:99::/64') },
@@ -88,12 +88,12 @@ suite('ADDRESS_ASSIGN', () => {
     assert.deepEqual(parseAddressAssign(capsule.subarray(2)), assigned);
   });
 
-  test('21 an empty list is legal', () => {
+  test('item 21 an empty list is legal', () => {
     assert.deepEqual(parseAddressAssign(hex('')), []);
     assert.deepEqual(encodeAddressAssign([]), hex('01 00'));
   });
 
-  test('22 a refusal is the all-zero address of full length for a request', () => {
+  test('item 22 a refusal is the all-zero address of full length for a request', () => {
     assert.equal(entriesText([refusedAddress(7n, 4), refusedAddress(8n, 6)]), '7=0.0.0.0/32 8=::/128');
     assert.ok(isRefusal(refusedAddress(7n, 6)));
     assert.ok(!isRefusal({ requestId: 7n, prefix: parsePrefix('0.0.0.0/0') }));
@@ -115,13 +115,13 @@ suite('ADDRESS_ASSIGN', () => {
   });
 
   for (const [item, value] of [
-    ['3-43 version 5', '00 05 0a630007 20'],
-    ['24 version 0', '00 00 0a630007 20'],
-    ['3-43 prefix length 33', '00 04 0a630007 21'],
-    ['24 prefix length 129', `00 06 ${'00'.repeat(16)} 81`],
-    ['3-43 host bits', '00 04 0a630007 18'],
-    ['24 host bits of IPv6', `00 06 ${'00'.repeat(15)}01 40`],
-    ['3-43 a trailing byte', `${V4_ENTRY} 00`],
+    ['input 43 version 5', '00 05 0a630007 20'],
+    ['item 24 version 0', '00 00 0a630007 20'],
+    ['input 43 prefix length 33', '00 04 0a630007 21'],
+    ['item 24 prefix length 129', `00 06 ${'00'.repeat(16)} 81`],
+    ['input 43 host bits', '00 04 0a630007 18'],
+    ['item 24 host bits of IPv6', `00 06 ${'00'.repeat(15)}01 40`],
+    ['input 43 a trailing byte', `${V4_ENTRY} 00`],
   ] as const) {
     test(`9484-4.7.1 ${item} -> S10e`, () => {
       assert.throws(() => parseAddressAssign(hex(value)), isStreamError(0x10e));
@@ -130,25 +130,25 @@ suite('ADDRESS_ASSIGN', () => {
 });
 
 suite('ADDRESS_REQUEST', () => {
-  test('a wish for any IPv4 address survives', () => {
+  test('item 22 a wish for any IPv4 address survives', () => {
     const requested = [{ requestId: 1n, prefix: parsePrefix('0.0.0.0/32') }];
     assert.deepEqual(encodeAddressRequest(requested), hex('02 07 01 04 00000000 20'));
     assert.deepEqual(parseAddressRequest(hex('01 04 00000000 20')), requested);
   });
 
   for (const [item, value] of [
-    ['3-44 empty', ''],
-    ['3-44 id 0', '00 04 00000000 20'],
-    ['3-44 one id twice', '01 04 00000000 20 01 06 00000000000000000000000000000000 80'],
-    ['24 version 7', '01 07 00000000 20'],
-    ['24 cut off', '01 04 0000'],
+    ['input 44 empty', ''],
+    ['input 44 id 0', '00 04 00000000 20'],
+    ['input 44 one id twice', '01 04 00000000 20 01 06 00000000000000000000000000000000 80'],
+    ['item 24 version 7', '01 07 00000000 20'],
+    ['item 24 cut off', '01 04 0000'],
   ] as const) {
     test(`9484-4.7.2 ${item} -> S10e`, () => {
       assert.throws(() => parseAddressRequest(hex(value)), isStreamError(0x10e));
     });
   }
 
-  test('9484-4.7.2 3-44 an id reused in a later capsule -> S10e', () => {
+  test('9484-4.7.2 input 44 an id reused in a later capsule -> S10e', () => {
     const reader = new CapsuleReader(new Log());
     const capsule = encodeAddressRequest([{ requestId: 3n, prefix: parsePrefix('0.0.0.0/32') }]);
     reader.push(capsule);
@@ -164,14 +164,14 @@ suite('ADDRESS_REQUEST', () => {
 });
 
 suite('ROUTE_ADVERTISEMENT', () => {
-  test('a known capsule: everything over IPv4 and IPv6', () => {
+  test('item 23 a known capsule: everything over IPv4 and IPv6', () => {
     const routes = [routeToPrefix(parsePrefix('::/0')), routeToPrefix(parsePrefix('0.0.0.0/0'))];
     const capsule = encodeRouteAdvertisement(routes);
     assert.deepEqual(capsule, hex(`03 2c 04 00000000 ffffffff 00 06 ${'00'.repeat(16)} ${'ff'.repeat(16)} 00`));
     assert.deepEqual(parseRouteAdvertisement(capsule.subarray(2)), routes.toReversed());
   });
 
-  test('23 an empty list is legal, and so are neighbours, and equal ranges of two protocols', () => {
+  test('item 23 an empty list is legal, and so are neighbours, and equal ranges of two protocols', () => {
     assert.deepEqual(parseRouteAdvertisement(hex('')), []);
     parseRouteAdvertisement(hex('04 0a000000 0a0000ff 00 04 0a000100 0a0001ff 00'));
     parseRouteAdvertisement(hex('04 0a000000 0a0000ff 06 04 0a000000 0a0000ff 11'));
@@ -185,16 +185,16 @@ suite('ROUTE_ADVERTISEMENT', () => {
   });
 
   for (const [item, value] of [
-    ['24 version 5', '05 0a000000 0a0000ff 00'],
-    ['24 start above end', '04 0a0000ff 0a000000 00'],
-    ['24 a trailing byte', '04 0a000000 0a0000ff 00 04'],
-    ['3-45 routes reversed', '04 0a000100 0a0001ff 00 04 0a000000 0a0000ff 00'],
-    ['3-45 v6 before v4', `06 ${'00'.repeat(32)} 00 04 0a000000 0a0000ff 00`],
-    ['3-45 protocol descending', '04 0a000000 0a0000ff 11 04 0a000100 0a0001ff 06'],
-    ['3-45 touching', '04 0a000000 0a0000ff 00 04 0a0000ff 0a0001ff 00'],
-    ['3-45 protocol-0 overlap', '04 0a000000 0affffff 00 04 0a000100 0a0001ff 06'],
+    ['item 24 version 5', '05 0a000000 0a0000ff 00'],
+    ['item 24 start above end', '04 0a0000ff 0a000000 00'],
+    ['item 24 a trailing byte', '04 0a000000 0a0000ff 00 04'],
+    ['input 45 routes reversed', '04 0a000100 0a0001ff 00 04 0a000000 0a0000ff 00'],
+    ['input 45 v6 before v4', `06 ${'00'.repeat(32)} 00 04 0a000000 0a0000ff 00`],
+    ['input 45 protocol descending', '04 0a000000 0a0000ff 11 04 0a000100 0a0001ff 06'],
+    ['input 45 touching', '04 0a000000 0a0000ff 00 04 0a0000ff 0a0001ff 00'],
+    ['input 45 protocol-0 overlap', '04 0a000000 0affffff 00 04 0a000100 0a0001ff 06'],
     [
-      '3-45 protocol-0 overlap at one address',
+      'input 45 protocol-0 overlap at one address',
       '04 0a000000 0a000010 00 04 0a0000f0 0a0000ff 00 04 0a000020 0a0000f0 06',
     ],
   ] as const) {
@@ -235,7 +235,7 @@ suite('capsule reader', () => {
   );
   const expected = ['assign 0=10.99.0.7/32', 'datagram 004500', 'routes 0', 'datagram ', 'request 1=::/128'];
 
-  test('26 any chunking gives the same capsules', () => {
+  test('item 26 any chunking gives the same capsules', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), (lengths) => {
         const log = new Log();
@@ -251,7 +251,7 @@ suite('capsule reader', () => {
     );
   });
 
-  test('3-46 the end of the stream inside any capsule -> S10e', () => {
+  test('input 46 the end of the stream inside any capsule -> S10e', () => {
     const capsule = encodeDatagramCapsule(hex('00 4500'));
     for (let end = 1; end < capsule.length; end++) {
       const reader = new CapsuleReader(new Log());
@@ -260,7 +260,7 @@ suite('capsule reader', () => {
     }
   });
 
-  test('3-41 a known capsule of length 2^62-1, or just above the limit -> S107', () => {
+  test('input 41 a known capsule of length 2^62-1, or just above the limit -> S107', () => {
     for (const length of [2n ** 62n - 1n, BigInt(MAX_CAPSULE_BYTES + 1)]) {
       for (const type of [0, 1, 2, 3]) {
         const reader = new CapsuleReader(new Log());
@@ -269,7 +269,7 @@ suite('capsule reader', () => {
     }
   });
 
-  test('3-42 a GREASE capsule of 1 MiB, and one of 2^62-1, is read over', () => {
+  test('input 42 a GREASE capsule of 1 MiB, and one of 2^62-1, is read over', () => {
     const log = new Log();
     const reader = new CapsuleReader(log);
     reader.push(concat(encodeVarint(0x17), encodeVarint(1 << 20)));

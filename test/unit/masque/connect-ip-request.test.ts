@@ -82,7 +82,7 @@ suite('scope', () => {
     ['*', '0x6', 'S10e'],
     ['*', '6%20', 'S10e'],
   ] as const) {
-    test(`9484-4.6 target "${target.slice(0, 30)}" ipproto "${ipproto}" -> ${expected}`, () => {
+    test(`items 10, 11, inputs 33, 34, 9484-4.6 target "${target.slice(0, 30)}" ipproto "${ipproto}" -> ${expected}`, () => {
       assert.equal(text(decide(scoped(target, ipproto))), expected);
     });
   }
@@ -99,14 +99,14 @@ suite('scope', () => {
 
 suite('refusals', () => {
   for (const [item, one, expected] of [
-    ['8 unknown :protocol', request('/', [], { protocol: 'websocket' }), '501'],
-    ['8 another path', request('/.well-known/masque/udp/*/*/'), '404'],
-    ['8 the path without its last slash', request('/.well-known/masque/ip/*/*'), '404'],
-    ['8 a path with one segment more', request('/.well-known/masque/ip/10.0.0.0/8/*/'), '404'],
-    ['7 a path without a slash', request('*'), 'S10e'],
-    ['7 another scheme', request('/', [], { scheme: 'http' }), '400'],
-    ['3-32 Content-Length: 0', request('/', [['content-length', '0']]), 'S10e'],
-    ['7 Content-Type', request('/', [['content-type', 'a/b']]), 'S10e'],
+    ['item 8 unknown :protocol', request('/', [], { protocol: 'websocket' }), '501'],
+    ['item 8 another path', request('/.well-known/masque/udp/*/*/'), '404'],
+    ['item 8 the path without its last slash', request('/.well-known/masque/ip/*/*'), '404'],
+    ['item 8 a path with one segment more', request('/.well-known/masque/ip/10.0.0.0/8/*/'), '404'],
+    ['item 7 a path without a slash', request('*'), 'S10e'],
+    ['item 7 another scheme', request('/', [], { scheme: 'http' }), '400'],
+    ['input 32 Content-Length: 0', request('/', [['content-length', '0']]), 'S10e'],
+    ['item 7 Content-Type', request('/', [['content-type', 'a/b']]), 'S10e'],
   ] as const) {
     test(`${item} -> ${expected}`, () => assert.equal(text(decide(one)), expected));
   }
@@ -118,7 +118,7 @@ suite('refusals', () => {
     assert.equal(text(decide({ method: 'CONNECT', authority: 'a:1', fields: [] })), '501');
   });
 
-  test('8 an authority that is not served is 421, and :443 can be left out or added', () => {
+  test('item 8 an authority that is not served is 421, and :443 can be left out or added', () => {
     const at = (authority: string, served: string) => {
       const service = { ...SERVICE, authorities: [served] };
       return text(decideConnectIp({ ...scoped('*', '*'), authority }, service));
@@ -190,7 +190,7 @@ suite('token', () => {
   });
 });
 
-test('13 capsule-protocol counts only as boolean true', () => {
+test('item 13 capsule-protocol counts only as boolean true', () => {
   const flag = (...values: string[]) => {
     const fields = values.map((value): FieldLine => ['capsule-protocol', value]);
     const decision = decide({ ...scoped('*', '*'), fields });
@@ -214,7 +214,7 @@ suite('path templates', () => {
 });
 
 suite('responses', () => {
-  test('13 capsule-protocol is in the 200 alone, WWW-Authenticate in the 401', () => {
+  test('item 13 capsule-protocol is in the 200 alone, WWW-Authenticate in the 401', () => {
     assert.deepEqual(TUNNEL_RESPONSE_FIELDS, [['capsule-protocol', '?1']]);
     assert.deepEqual(refusalFields(401), [['www-authenticate', 'Bearer']]);
     for (const status of [400, 403, 404, 421, 431, 501, 503]) assert.deepEqual(refusalFields(status), []);

@@ -10,7 +10,7 @@ import { hex } from '../http3/recording.ts';
 
 const offsetIn = (payload: Uint8Array, start = 0) => ipPacketOffset(payload, start, payload.length);
 
-test('19 context 0 is followed by a packet, also in a longer varint than necessary', () => {
+test('item 19 context 0 is followed by a packet, also in a longer varint than necessary', () => {
   assert.equal(offsetIn(hex('00 4500')), 1);
   assert.equal(offsetIn(hex('4000 4500')), 2);
   assert.equal(offsetIn(hex('c000000000000000 45')), 8);
@@ -18,7 +18,7 @@ test('19 context 0 is followed by a packet, also in a longer varint than necessa
   assert.equal(offsetIn(hex('00')), 1, 'an empty packet is for the IP layer to drop');
 });
 
-test('3-39 a missing context id and an unknown one are told apart', () => {
+test('input 39 a missing context id and an unknown one are told apart', () => {
   assert.equal(offsetIn(hex('')), DATAGRAM_WITHOUT_CONTEXT);
   assert.equal(offsetIn(hex('40')), DATAGRAM_WITHOUT_CONTEXT);
   assert.equal(offsetIn(hex('02 45')), DATAGRAM_OF_UNKNOWN_CONTEXT);

@@ -183,7 +183,7 @@ for (let seed = 1; seed <= 20; seed++) {
 }
 
 for (const [name, chunker] of Object.entries(CHUNKERS)) {
-  suite(`client and server, ${name}`, () => {
+  suite(`input 49 client and server, ${name}`, () => {
     const open = () => {
       const pipe = new Pipe(chunker());
       const id = pipe.client.connection.sendRequest(buildConnectIpRequest('https://vpn.example', 't0'));
@@ -253,7 +253,7 @@ for (const [name, chunker] of Object.entries(CHUNKERS)) {
       assert.equal(client.close, undefined);
     });
 
-    test('40 GOAWAY: the tunnel lives, a new request is not sent, and the server ends the tunnel', () => {
+    test('item 40 GOAWAY: the tunnel lives, a new request is not sent, and the server ends the tunnel', () => {
       const { pipe, id, client, server } = open();
       pipe.log.length = 0;
       server.connection.announceShutdown();

@@ -147,7 +147,7 @@ suite('a first packet that is no handshake costs the others nothing', () => {
     node.assertServes(client, 0);
   });
 
-  test('another ALPN is answered with the alert no_application_protocol', async () => {
+  test('item 1 another ALPN is answered with the alert no_application_protocol', async () => {
     const node = new Node();
     const { client } = node.connect('198.51.100.7:1');
     const hello = clientHelloWithAlpn('hq-29');

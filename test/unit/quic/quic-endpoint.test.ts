@@ -123,7 +123,7 @@ test('a reset tells its error code and leaves other streams alone', () => {
   assert.equal(pair.clientEvents.streams.get(4)?.bytes.toString(), 'c');
 });
 
-test('datagrams of every length up to the longest arrive, longer ones are refused', () => {
+test('item 1 datagrams of every length up to the longest arrive, longer ones are refused', () => {
   const pair = new Pair();
   pair.exchange();
   const send = (length: number): boolean => sendDatagram(pair.client, Buffer.alloc(length, length));

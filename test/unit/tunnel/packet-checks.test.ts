@@ -42,13 +42,13 @@ function check(session: TunnelSession, bytes: Uint8Array, length = bytes.length)
 }
 
 suite('the way up', () => {
-  test('a packet from an assigned address goes on, of either family', () => {
+  test('item 27 a packet from an assigned address goes on, of either family', () => {
     const session = openSession();
     assert.equal(check(session, ip(CLIENT4, '192.0.2.1')), 'forward');
     assert.equal(check(session, ip(CLIENT6, '2001:db8::1')), 'forward');
   });
 
-  test('any other source is refused, also a neighbour, the node itself, and the other family', () => {
+  test('item 27 any other source is refused, also a neighbour, the node itself, and the other family', () => {
     const session = openSession();
     for (const source of ['10.99.0.8', '10.99.0.6', NODE4, '0.0.0.0', '127.0.0.1', '255.255.255.255']) {
       assert.equal(check(session, ip(source, '192.0.2.1')), 'source', source);
@@ -60,7 +60,7 @@ suite('the way up', () => {
     assert.equal(check(new TunnelSession(0, 0, 1), ip(CLIENT4, '192.0.2.1')), 'source');
   });
 
-  test('link-local and multicast destinations are never forwarded', () => {
+  test('item 33 link-local and multicast destinations are never forwarded', () => {
     const session = openSession();
     for (const destination of ['224.0.0.1', '239.255.255.250', '169.254.1.1']) {
       assert.equal(check(session, ip(CLIENT4, destination)), 'scope', destination);
@@ -82,7 +82,7 @@ suite('the way up', () => {
     assert.equal(check(session, answerProbe(probe, 0, info) ?? new Uint8Array()), 'probe');
   });
 
-  test('a packet that is cut, or longer than it says, is malformed and nothing else', () => {
+  test('item 30 a packet that is cut, or longer than it says, is malformed and nothing else', () => {
     const session = openSession();
     for (const whole of [ip(CLIENT4, '192.0.2.1'), ip(CLIENT6, '2001:db8::1')]) {
       for (let length = 0; length < whole.length; length++) assert.equal(check(session, whole, length), 'malformed');
@@ -90,7 +90,7 @@ suite('the way up', () => {
     }
   });
 
-  test('no bytes get through that do not carry the address of the tunnel', () => {
+  test('item 27 no bytes get through that do not carry the address of the tunnel', () => {
     const session = openSession();
     const own = [bytesOf(CLIENT4), bytesOf(CLIENT6)];
     const anything = fc.oneof(
@@ -110,7 +110,7 @@ suite('the way up', () => {
   });
 });
 
-test('each client has a budget of ICMP errors of its own', () => {
+test('item 34 each client has a budget of ICMP errors of its own', () => {
   const [spoofer, other] = [openSession(), openSession()];
   const answered = Array.from({ length: 1_000 }, () => spoofer.icmpRate.take(0)).filter(Boolean).length;
   assert.equal(answered, 10);
@@ -129,12 +129,12 @@ suite('the way down', () => {
       ['2001:db8::1', 'ff02::1', 'no_client'],
     ] as const) {
       const bytes = ip(from, to);
-      assert.equal(routeDownlink(sessions, bytes, bytes.length), expected);
+      assert.equal(routeDownlink(sessions, bytes, 0, bytes.length), expected);
     }
-    assert.equal(routeDownlink(sessions, ip('192.0.2.1', CLIENT4), 19), 'malformed');
+    assert.equal(routeDownlink(sessions, ip('192.0.2.1', CLIENT4), 0, 19), 'malformed');
     for (const address of session.addresses) sessions.delete(address);
     const late = ip('192.0.2.1', CLIENT4);
-    assert.equal(routeDownlink(sessions, late, late.length), 'no_client');
+    assert.equal(routeDownlink(sessions, late, 0, late.length), 'no_client');
   });
 });
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { before, suite, test } from 'node:test';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
+import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../../../data-plane/tunnel/tunnel-mtu.ts';
 import { formatAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { CONNECT_IP, concat, frame, headers, hex } from '../http3/recording.ts';
@@ -16,7 +17,7 @@ const IDLE_MS = 10_001;
 const sample = packet({ family: 4, source: Uint8Array.of(10, 99, 0, 7) });
 
 suite('a tunnel from its request to its end', () => {
-  test('the answer leaves when the decision is there: 200, addresses, the routes of their families', () => {
+  test('items 21, 23 the answer leaves when the decision is there: 200, addresses, the routes of their families', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.request('secret');
     assert.deepEqual(pair.host.requests, [{ id: 1, token: 'secret' }]);
@@ -38,7 +39,7 @@ suite('a tunnel from its request to its end', () => {
     assert.equal(pair.host.closed.length, 0);
   });
 
-  test('wishes that came ahead of the answer are answered in the first assignment, unknown ones refused', () => {
+  test('items 22, 26 wishes that came ahead of the answer are answered in the first assignment, unknown ones refused', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.request();
     const wishes = [
@@ -51,7 +52,7 @@ suite('a tunnel from its request to its end', () => {
     assert.equal(pair.client.log[1], 'assigned 5=10.99.0.7/32,6=fd00:99::7/128');
   });
 
-  test('the end of the stream ends the tunnel once, both ways', () => {
+  test('item 15 the end of the stream ends the tunnel once, both ways', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     pair.client.http3.endStream(streamId);
@@ -66,7 +67,7 @@ suite('a tunnel from its request to its end', () => {
     assert.equal(pair.host.closed.length, 1);
   });
 
-  test('a reset and a closed connection end it too', async () => {
+  test('item 15 a reset and a closed connection end it too', async () => {
     const reset = new TunnelPair(pem);
     reset.client.http3.abortStream(reset.open(), 0x10c);
     reset.exchange();
@@ -104,7 +105,7 @@ suite('a tunnel from its request to its end', () => {
     assert.equal(pair.host.closed.length, 1);
   });
 
-  test('a drain ends what is open, says so, and lets nobody in', () => {
+  test('item 40 a drain ends what is open, says so, and lets nobody in', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     pair.host.draining = true;
@@ -135,7 +136,7 @@ suite('a tunnel from its request to its end', () => {
 });
 
 suite('who gets no tunnel', () => {
-  test('a refused token: its status, and nothing of the tunnel stays', () => {
+  test('item 8 a refused token: its status, and nothing of the tunnel stays', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.request('wrong');
     pair.connection.reject(1, 401);
@@ -267,7 +268,7 @@ suite('scoped requests', () => {
 });
 
 suite('capsules and datagrams', () => {
-  test('a broken or oversized capsule ends its tunnel with an error', () => {
+  test('item 24 a broken or oversized capsule ends its tunnel with an error', () => {
     for (const [bytes, code] of [
       [encodeCapsule(0x02, hex('')), '0x10e'],
       [encodeCapsule(0x01, hex('00 05 0a630007 20')), '0x10e'],
@@ -282,7 +283,20 @@ suite('capsules and datagrams', () => {
     }
   });
 
-  test('unknown capsules are read over, however long', () => {
+  test('input 48 a reset in the middle of a capsule ends the tunnel, and its addresses with it', () => {
+    const pair = new TunnelPair(pem);
+    const streamId = pair.open();
+    pair.raw(streamId, frame(0x00, encodeCapsule(0x02, hex('01 04 00000000 20')).subarray(0, 5)));
+    assert.equal(pair.host.closed.length, 0);
+    pair.client.quic.resetStream(0, streamId, 0x10c);
+    pair.exchange();
+    assert.deepEqual(
+      pair.host.closed.map(({ connectionId, reason }) => [connectionId, reason]),
+      [[CONNECTION_ID, 'client']],
+    );
+  });
+
+  test('item 25 unknown capsules are read over, however long', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     const capsule = concat(hex('2b 80100000'), new Uint8Array(0x100000));
@@ -293,14 +307,14 @@ suite('capsules and datagrams', () => {
     assert.equal(pair.host.up.length, 1);
   });
 
-  test('a packet in a DATAGRAM capsule goes the same way as one in a datagram', () => {
+  test('item 20 a packet in a DATAGRAM capsule goes the same way as one in a datagram', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     pair.raw(streamId, frame(0x00, encodeCapsule(0x00, concat(hex('00'), sample))));
     assert.deepEqual(pair.host.up, [Buffer.from(sample)]);
   });
 
-  test('datagrams that belong to no tunnel are counted and dropped', () => {
+  test('item 19 datagrams that belong to no tunnel are counted and dropped', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     const quarter = streamId / 4;
@@ -312,7 +326,7 @@ suite('capsules and datagrams', () => {
     assert.deepEqual([pair.host.up, pair.host.closed], [[], []]);
   });
 
-  test('a datagram ahead of the decision is dropped, not kept', () => {
+  test('item 17 a datagram ahead of the decision is dropped, not kept', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.request();
     pair.sendUp(streamId, sample);
@@ -321,12 +335,25 @@ suite('capsules and datagrams', () => {
     assert.equal(pair.host.drops.snapshot().no_tunnel, 1);
   });
 
-  test('a datagram whose stream id is none closes the connection', async () => {
+  test('item 16 a datagram whose stream id is none closes the connection', async () => {
     const pair = new TunnelPair(pem);
     pair.open();
     pair.datagram(0xd0, 0, 0, 0, 0, 0, 0, 0);
     assert.match(await pair.clientClosed(), /^closed 0x33 /);
     assert.equal(pair.host.closed[0]?.reason, 'error');
+  });
+});
+
+suite('sizes', () => {
+  test('item 31 a packet of 1280 bytes, which every IPv6 link must carry, fits, and so does the largest MTU', () => {
+    const pair = new TunnelPair(pem);
+    const streamId = pair.open();
+    for (const length of [MIN_TUNNEL_MTU, MAX_TUNNEL_MTU]) {
+      const whole = packet({ family: 6, payload: new Uint8Array(length - 40) });
+      assert.equal(pair.sendUp(streamId, whole), true);
+      assert.deepEqual(pair.host.up.pop(), Buffer.from(whole));
+    }
+    assert.equal(MIN_TUNNEL_MTU, 1280);
   });
 });
 
@@ -349,7 +376,7 @@ suite('peers that do nothing', () => {
     assert.equal(pair.host.up.length, 1);
   });
 
-  test('a request that never gets whole is aborted and counted, and a tunnel beside it lives', () => {
+  test('input 49 a request that never gets whole is aborted and counted, and a tunnel beside it lives', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     const half = headers(CONNECT_IP).subarray(0, 10);
