@@ -166,7 +166,7 @@ async function start(
     if (answer.status < 200 || answer.status > 299) throw new HttpStatusError(method, path, answer);
     return (answer.body === '' ? undefined : JSON.parse(answer.body)) as T;
   };
-  progress(`enrolment of ${clientIds.join(', ')}`);
+  if (clientIds.length > 0) progress(`enrolment of ${clientIds.join(', ')}`);
   const tokens = await clientTokens(api, join(directory, 'clients'), clientIds);
   const clients = plan.clients.map((place, i) => {
     // The status of an earlier run must not be taken for that of this one.
