@@ -2,8 +2,11 @@ import Type, { type TProperties, type TSchema } from 'typebox';
 
 /** Lower-case letters, digits and hyphens: safe as a NATS subject token, a KV key and a Prometheus label. */
 export const NodeId = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' });
-/** As a node id, with dots and underscores allowed inside. Underscore first is reserved for the metrics' `_other`. */
-export const ClientId = Type.String({ pattern: '^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$' });
+/**
+ * As a node id, with dots and underscores allowed inside; two dots in a row are no KV key. Underscore first is reserved for
+ * the metrics' `_other`.
+ */
+export const ClientId = Type.String({ pattern: '^(?!.*[.]{2})[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$' });
 /** 128 random bits, hexadecimal: epochs and incarnations. */
 export const RandomId = Type.String({ pattern: '^[0-9a-f]{32}$' });
 export const ConnectionId = Type.String({

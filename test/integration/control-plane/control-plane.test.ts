@@ -117,6 +117,7 @@ test('bad requests get problems that name the field', { skip }, async () => {
     readonly [method: string, path: string, body: unknown, status: number, field: string | undefined]
   > = [
     ['POST', '/v1/clients', { id: 'Not An Id' }, 400, 'id'],
+    ['POST', '/v1/clients', { id: 'two..dots' }, 400, 'id'],
     ['POST', '/v1/clients', { name: 7 }, 400, 'name'],
     ['POST', '/v1/clients', { colour: 'red' }, 400, 'colour'],
     ['PATCH', '/v1/clients/nobody', {}, 400, 'name'],

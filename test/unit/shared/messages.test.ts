@@ -101,3 +101,15 @@ suite('what people and logs are told', () => {
     assert.equal(redactUrl('not a url with token=s'), '(not a URL)');
   });
 });
+
+test('a client id is a key of the credentials bucket: no empty token between its dots', () => {
+  const isValid = (clientId: string) => {
+    try {
+      return credentialMessage.decode(credentialMessage.encode({ ...credential, clientId })).clientId === clientId;
+    } catch {
+      return false;
+    }
+  };
+  assert.deepEqual(['a', 'a.b', 'bob.smith-2_x', 'a-.b'].filter(isValid), ['a', 'a.b', 'bob.smith-2_x', 'a-.b']);
+  assert.deepEqual(['a..b', 'a...b', '.a', 'a.', '..', '_other', ''].filter(isValid), []);
+});
