@@ -11,6 +11,7 @@ import {
   url,
 } from '../shared/config/parse-config.ts';
 import { formatPrefix, parsePrefix, prefixCovers } from '../shared/ip/prefix.ts';
+import { tunOffload } from './tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from './tunnel/tunnel-mtu.ts';
 
 /** What a node reads from its environment. */
@@ -42,6 +43,11 @@ export const nodeVariables = {
     help: 'the MTU inside the tunnels, bytes',
     fallback: '1400',
     ...integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU),
+  },
+  TUN_OFFLOAD: {
+    help: 'packets of one flow go through the TUN interface 64 KiB at a time, where the kernel can do that, or one by one',
+    fallback: 'auto',
+    ...tunOffload,
   },
   ADVERTISE_ROUTES: {
     help: 'the networks that clients are told to reach through this node',

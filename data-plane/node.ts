@@ -203,6 +203,7 @@ export class Node {
       clientCaPath: config.CLIENT_CA,
       tunName: config.TUN_NAME,
       tunnelMtu: config.TUNNEL_MTU,
+      tunOffload: config.TUN_OFFLOAD,
       advertiseRoutes: config.ADVERTISE_ROUTES,
       maxConnections: config.MAX_CONNECTIONS,
       trafficWindowMs: config.TRAFFIC_WINDOW_MS,

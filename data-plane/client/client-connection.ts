@@ -143,8 +143,8 @@ export class ClientConnection implements Http3Events {
   }
 
   /** False when the tunnel is not open or its queue is full. */
-  sendPacket(bytes: Uint8Array, length: number): boolean {
-    return this.#state === 'open' && sendPacket(this.#quic, this.#http3, this.#path, bytes, 0, length);
+  sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {
+    return this.#state === 'open' && sendPacket(this.#quic, this.#http3, this.#path, bytes, offset, length);
   }
 
   /** The tunnel is of no use: ends the attempt. */

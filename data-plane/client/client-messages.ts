@@ -4,6 +4,7 @@ import type { TrafficTotals } from '../../shared/events/node-events.ts';
 export interface ClientThreadOptions {
   readonly tun: string;
   readonly mtu: number;
+  readonly tunOffload: 'auto' | 'off';
 }
 
 export interface ConnectOptions {

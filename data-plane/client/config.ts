@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { ConfigError, hostPort, integer, list, logLevel, orUndefined } from '../../shared/config/parse-config.ts';
 import { errorCode } from '../../shared/errors.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { tunOffload } from '../tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
 
 export const CLIENT_USAGE = `usage: node data-plane/client/main.ts --url URL --ca FILE [options]
@@ -15,6 +16,7 @@ The reference client of masque-vpn: one TUN device, one CONNECT-IP tunnel (RFC 9
   --connect-to HOST:PORT go there instead of to the URL's host and port; the certificate must still fit the URL
   --tun NAME             the TUN interface (default masque%d)
   --mtu BYTES            its MTU, ${MIN_TUNNEL_MTU} to ${MAX_TUNNEL_MTU} (default 1400)
+  --tun-offload MODE     auto: packets of one flow go through the TUN interface 64 KiB at a time, where the kernel can; off: one by one
   --routes PREFIXES      comma-separated networks to send through the tunnel (default: what the node advertises)
   --cert FILE --key FILE our own certificate, where the node wants one
   --status-file FILE     JSON of the tunnel's state, rewritten every second
@@ -30,6 +32,7 @@ export interface ClientConfig {
   readonly connectTo: { readonly host: string; readonly port: number };
   readonly tun: string;
   readonly mtu: number;
+  readonly tunOffload: 'auto' | 'off';
   /** Undefined: the node's advertisement decides. */
   readonly routes: readonly string[] | undefined;
   readonly statusFile: string | undefined;
@@ -43,6 +46,7 @@ const options = {
   'connect-to': { type: 'string' },
   tun: { type: 'string', default: 'masque%d' },
   mtu: { type: 'string', default: '1400' },
+  'tun-offload': { type: 'string', default: 'auto' },
   routes: { type: 'string' },
   cert: { type: 'string' },
   key: { type: 'string' },
@@ -82,6 +86,7 @@ export function parseClientConfig(
       integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU).expected,
       integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU).parse,
     ),
+    tunOffload: accept('--tun-offload', values['tun-offload'], tunOffload.expected, tunOffload.parse),
     routes: values.routes === undefined ? undefined : parseRoutes(values.routes),
     statusFile: values['status-file'],
     logLevel: accept('--log-level', values['log-level'], logLevel.expected, logLevel.parse),

@@ -16,9 +16,8 @@ import type {
 } from './client-messages.ts';
 import { TunConfiguration } from './tun-configuration.ts';
 
-/** Packets taken from the TUN device before what they became is sent. */
+/** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
 const TUN_BATCH = 64;
-const PACKET_BYTES = 65_536;
 
 /** The client's packet thread: one TUN device, and one tunnel after the other. */
 export class TunnelClient implements LoopTurn {
@@ -27,8 +26,10 @@ export class TunnelClient implements LoopTurn {
   readonly #tun: TunDevice;
   readonly #sockets = new Map<4 | 6, UdpSocket>();
   readonly #counters = new TrafficCounters();
-  readonly #packet = new Uint8Array(PACKET_BYTES);
   readonly #info = createPacketInfo();
+  // Made once: it runs for every packet.
+  readonly #onTunPacket = (bytes: Uint8Array, offset: number, length: number): void =>
+    this.#sendPacket(bytes, offset, length);
   #configuration: TunConfiguration | undefined;
   #connection: ClientConnection | undefined;
 
@@ -39,7 +40,10 @@ export class TunnelClient implements LoopTurn {
   ) {
     this.#report = report;
     this.#addSource = addSource;
-    this.#tun = TunDevice.open({ name: options.tun, mtu: options.mtu });
+    const { tun: name, mtu, tunOffload: offload } = options;
+    this.#tun = TunDevice.open({ name, mtu, offload }, (_owner, packets, bytes) =>
+      this.#counters.uncountOut(packets, bytes),
+    );
     this.#tun.up();
     addSource(this.#tun.fd, () => this.#receiveTun());
   }
@@ -68,6 +72,7 @@ export class TunnelClient implements LoopTurn {
 
   endTurn(): void {
     this.#connection?.endTurn();
+    this.#tun.flush();
   }
 
   timeoutMs(): number {
@@ -97,6 +102,7 @@ export class TunnelClient implements LoopTurn {
 
   close(): void {
     this.#connection?.close();
+    this.#tun.flush();
     this.report();
     for (const socket of this.#sockets.values()) socket.close();
     this.#configuration?.release();
@@ -119,25 +125,34 @@ export class TunnelClient implements LoopTurn {
       this.#connection?.receiveUdp(bytes, offset, length, peer),
     );
     this.#connection?.processEvents();
+    this.#tun.flush();
     return taken > 0;
   }
 
   #receiveTun(): boolean {
-    for (let i = 0; i < TUN_BATCH; i++) {
-      const length = this.#tun.read(this.#packet);
-      if (length === 0) return false;
-      if (inspectPacket(this.#packet, 0, length, this.#info) !== 'ok') continue;
-      if (this.#connection?.sendPacket(this.#packet, length) === true) this.#counters.countIn(length);
+    for (let packets = 0; packets < TUN_BATCH; ) {
+      const taken = this.#tun.receive(this.#onTunPacket);
+      if (taken === 0) return false;
+      packets += taken;
     }
-    this.#connection?.endTurn();
+    this.endTurn();
     return true;
+  }
+
+  #sendPacket(bytes: Uint8Array, offset: number, length: number): void {
+    if (inspectPacket(bytes, offset, length, this.#info) !== 'ok') return;
+    if (this.#connection?.sendPacket(bytes, offset, length) === true) this.#counters.countIn(length);
   }
 
   #receivePacket(bytes: Uint8Array, offset: number, length: number): void {
     if (inspectPacket(bytes, offset, length, this.#info) !== 'ok') return;
     const answer = answerProbe(bytes, offset, this.#info);
-    if (answer !== undefined) this.#connection?.sendPacket(answer, answer.length);
-    else if (this.#tun.write(bytes, offset, length)) this.#counters.countOut(length);
+    if (answer !== undefined) {
+      this.#connection?.sendPacket(answer, 0, answer.length);
+      return;
+    }
+    this.#counters.countOut(length);
+    this.#tun.queue(bytes, offset, length, undefined);
   }
 
   #configure(configuration: TunnelConfiguration, server: string): void {

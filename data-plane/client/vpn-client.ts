@@ -33,7 +33,7 @@ export class VpnClient {
     this.#config = config;
     this.#log = log;
     this.#tun = config.tun;
-    const options = { tun: config.tun, mtu: config.mtu };
+    const options = { tun: config.tun, mtu: config.mtu, tunOffload: config.tunOffload };
     this.#thread = new PacketThread(new URL('./client-thread.ts', import.meta.url), options, (report) =>
       this.#onReport(report),
     );

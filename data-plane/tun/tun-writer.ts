@@ -43,6 +43,7 @@ export class TunWriter<Owner> implements CoalescingOutput<Owner> {
   readonly #runAddresses = new Map<Uint8Array, number>();
   /** Undefined without offload. */
   #coalescing: Coalescing<Owner> | undefined;
+  #gone = false;
 
   constructor(fd: number, name: string, offload: TunOffload, onDropped: DropHandler<Owner>) {
     this.#fd = fd;
@@ -59,15 +60,23 @@ export class TunWriter<Owner> implements CoalescingOutput<Owner> {
   queue(bytes: Uint8Array, offset: number, length: number, owner: Owner): void {
     if (this.#coalescing === undefined) this.writeAlone(bytes, offset, length, owner);
     else this.#coalescing.add(bytes, offset, length, owner);
+    if (this.#gone) throw goneError(this.#name);
   }
 
-  /** Gives the kernel what is queued. Throws TunError TUN_GONE. */
+  /** Gives the kernel what is queued: afterwards each packet is written or was told to the drop handler. Throws TunError TUN_GONE. */
   flush(): void {
     this.#coalescing?.flush();
+    if (this.#gone) throw goneError(this.#name);
   }
 
   /** Gives the kernel one packet at once, ahead of what is queued; false when it was dropped. Throws as `queue` does. */
   write(bytes: Uint8Array, offset: number, length: number): boolean {
+    const written = this.#writeOne(bytes, offset, length);
+    if (this.#gone) throw goneError(this.#name);
+    return written;
+  }
+
+  #writeOne(bytes: Uint8Array, offset: number, length: number): boolean {
     if (offset < 0 || length < 0 || offset + length > bytes.length) {
       throw new RangeError(`range ${offset}+${length} is outside a buffer of ${bytes.length} bytes`);
     }
@@ -80,7 +89,7 @@ export class TunWriter<Owner> implements CoalescingOutput<Owner> {
   // --- CoalescingOutput
 
   writeAlone(bytes: Uint8Array, offset: number, length: number, owner: Owner): void {
-    if (!this.write(bytes, offset, length)) this.#onDropped(owner, 1, length);
+    if (!this.#writeOne(bytes, offset, length)) this.#onDropped(owner, 1, length);
   }
 
   writeRun(run: FlowRun<Owner>, owner: Owner): void {
@@ -127,7 +136,7 @@ export class TunWriter<Owner> implements CoalescingOutput<Owner> {
       this.writes++;
       if (write(this.#fd, address, length) >= 0) return 0;
       const error = errno();
-      if (error === EBADF || error === EBADFD) throw goneError(this.#name);
+      if (error === EBADF || error === EBADFD) this.#gone = true;
       if (error !== EINTR) return error;
     }
   }

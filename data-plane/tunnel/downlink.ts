@@ -10,9 +10,10 @@ export const downlinkInfo: PacketInfo = createPacketInfo();
 export function routeDownlink<Tunnel>(
   tunnels: AddressTable<Tunnel>,
   bytes: Uint8Array,
+  offset: number,
   length: number,
 ): Tunnel | Extract<DropReason, 'malformed' | 'no_client'> {
   const info = downlinkInfo;
-  if (inspectPacket(bytes, 0, length, info) !== 'ok') return 'malformed';
-  return tunnels.get(bytes, info.destinationOffset, info.addressLength) ?? 'no_client';
+  if (inspectPacket(bytes, offset, length, info) !== 'ok') return 'malformed';
+  return tunnels.get(bytes, offset + info.destinationOffset, info.addressLength) ?? 'no_client';
 }

@@ -19,8 +19,8 @@ export type DropReason = (typeof DROP_REASONS)[number];
 export class DropCounters {
   readonly #counts = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>;
 
-  count(reason: DropReason): void {
-    this.#counts[reason]++;
+  count(reason: DropReason, packets = 1): void {
+    this.#counts[reason] += packets;
   }
 
   snapshot(): Record<DropReason, number> {

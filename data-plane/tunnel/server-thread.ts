@@ -38,7 +38,7 @@ function serve(server: TunnelServer, port: Port): void {
   loop.timers.every(PROBE_INTERVAL_MS, nowMs, (now) => server.probe(now));
   loop.timers.every(KEEPALIVE_INTERVAL_MS, nowMs, () => server.keepAlive());
   loop.timers.every(SWEEP_INTERVAL_MS, nowMs, (now) => server.sweep(now));
-  port.post({ type: 'ready', listen: server.listen, tunName: server.tunName });
+  port.post({ type: 'ready', listen: server.listen, tunName: server.tunName, tunOffload: server.tunOffload });
   loop.run(server);
 }
 

@@ -17,6 +17,18 @@ export class TrafficCounters {
     this.#packetsOut++;
   }
 
+  /** Takes back what was counted as coming in: the kernel did not take it in the end. */
+  uncountIn(packets: number, bytes: number): void {
+    this.#bytesIn -= bytes;
+    this.#packetsIn -= packets;
+  }
+
+  /** The same for what was counted as going out. */
+  uncountOut(packets: number, bytes: number): void {
+    this.#bytesOut -= bytes;
+    this.#packetsOut -= packets;
+  }
+
   totals(): TrafficTotals {
     return {
       bytesIn: this.#bytesIn,

@@ -1,6 +1,7 @@
 import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
 import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
+import type { TunOffload } from '../tun/open-tun.ts';
 import type { DropReason } from './drop-counters.ts';
 
 /** One block of the node: its clients' addresses are reached through the TUN device, its own address answers there. */
@@ -18,6 +19,7 @@ export interface ServerThreadOptions {
   readonly clientCaPath: string;
   readonly tunName: string;
   readonly tunnelMtu: number;
+  readonly tunOffload: 'auto' | 'off';
   /** Prefixes that clients may reach through the node. */
   readonly advertiseRoutes: readonly string[];
   readonly maxConnections: number;
@@ -78,7 +80,7 @@ export interface QuicState {
 
 /** From the packet thread to the main thread. */
 export type ServerThreadReport =
-  | { readonly type: 'ready'; readonly listen: string; readonly tunName: string }
+  | { readonly type: 'ready'; readonly listen: string; readonly tunName: string; readonly tunOffload: TunOffload }
   | {
       readonly type: 'request';
       readonly requestId: number;

@@ -7,6 +7,7 @@ import type { LoopTurn } from '../packet-thread/packet-loop.ts';
 import { type QuicConnection, QuicServer, type ServerConnectionEvents } from '../quic/quic-server.ts';
 import { acceptOwnSource } from '../tun/accept-own-source.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
+import type { TunOffload } from '../tun/open-tun.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import { UdpSocket } from '../udp/udp-socket.ts';
@@ -18,10 +19,8 @@ import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, Tunn
 import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
 
-/** Packets taken from the TUN device before what they became is sent. */
+/** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
 const TUN_BATCH = 64;
-/** Room for a packet of any MTU. */
-const PACKET_BYTES = 65_536;
 
 /**
  * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`receiveUdp`, `forwardUp`) and down
@@ -32,16 +31,17 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   readonly #options: ServerThreadOptions;
   readonly #report: (report: ServerThreadReport) => void;
   readonly #udp: UdpSocket;
-  readonly #tun: TunDevice;
+  readonly #tun: TunDevice<TunnelSession>;
   readonly #connections = new Set<ServerConnection>();
   readonly #byAddress = new AddressTable<OpenTunnel>();
   readonly #requests = new Map<number, ServerConnection>();
   readonly #open = new Map<string, OpenTunnel>();
-  readonly #packet = new Uint8Array(PACKET_BYTES);
   readonly #icmp: IcmpResponder;
   // Made once: these run for every packet.
   readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void =>
     this.#quic.receive(bytes, offset, length, peer.text, this.#nowMs);
+  readonly #onTunPacket = (bytes: Uint8Array, offset: number, length: number): void =>
+    this.#forwardDown(bytes, offset, length);
   readonly #queue = (bytes: Uint8Array, offset: number, length: number, peer: string): void =>
     this.#udp.queue(bytes, offset, length, this.#udp.peers.fromText(peer));
   readonly #quic: QuicServer;
@@ -56,7 +56,11 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     this.#report = report;
     this.#icmp = new IcmpResponder(options.tunnelMtu);
     this.#udp = UdpSocket.bind(options.listen);
-    this.#tun = TunDevice.open({ name: options.tunName, mtu: options.tunnelMtu });
+    const { tunName, tunnelMtu, tunOffload } = options;
+    this.#tun = TunDevice.open({ name: tunName, mtu: tunnelMtu, offload: tunOffload }, (session, packets, bytes) => {
+      session.counters.uncountIn(packets, bytes);
+      this.drops.count('tun', packets);
+    });
     this.#tun.up();
     acceptOwnSource(this.#tun.name);
     this.#quic = this.#startQuic();
@@ -72,6 +76,10 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   get tunName(): string {
     return this.#tun.name;
+  }
+
+  get tunOffload(): TunOffload {
+    return this.#tun.offload;
   }
 
   get listen(): string {
@@ -93,6 +101,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     this.#nowMs = performance.now();
     const taken = this.#udp.receive(this.#onDatagram);
     this.#quic.processEvents();
+    this.#tun.flush();
     return taken > 0;
   }
 
@@ -102,8 +111,8 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     const verdict = checkUplink(session, bytes, offset, length);
     switch (verdict) {
       case 'forward':
-        if (this.#tun.write(bytes, offset, length)) session.counters.countIn(length);
-        else this.drops.count('tun');
+        session.counters.countIn(length);
+        this.#tun.queue(bytes, offset, length, session);
         return;
       case 'probe':
         return;
@@ -132,19 +141,19 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   /** A batch of packets from the TUN device into QUIC; true when there may be more. */
   receiveTun(): boolean {
-    for (let i = 0; i < TUN_BATCH; i++) {
-      const length = this.#tun.read(this.#packet);
-      if (length === 0) return false;
-      this.#forwardDown(this.#packet, length);
+    for (let packets = 0; packets < TUN_BATCH; ) {
+      const taken = this.#tun.receive(this.#onTunPacket);
+      if (taken === 0) return false;
+      packets += taken;
     }
     this.#flush();
     return true;
   }
 
-  #forwardDown(bytes: Uint8Array, length: number): void {
-    const tunnel = routeDownlink(this.#byAddress, bytes, length);
+  #forwardDown(bytes: Uint8Array, offset: number, length: number): void {
+    const tunnel = routeDownlink(this.#byAddress, bytes, offset, length);
     if (tunnel === 'no_client') {
-      this.#answerDown('address_unreachable', bytes);
+      this.#answerDown('address_unreachable', bytes, offset);
       this.drops.count('no_client');
       return;
     }
@@ -154,13 +163,13 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       return;
     }
     const { connection, session } = tunnel;
-    if (session.checkDownlink(bytes, 0, downlinkInfo) !== 'inside') {
-      this.#answerDown('protocol_prohibited', bytes);
+    if (session.checkDownlink(bytes, offset, downlinkInfo) !== 'inside') {
+      this.#answerDown('protocol_prohibited', bytes, offset);
       this.drops.count('scope');
     } else if (length > this.#options.tunnelMtu) {
-      this.#answerDown('too_big', bytes);
+      this.#answerDown('too_big', bytes, offset);
       this.drops.count('too_big');
-    } else if (connection.sendPacket(session, bytes, 0, length)) {
+    } else if (connection.sendPacket(session, bytes, offset, length)) {
       session.counters.countOut(length);
     } else {
       this.drops.count('queue_full');
@@ -172,8 +181,8 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     if (length > 0) connection.sendPacket(session, this.#icmp.packet, 0, length);
   }
 
-  #answerDown(problem: IcmpProblem, bytes: Uint8Array): void {
-    const length = this.#icmp.write(problem, bytes, 0, downlinkInfo);
+  #answerDown(problem: IcmpProblem, bytes: Uint8Array, offset: number): void {
+    const length = this.#icmp.write(problem, bytes, offset, downlinkInfo);
     if (length > 0) this.#tun.write(this.#icmp.packet, 0, length);
   }
 
@@ -182,6 +191,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   endTurn(): void {
     this.#nowMs = performance.now();
     this.#quic.processEvents();
+    this.#tun.flush();
     this.#flush();
   }
 
@@ -225,6 +235,11 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   /** The thread cannot go on: the tunnels' last totals are told, and the clients sent away if that is possible still. */
   abandon(why: string): void {
+    try {
+      this.#tun.flush();
+    } catch {
+      // It may be what failed; what it did not take is not in the totals.
+    }
     for (const connection of [...this.#connections]) connection.lost(why);
     this.endWindow();
     try {

@@ -55,6 +55,7 @@ test('each bad argument is named, with what it got and what it takes', (t) => {
     [() => replaced('--token', ''), /^--token: got nothing, expected the token, here or in MASQUE_VPN_TOKEN/],
     [() => parse('--mtu', '1279'), /^--mtu: got "1279", expected a whole number from 1280 to 1406/],
     [() => parse('--mtu', '9000'), /^--mtu: got "9000"/],
+    [() => parse('--tun-offload', 'on'), /^--tun-offload: got "on", expected auto or off/],
     [() => parse('--tun', 'a name that is too long'), /^--tun: got/],
     [() => parse('--connect-to', 'nowhere'), /^--connect-to: got "nowhere", expected host:port/],
     [() => parse('--routes', '10.0.0.1/8'), /^--routes: got "10.0.0.1\/8", expected comma-separated prefixes/],
