@@ -50,7 +50,7 @@ export const nodeVariables = {
     ...tunOffload,
   },
   ADVERTISE_ROUTES: {
-    help: 'the networks that clients are told to reach through this node',
+    help: 'the networks that clients may reach through this node; what they send elsewhere is dropped',
     fallback: '0.0.0.0/0,::/0',
     ...routes(),
   },
