@@ -76,16 +76,6 @@ export class TunWriter<Owner> implements CoalescingOutput<Owner> {
     return written;
   }
 
-  #writeOne(bytes: Uint8Array, offset: number, length: number): boolean {
-    if (offset < 0 || length < 0 || offset + length > bytes.length) {
-      throw new RangeError(`range ${offset}+${length} is outside a buffer of ${bytes.length} bytes`);
-    }
-    if (length > MAX_FLOW_PACKET_BYTES) return this.#settle(EMSGSIZE, 1, length);
-    const header = this.#headerBytes;
-    copyBytes(bytes, offset, this.#frame, header, length);
-    return this.#settle(this.#write(this.#frameAddress, header + length), 1, length);
-  }
-
   // --- CoalescingOutput
 
   writeAlone(bytes: Uint8Array, offset: number, length: number, owner: Owner): void {
@@ -97,6 +87,16 @@ export class TunWriter<Owner> implements CoalescingOutput<Owner> {
     const error = this.#write(this.#addressOf(run.buffer.bytes), run.length);
     if (error === EINVAL && packets > 1) this.#writeOneByOne(run, owner);
     else if (!this.#settle(error, packets, packetBytes)) this.#onDropped(owner, packets, packetBytes);
+  }
+
+  #writeOne(bytes: Uint8Array, offset: number, length: number): boolean {
+    if (offset < 0 || length < 0 || offset + length > bytes.length) {
+      throw new RangeError(`range ${offset}+${length} is outside a buffer of ${bytes.length} bytes`);
+    }
+    if (length > MAX_FLOW_PACKET_BYTES) return this.#settle(EMSGSIZE, 1, length);
+    const header = this.#headerBytes;
+    copyBytes(bytes, offset, this.#frame, header, length);
+    return this.#settle(this.#write(this.#frameAddress, header + length), 1, length);
   }
 
   #addressOf(bytes: Uint8Array): number {

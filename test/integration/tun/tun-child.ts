@@ -10,6 +10,22 @@ import { inspectPacket } from '../../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
 import { Poller } from '../../../data-plane/os/poller.ts';
 import { TunDevice } from '../../../data-plane/tun/tun-device.ts';
+import { ACK, cutNaively, type Sample } from '../../unit/tun/sample-flows.ts';
+
+const SEGMENTS: Sample = {
+  family: 4,
+  protocol: 'tcp',
+  sourcePort: 1,
+  ttl: 64,
+  dontFragment: true,
+  identification: 1,
+  sequence: 1,
+  acknowledgment: 1,
+  flags: ACK,
+  window: 100,
+  options: new Uint8Array(0),
+  payload: new Uint8Array(1500),
+};
 
 const show = (...args: string[]) => JSON.parse(execFileSync('ip', ['-j', ...args], { encoding: 'utf8' }) || '[]');
 const hasError =
@@ -140,6 +156,45 @@ const cases: Record<string, () => void> = {
     assert.equal(tun.write(Uint8Array.of(0x50, 1, 2, 3), 0, 4), false, 'no IP packet');
     assert.equal(tun.sent.drops, 2);
     assert.throws(() => tun.write(buffer, 1999, 2), RangeError);
+  },
+
+  'queued packets'() {
+    for (const offload of ['auto', 'off'] as const) {
+      const dropped: unknown[] = [];
+      const tun = TunDevice.open<string>({ name: 'mvtun', mtu: 1400, offload }, (owner, packets, bytes) =>
+        dropped.push(owner, packets, bytes),
+      );
+      const [first, second] = cutNaively(SEGMENTS, 1000);
+      assert.ok(first !== undefined && second !== undefined);
+      const queue = (): void => {
+        for (const packet of [first, second]) tun.queue(packet, 0, packet.length, 'one');
+        tun.queue(first, 0, first.length, 'other');
+      };
+      queue();
+      tun.flush();
+      // The interface is down. Runs are told of as a whole; all that counts is the sum.
+      const bytes = first.length + second.length;
+      const together = ['one', 2, bytes, 'other', 1, first.length];
+      const apart = ['one', 1, first.length, 'one', 1, second.length, 'other', 1, first.length];
+      assert.deepEqual(dropped, tun.offload === 'off' ? apart : together);
+      assert.deepEqual([tun.sent.packets, tun.sent.drops], [0, 3]);
+
+      tun.up();
+      queue();
+      tun.flush();
+      assert.deepEqual([tun.sent.packets, tun.sent.bytes, tun.sent.drops], [3, bytes + first.length, 3]);
+
+      dropped.length = 0;
+      execFileSync('ip', ['link', 'delete', 'mvtun']);
+      const gone = () => {
+        queue();
+        tun.flush();
+      };
+      assert.throws(gone, hasError('TUN_GONE', 'mvtun'));
+      assert.deepEqual(dropped.slice(0, 3), (tun.offload === 'off' ? apart : together).slice(0, 3));
+      tun.release();
+      assert.throws(() => tun.queue(first, 0, first.length, 'one'), hasError('TUN_GONE', 'mvtun'));
+    }
   },
 
   ends() {

@@ -60,6 +60,7 @@ describe('TunDevice', { skip: needsRoot() }, () => {
     ['without-ipv6', 'carries IPv6 on a host whose new interfaces have none'],
     ['routes', 'sets and removes routes, and says what a failed command was and answered'],
     ['packets', 'reads and writes one packet at a time, and counts what the kernel does not take'],
+    ['queued packets', 'gives queued packets to the kernel, and tells their owner of those that it does not take'],
     ['ends', 'is gone when released or deleted, and says so'],
     ['refuses', 'refuses names and MTUs that no interface can have'],
     ['not-permitted', 'says when the process lacks the right to make it'],
