@@ -3,13 +3,14 @@ import { rangeToPrefixes } from '../../shared/ip/range.ts';
 import { datagramPayloadOffset } from '../http3/datagram.ts';
 import { H3_NO_ERROR, H3_REQUEST_CANCELLED, type Http3StreamError } from '../http3/error-codes.ts';
 import { Http3Connection } from '../http3/http3-connection.ts';
-import type { Http3Events, Http3Transport } from '../http3/http3-endpoint.ts';
+import type { Http3Events } from '../http3/http3-endpoint.ts';
 import type { FieldLine } from '../http3/qpack/field-line.ts';
 import { buildConnectIpRequest } from '../masque/build-connect-ip-request.ts';
 import { CapsuleReader } from '../masque/capsule-reader.ts';
 import { readConnectIpResponse } from '../masque/connect-ip-response.ts';
 import { ipPacketOffset } from '../masque/ip-datagram.ts';
 import { QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
+import { http3OverQuic } from '../tunnel/http3-over-quic.ts';
 import { sendPacket } from '../tunnel/send-packet.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import type { UdpSocket } from '../udp/udp-socket.ts';
@@ -76,12 +77,7 @@ export class ClientConnection implements Http3Events {
       this.#quicEvents(),
       () => {},
     );
-    const transport: Http3Transport = {
-      sendStream: (streamId, bytes, fin) => this.#quic.sendStream(CONNECTION, streamId, bytes, fin),
-      resetStream: (streamId, code) => this.#quic.resetStream(CONNECTION, streamId, code),
-      closeConnection: (code, reason) => this.#quic.closeConnection(CONNECTION, code, reason),
-      openRequestStream: () => REQUEST_STREAM,
-    };
+    const transport = http3OverQuic(this.#quic, CONNECTION, () => REQUEST_STREAM);
     this.#http3 = new Http3Connection('client', transport, this);
     this.#capsules = new CapsuleReader({
       onAddressAssign: (assigned) => {

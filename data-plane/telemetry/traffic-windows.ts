@@ -1,8 +1,6 @@
 import type { NewEvent } from '../../shared/events/envelope.ts';
 import type { NodeEventData, TrafficSample, TrafficTotals } from '../../shared/events/node-events.ts';
 
-/** The length of a window when nothing else is configured, milliseconds. */
-export const DEFAULT_WINDOW_MS = 5_000;
 /** The event's schema takes this many. */
 const MAX_CONNECTIONS_PER_EVENT = 500;
 /** Ours: an event fits into a message with room for others. */

@@ -9,7 +9,7 @@ import {
 } from '../http3/error-codes.ts';
 import type { RequestFields } from '../http3/field-section.ts';
 import { Http3Connection } from '../http3/http3-connection.ts';
-import type { Http3Events, Http3Transport } from '../http3/http3-endpoint.ts';
+import type { Http3Events } from '../http3/http3-endpoint.ts';
 import { isExtensionHeader } from '../ip/ipv6-header.ts';
 import { encodeAddressAssign, refusedAddress } from '../masque/address-assign.ts';
 import type { RequestedAddress } from '../masque/address-request.ts';
@@ -28,6 +28,7 @@ import { MAX_BIDI_STREAMS } from '../quic/core-handle.ts';
 import type { QuicEndpoint } from '../quic/quic-endpoint.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import type { DropCounters } from './drop-counters.ts';
+import { http3OverQuic } from './http3-over-quic.ts';
 import { TunnelScope } from './scope.ts';
 import { sendPacket } from './send-packet.ts';
 import type { ServerThreadCommand, ServerThreadReport } from './tunnel-messages.ts';
@@ -84,14 +85,9 @@ export class ServerConnection implements Http3Events {
     this.peer = peer;
     this.#quic = quic;
     this.#host = host;
-    const transport: Http3Transport = {
-      sendStream: (streamId, bytes, fin) => quic.sendStream(id, streamId, bytes, fin),
-      resetStream: (streamId, code) => quic.resetStream(id, streamId, code),
-      closeConnection: (code, reason) => quic.closeConnection(id, code, reason),
-      openRequestStream: () => {
-        throw new Error('a server opens no request streams');
-      },
-    };
+    const transport = http3OverQuic(quic, id, () => {
+      throw new Error('a server opens no request streams');
+    });
     this.#http3 = new Http3Connection('server', transport, this, { initialStreamLimit: MAX_BIDI_STREAMS });
   }
 

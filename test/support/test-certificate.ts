@@ -8,18 +8,16 @@ export interface TestCertificate {
   readonly cert: string;
   readonly key: string;
   readonly ca: string;
-  /** Removes the files that they were made in. */
-  remove(): void;
 }
 
 export async function issueTestCertificate(names: readonly string[]): Promise<TestCertificate> {
   const directory = mkdtempSync(join(tmpdir(), 'mvpn-certificate-'));
-  const authority = await createAuthority(directory);
-  const issued = await issueServerCertificate(authority, directory, 'server', names);
-  return {
-    cert: readFileSync(issued.certificateFile, 'utf8'),
-    key: readFileSync(issued.keyFile, 'utf8'),
-    ca: authority.certificate,
-    remove: () => rmSync(directory, { recursive: true, force: true }),
-  };
+  try {
+    const authority = await createAuthority(directory);
+    const issued = await issueServerCertificate(authority, directory, 'server', names);
+    const cert = readFileSync(issued.certificateFile, 'utf8');
+    return { cert, key: readFileSync(issued.keyFile, 'utf8'), ca: authority.certificate };
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 }

@@ -11,6 +11,7 @@ import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
 import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
 import { QuicEndpoint } from '../../data-plane/quic/quic-endpoint.ts';
 import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
+import { http3OverQuic } from '../../data-plane/tunnel/http3-over-quic.ts';
 import { sendPacket } from '../../data-plane/tunnel/send-packet.ts';
 import { UdpSocket } from '../../data-plane/udp/udp-socket.ts';
 import { addressToBytes, formatAddress, parseAddress } from '../../shared/ip/address.ts';
@@ -92,12 +93,7 @@ export class TestPeer implements Http3Events {
     );
     this.http3 = new Http3Connection(
       'client',
-      {
-        sendStream: (streamId, bytes, fin) => this.quic.sendStream(0, streamId, bytes, fin),
-        resetStream: (streamId, code) => this.quic.resetStream(0, streamId, code),
-        closeConnection: (code, reason) => this.quic.closeConnection(0, code, reason),
-        openRequestStream: () => this.#next++ * 4,
-      },
+      http3OverQuic(this.quic, 0, () => this.#next++ * 4),
       this,
     );
   }

@@ -7,8 +7,8 @@ import { ClientConnection } from '../../../data-plane/client/client-connection.t
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
 import { createAuthority } from '../../../deploy/local/certificate.ts';
+import { issueTestCertificate } from '../../support/test-certificate.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { makePem } from '../tunnel/tunnel-pair.ts';
 
 const TIMEOUT_MS = 10_000;
 
@@ -56,7 +56,7 @@ async function connectAndEnd(url: string, ca: string, pem: { cert: string; key: 
 }
 
 test('a certificate of another name or authority is refused in words that help', async () => {
-  const pem = await makePem();
+  const pem = await issueTestCertificate(['node-a.test']);
   const directory = mkdtempSync(join(tmpdir(), 'mvpn-other-'));
   const other = await createAuthority(directory, 'other');
   rmSync(directory, { recursive: true });
@@ -67,7 +67,7 @@ test('a certificate of another name or authority is refused in words that help',
 });
 
 test("the node's words are passed on when it closes", async () => {
-  const pem = await makePem();
+  const pem = await issueTestCertificate(['node-a.test']);
   const end = await connectAndEnd('https://node-a.test/', pem.ca, pem);
   assert.equal(end, 'the connection closed: go away (code 0x100)');
 });

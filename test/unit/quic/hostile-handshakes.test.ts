@@ -9,8 +9,8 @@ import { generate } from 'selfsigned';
 import { loadQuicCore, survivesTlsErrors } from '../../../data-plane/quic/core-module.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { type CertificateAuthority, createAuthority } from '../../../deploy/local/certificate.ts';
+import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { makePem, type Pem } from '../tunnel/tunnel-pair.ts';
 import { craftInitial, cryptoFrame } from './craft-initial.ts';
 
 const SERVER = '198.51.100.2:4433';
@@ -18,10 +18,10 @@ const NAME = 'node-a.test';
 const HOUR_MS = 3_600_000;
 const TIMEOUT_MS = 10_000;
 
-let pem: Pem;
+let pem: TestCertificate;
 let stranger: CertificateAuthority;
 before(async () => {
-  pem = await makePem();
+  pem = await issueTestCertificate(['node-a.test']);
   const directory = mkdtempSync(join(tmpdir(), 'mvpn-stranger-'));
   stranger = await createAuthority(directory, 'stranger');
   rmSync(directory, { recursive: true });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { MAX_DATAGRAM_PAYLOAD } from '../../../data-plane/quic/core-handle.ts';
 import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
@@ -10,7 +10,6 @@ let pem: TestCertificate;
 before(async () => {
   pem = await issueTestCertificate(['node-a.test', '198.51.100.2']);
 });
-after(() => pem.remove());
 
 class Recorder implements QuicEvents {
   readonly seen: string[] = [];

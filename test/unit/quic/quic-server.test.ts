@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
 import { type QuicConnection, QuicServer } from '../../../data-plane/quic/quic-server.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
@@ -9,7 +9,6 @@ let pem: TestCertificate;
 before(async () => {
   pem = await issueTestCertificate(['node-a.test']);
 });
-after(() => pem.remove());
 
 /** A server with two connections a cell, and clients that all talk to it through memory. */
 class Network {

@@ -5,13 +5,14 @@ import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../../../data-plane/tunnel/tunnel-mtu.ts';
 import { formatAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
+import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 import { CONNECT_IP, concat, frame, headers, hex } from '../http3/recording.ts';
 import { packet } from '../ip/sample-packets.ts';
-import { CONNECTION_ID, makePem, type Pem, TunnelPair } from './tunnel-pair.ts';
+import { CONNECTION_ID, TunnelPair } from './tunnel-pair.ts';
 
-let pem: Pem;
+let pem: TestCertificate;
 before(async () => {
-  pem = await makePem();
+  pem = await issueTestCertificate(['node-a.test']);
 });
 const IDLE_MS = 10_001;
 const sample = packet({ family: 4, source: Uint8Array.of(10, 99, 0, 7) });

@@ -1,6 +1,3 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { datagramPayloadOffset } from '../../../data-plane/http3/datagram.ts';
 import { Http3Connection } from '../../../data-plane/http3/http3-connection.ts';
 import type { Http3Events } from '../../../data-plane/http3/http3-endpoint.ts';
@@ -11,13 +8,14 @@ import type { AcceptedRequest } from '../../../data-plane/masque/connect-ip-requ
 import type { IpRoute } from '../../../data-plane/masque/route-advertisement.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { DropCounters } from '../../../data-plane/tunnel/drop-counters.ts';
+import { http3OverQuic } from '../../../data-plane/tunnel/http3-over-quic.ts';
 import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
 import { type OpenTunnel, ServerConnection, type TunnelHost } from '../../../data-plane/tunnel/server-connection.ts';
 import type { AcceptedScope, ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
 import type { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
 import { parseSocketAddress } from '../../../data-plane/udp/socket-address.ts';
-import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
 import { formatPrefix } from '../../../shared/ip/prefix.ts';
+import type { TestCertificate } from '../../support/test-certificate.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
 const SERVER = '198.51.100.2:4433';
@@ -29,24 +27,6 @@ export const ADDRESSES = [
   { address: 'fd00:99::7', nodeAddress: 'fd00:99::1' },
 ];
 export const CONNECTION_ID = '0b1f7a52-54c0-4e0c-8a59-3f0d1a2b3c4d';
-
-export interface Pem {
-  readonly cert: string;
-  readonly key: string;
-  readonly ca: string;
-}
-
-export async function makePem(): Promise<Pem> {
-  const directory = mkdtempSync(join(tmpdir(), 'mvpn-tunnel-'));
-  try {
-    const authority = await createAuthority(directory);
-    const issued = await issueServerCertificate(authority, directory, 'node', [NAME]);
-    const cert = readFileSync(issued.certificateFile, 'utf8');
-    return { cert, key: readFileSync(issued.keyFile, 'utf8'), ca: authority.certificate };
-  } finally {
-    rmSync(directory, { recursive: true });
-  }
-}
 
 type Of<T extends ServerThreadReport['type']> = Extract<ServerThreadReport, { type: T }>;
 
@@ -126,12 +106,7 @@ class Client implements Http3Events {
     );
     this.http3 = new Http3Connection(
       'client',
-      {
-        sendStream: (streamId, bytes, fin) => this.quic.sendStream(0, streamId, bytes, fin),
-        resetStream: (streamId, code) => this.quic.resetStream(0, streamId, code),
-        closeConnection: (code, reason) => this.quic.closeConnection(0, code, reason),
-        openRequestStream: () => this.#next++ * 4,
-      },
+      http3OverQuic(this.quic, 0, () => this.#next++ * 4),
       this,
     );
   }
@@ -166,7 +141,7 @@ export class TunnelPair {
   readonly #server: QuicEndpoint;
   #connection: ServerConnection | undefined;
 
-  constructor({ cert, key, ca }: Pem) {
+  constructor({ cert, key, ca }: TestCertificate) {
     this.#server = new QuicEndpoint(
       { role: 'server', cert, key, localAddress: SERVER, maxConnections: 10 },
       {
