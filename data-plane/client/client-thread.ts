@@ -19,8 +19,7 @@ function main(): void {
         else loop.stop();
       }),
     );
-    const addSource = (fd: number, drain: () => boolean): void => loop.addSource(fd, drain);
-    const client = new TunnelClient(port.options, (report) => port.post(report), addSource);
+    const client = new TunnelClient(port.options, (report) => port.post(report), loop);
     const nowMs = performance.now();
     loop.timers.every(REPORT_INTERVAL_MS, nowMs, () => client.report());
     loop.timers.every(KEEPALIVE_INTERVAL_MS, nowMs, () => client.keepAlive());

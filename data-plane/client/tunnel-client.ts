@@ -1,6 +1,6 @@
 import { inspectPacket } from '../ip/packet.ts';
 import { createPacketInfo } from '../ip/packet-info.ts';
-import type { LoopTurn } from '../packet-thread/packet-loop.ts';
+import type { LoopSources, LoopTurn } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap } from '../quic/quic-endpoint.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
 import { TunDevice } from '../tun/tun-device.ts';
@@ -22,7 +22,7 @@ const TUN_BATCH = 64;
 /** The client's packet thread: one TUN device, and one tunnel after the other. */
 export class TunnelClient implements LoopTurn {
   readonly #report: (report: ClientThreadReport) => void;
-  readonly #addSource: (fd: number, drain: () => boolean) => void;
+  readonly #sources: LoopSources;
   readonly #tun: TunDevice;
   readonly #sockets = new Map<4 | 6, UdpSocket>();
   readonly #counters = new TrafficCounters();
@@ -33,19 +33,15 @@ export class TunnelClient implements LoopTurn {
   #configuration: TunConfiguration | undefined;
   #connection: ClientConnection | undefined;
 
-  constructor(
-    options: ClientThreadOptions,
-    report: (report: ClientThreadReport) => void,
-    addSource: (fd: number, drain: () => boolean) => void,
-  ) {
+  constructor(options: ClientThreadOptions, report: (report: ClientThreadReport) => void, sources: LoopSources) {
     this.#report = report;
-    this.#addSource = addSource;
+    this.#sources = sources;
     const { tun: name, mtu, tunOffload: offload } = options;
     this.#tun = TunDevice.open({ name, mtu, offload }, (_owner, packets, bytes) =>
       this.#counters.uncountOut(packets, bytes),
     );
     this.#tun.up();
-    addSource(this.#tun.fd, () => this.#receiveTun());
+    sources.add(this.#tun.fd, { drain: () => this.#receiveTun() });
   }
 
   get tunName(): string {
@@ -114,7 +110,7 @@ export class TunnelClient implements LoopTurn {
     if (socket === undefined) {
       const bound = UdpSocket.bind(family === 4 ? '0.0.0.0:0' : '[::]:0');
       this.#sockets.set(family, bound);
-      this.#addSource(bound.fd, () => this.#receiveUdp(bound));
+      this.#sources.add(bound.fd, { drain: () => this.#receiveUdp(bound) });
       socket = bound;
     }
     return socket;

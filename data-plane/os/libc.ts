@@ -36,6 +36,13 @@ export const socket = library.func('int socket(int domain, int type, int protoco
   type: number,
   protocol: number,
 ) => number;
+export const socketpair = library.func('int socketpair(int domain, int type, int protocol, void *fds)') as (
+  domain: number,
+  type: number,
+  protocol: number,
+  fds: Int32Array,
+) => number;
+export const shutdown = library.func('int shutdown(int fd, int how)') as (fd: number, how: number) => number;
 export const bind = library.func('int bind(int fd, const void *address, uint32_t length)') as IoCall;
 export const getsockname = library.func('int getsockname(int fd, void *address, void *length)') as (
   fd: number,
@@ -48,6 +55,12 @@ export const setsockopt = library.func(
 export const getsockopt = library.func(
   'int getsockopt(int fd, int level, int option, void *value, void *length)',
 ) as SocketOptionCall<Pointer>;
+export const send = library.func('intptr_t send(int fd, const void *data, size_t length, int flags)') as (
+  fd: number,
+  data: Pointer,
+  length: number,
+  flags: number,
+) => number;
 export const recvmmsg = library.func(
   'int recvmmsg(int fd, void *messages, unsigned int count, int flags, void *timeout)',
 ) as (fd: number, messages: Pointer, count: number, flags: number, timeout: null) => number;

@@ -5,6 +5,7 @@ import { OsError } from './os-error.ts';
 const { EBADF, EINTR } = constants.errno;
 
 const POLLIN = 0x001;
+const POLLOUT = 0x004;
 const POLLERR = 0x008;
 const POLLHUP = 0x010;
 const POLLNVAL = 0x020;
@@ -14,7 +15,7 @@ const POLLFD_BYTES = 8;
 /** Longest wait that poll(2) takes, in ms. */
 const MAX_TIMEOUT_MS = 0x7fffffff;
 
-/** Waits for descriptors to become readable, blocking the calling thread. */
+/** Waits for descriptors to become readable, or writable where that is asked for, blocking the calling thread. */
 export class Poller {
   #fds: Int32Array;
   #events: Int16Array;
@@ -26,7 +27,7 @@ export class Poller {
     this.#resize(8);
   }
 
-  /** Starts to watch a descriptor and returns its slot, for `isReadable`. Slots of others stay as they are. */
+  /** Starts to watch for reading, and returns the descriptor's slot, by which it is asked about. Slots of others stay as they are. */
   add(fd: number): number {
     for (let slot = 0; slot < this.#count; slot++) {
       if (this.#fds[slot * 2] === -1) return this.#set(slot, fd);
@@ -42,8 +43,13 @@ export class Poller {
     }
   }
 
+  /** Whether the descriptor in a slot is watched for writing too. */
+  watchWritable(slot: number, watched: boolean): void {
+    this.#events[slot * 4 + 2] = watched ? POLLIN | POLLOUT : POLLIN;
+  }
+
   /**
-   * Blocks until something is readable or `timeoutMs` have passed (rounded up; below 0 is for ever) and returns how many
+   * Blocks until something is ready or `timeoutMs` have passed (rounded up; below 0 is for ever) and returns how many
    * descriptors are ready. A signal ends the wait with 0. Throws OsError, EBADF when a watched descriptor was closed.
    */
   wait(timeoutMs: number): number {
@@ -59,6 +65,11 @@ export class Poller {
   /** Whether the last wait found something to read there: data, or an error that the next read reports. */
   isReadable(slot: number): boolean {
     return ((this.#events[slot * 4 + 3] ?? 0) & (POLLIN | POLLERR | POLLHUP)) !== 0;
+  }
+
+  /** Whether the last wait found room to write there. */
+  isWritable(slot: number): boolean {
+    return ((this.#events[slot * 4 + 3] ?? 0) & POLLOUT) !== 0;
   }
 
   #set(slot: number, fd: number): number {

@@ -5,10 +5,20 @@ import { LoopTimers } from './loop-timers.ts';
 /** Rounds in which one source may keep the loop from the others and from sending. */
 const MAX_ROUNDS = 16;
 
-interface Source {
-  readonly slot: number;
+/** What is done about one descriptor. */
+export interface LoopSource {
   /** Takes a bounded amount; true when there may be more. */
-  readonly drain: () => boolean;
+  drain(): boolean;
+  /** There is room to write; called only while it is watched for. */
+  writable?(): void;
+}
+
+/** The descriptors that a loop waits for; they may change at any time, also while one of them is handled. */
+export interface LoopSources {
+  add(fd: number, source: LoopSource): void;
+  /** Do it before closing the descriptor. */
+  remove(fd: number): void;
+  watchWritable(fd: number, watched: boolean): void;
 }
 
 /** What a turn of the loop ends with: QUIC events, packets to be sent, and how long it may sleep then. */
@@ -26,10 +36,10 @@ export interface LoopTurn {
  * The packet thread's loop: blocks in poll(2) on TUN, UDP and an eventfd by which other threads wake it. It never yields to
  * the event loop of Node, so that nothing but packets runs here.
  */
-export class PacketLoop {
+export class PacketLoop implements LoopSources {
   readonly timers = new LoopTimers();
   readonly #poller = new Poller();
-  readonly #sources: Source[] = [];
+  readonly #sources = new Map<number, { readonly slot: number; readonly source: LoopSource }>();
   readonly #wake: EventFd;
   readonly #wakeSlot: number;
   readonly #onWake: () => void;
@@ -43,8 +53,18 @@ export class PacketLoop {
     this.#onWake = onWake;
   }
 
-  addSource(fd: number, drain: () => boolean): void {
-    this.#sources.push({ slot: this.#poller.add(fd), drain });
+  add(fd: number, source: LoopSource): void {
+    this.#sources.set(fd, { slot: this.#poller.add(fd), source });
+  }
+
+  remove(fd: number): void {
+    this.#poller.remove(fd);
+    this.#sources.delete(fd);
+  }
+
+  watchWritable(fd: number, watched: boolean): void {
+    const entry = this.#sources.get(fd);
+    if (entry !== undefined) this.#poller.watchWritable(entry.slot, watched);
   }
 
   /** Makes `run` return after the turn that is under way. */
@@ -84,8 +104,9 @@ export class PacketLoop {
   }
 
   #drainSources(): void {
-    for (const source of this.#sources) {
-      if (!this.#poller.isReadable(source.slot)) continue;
+    for (const { slot, source } of this.#sources.values()) {
+      if (this.#poller.isWritable(slot)) source.writable?.();
+      if (!this.#poller.isReadable(slot)) continue;
       for (let round = 0; round < MAX_ROUNDS && source.drain(); round++);
     }
   }

@@ -31,8 +31,8 @@ function serve(server: TunnelServer, port: Port): void {
   const loop = new PacketLoop(port.wake, () =>
     port.receive((command) => (command.type === 'stop' ? loop.stop() : server.command(command))),
   );
-  loop.addSource(server.udpFd, () => server.receiveUdp());
-  loop.addSource(server.tunFd, () => server.receiveTun());
+  loop.add(server.udpFd, { drain: () => server.receiveUdp() });
+  loop.add(server.tunFd, { drain: () => server.receiveTun() });
   const nowMs = performance.now();
   loop.timers.every(port.options.trafficWindowMs, nowMs, () => server.endWindow());
   loop.timers.every(PROBE_INTERVAL_MS, nowMs, (now) => server.probe(now));

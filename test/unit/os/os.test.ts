@@ -60,6 +60,19 @@ describe('Poller and EventFd', () => {
     for (const event of events) event.close();
   });
 
+  it('report room to write where that is watched for', () => {
+    const event = EventFd.create();
+    const poller = new Poller();
+    const slot = poller.add(event.fd);
+    poller.watchWritable(slot, true);
+    assert.equal(poller.wait(-1), 1);
+    assert.deepEqual([poller.isReadable(slot), poller.isWritable(slot)], [false, true]);
+    poller.watchWritable(slot, false);
+    assert.equal(poller.wait(0), 0);
+    assert.equal(poller.isWritable(slot), false);
+    event.close();
+  });
+
   it('wait no shorter than asked, fractions included', () => {
     const started = performance.now();
     assert.equal(new Poller().wait(4.2), 0);

@@ -51,14 +51,56 @@ suite('the packet loop', () => {
     const steps: string[] = [];
     const loop = new PacketLoop(wake, () => {});
     let left = 3;
-    loop.addSource(source.fd, () => {
-      steps.push('drain');
-      source.drain();
-      if (--left === 0) loop.stop();
-      return left > 0;
+    loop.add(source.fd, {
+      drain: () => {
+        steps.push('drain');
+        source.drain();
+        if (--left === 0) loop.stop();
+        return left > 0;
+      },
     });
     source.signal();
     loop.run(turn({ endTurn: () => steps.push('end') }));
     assert.deepEqual(steps, ['drain', 'drain', 'drain', 'end']);
+  });
+
+  test('sources come and go while one of them is handled, and each is told of room to write while it asks for it', (t) => {
+    const wake = EventFd.create();
+    const [first, second, third] = [EventFd.create(), EventFd.create(), EventFd.create()];
+    t.after(() => [wake, first, second, third].map((event) => event.close()));
+    const steps: string[] = [];
+    const loop = new PacketLoop(wake, () => {});
+    const drains = (event: EventFd, name: string, also: () => void) => ({
+      drain: () => {
+        steps.push(name);
+        event.drain();
+        also();
+        return false;
+      },
+    });
+    // The second one is readable too, but the first takes it away, and the third gets its place.
+    loop.add(
+      first.fd,
+      drains(first, 'first', () => {
+        loop.remove(second.fd);
+        loop.add(third.fd, {
+          ...drains(third, 'third', () => loop.stop()),
+          writable: () => {
+            steps.push('writable');
+            loop.watchWritable(third.fd, false);
+            third.signal();
+          },
+        });
+        loop.watchWritable(third.fd, true);
+      }),
+    );
+    loop.add(
+      second.fd,
+      drains(second, 'second', () => {}),
+    );
+    first.signal();
+    second.signal();
+    loop.run(turn());
+    assert.deepEqual(steps, ['first', 'writable', 'third']);
   });
 });

@@ -1,0 +1,190 @@
+import { constants } from 'node:os';
+import { addressOf, check, closeQuietly, errno, read, send, shutdown } from '../os/libc.ts';
+import { OsError } from '../os/os-error.ts';
+import type { LoopSource, LoopSources } from '../packet-thread/packet-loop.ts';
+
+const { EAGAIN, ECONNRESET, EINTR, EPIPE } = constants.errno;
+const MSG_NOSIGNAL = 0x4000;
+const SHUT_WR = 1;
+
+/**
+ * Bytes that may wait for a socket that is full before packets are refused (ours). It must take what one read of the TUN device and one
+ * batch bring, about 160 KiB; with the socket's own buffer it is what a packet waits for at most: some 20 ms with 300 Mbit/s, and 0.6 s
+ * for a client that has only 10.
+ */
+export const PACKET_QUEUE_BYTES = 256 * 1024;
+/** Bytes beyond that for what must not be dropped (ours): capsules of control have a few hundred, and one may have 64 KiB. */
+export const CONTROL_RESERVE_BYTES = 128 * 1024;
+const MAX_QUEUE_BYTES = PACKET_QUEUE_BYTES + CONTROL_RESERVE_BYTES;
+const INITIAL_QUEUE_BYTES = 4 * 1024;
+
+/** One read; what a channel may bring before others have their turn is for the loop to limit. */
+const READ_BYTES = 64 * 1024;
+/** Of all channels of a thread: it is empty again before the next read. */
+const input = new Uint8Array(READ_BYTES);
+
+export interface ByteChannelEvents {
+  /** Bytes came. Good until the handler returns. */
+  onBytes(bytes: Uint8Array): void;
+  /** The other end has said its last, or is gone: nothing more comes. Sending may still work. */
+  onEnd(): void;
+}
+
+/**
+ * A packet thread's end of a socket pair, watched by its loop: bytes come as they are read, and what is queued in a turn leaves with one
+ * system call, by `flush`; what the socket does not take waits in a bounded queue until it does.
+ */
+export class ByteChannel implements LoopSource {
+  readonly #fd: number;
+  readonly #sources: LoopSources;
+  readonly #events: ByteChannelEvents;
+  /** Queued are the bytes from `#start` to `#end`. */
+  #buffer = new Uint8Array(INITIAL_QUEUE_BYTES);
+  #address = addressOf(this.#buffer);
+  #start = 0;
+  #end = 0;
+  #state: 'open' | 'ending' | 'ended' | 'closed' = 'open';
+  #readable = true;
+  #watched = false;
+
+  /** Takes over the descriptor. */
+  constructor(fd: number, sources: LoopSources, events: ByteChannelEvents) {
+    this.#fd = fd;
+    this.#sources = sources;
+    this.#events = events;
+    sources.add(fd, this);
+  }
+
+  /** Where `reserve` makes room. Another one after each call of it. */
+  get target(): Uint8Array {
+    return this.#buffer;
+  }
+
+  /** Bytes that the socket did not take yet. */
+  get queuedBytes(): number {
+    return this.#end - this.#start;
+  }
+
+  /** Queues bytes of a packet, which the caller writes to `target` from the offset that is returned on; -1 where the queue is full. */
+  reserve(length: number): number {
+    return this.#reserve(length, PACKET_QUEUE_BYTES);
+  }
+
+  /**
+   * Queues what must not be dropped. False where there is no room even for that: the other end takes nothing, and should be given up. After
+   * the end it goes nowhere.
+   */
+  send(bytes: Uint8Array): boolean {
+    if (this.#state !== 'open') return true;
+    const offset = this.#reserve(bytes.length, MAX_QUEUE_BYTES);
+    if (offset >= 0) this.#buffer.set(bytes, offset);
+    return offset >= 0;
+  }
+
+  /** Hands what is queued to the socket. Call it at the end of a turn. */
+  flush(): void {
+    while (this.#start < this.#end) {
+      const written = send(this.#fd, this.#address + this.#start, this.#end - this.#start, MSG_NOSIGNAL);
+      if (written < 0) {
+        if (this.#cannotWrite(errno())) break;
+        continue;
+      }
+      this.#start += written;
+    }
+    if (this.#start === this.#end) {
+      this.#start = 0;
+      this.#end = 0;
+      if (this.#state === 'ending') this.#shutdown();
+    }
+    const full = this.#end > 0;
+    if (full !== this.#watched && this.#readable && this.#state !== 'closed') {
+      this.#watched = full;
+      this.#sources.watchWritable(this.#fd, full);
+    }
+  }
+
+  /** Nothing more is sent. The other end reads what is queued, and then the end. */
+  end(): void {
+    if (this.#state !== 'open') return;
+    this.#state = 'ending';
+    this.flush();
+  }
+
+  /** Gives up the descriptor; what is still queued is lost. Nothing happens the second time. */
+  close(): void {
+    if (this.#state === 'closed') return;
+    this.#state = 'closed';
+    this.#start = 0;
+    this.#end = 0;
+    this.#unwatch();
+    closeQuietly(this.#fd);
+  }
+
+  // --- from the loop
+
+  drain(): boolean {
+    const length = read(this.#fd, input, READ_BYTES);
+    if (length > 0) {
+      this.#events.onBytes(input.subarray(0, length));
+      return this.#readable && length === READ_BYTES;
+    }
+    if (length < 0) {
+      const why = errno();
+      if (why === EAGAIN || why === EINTR) return false;
+      if (why !== ECONNRESET) throw new OsError('read', 'a byte channel', why);
+    }
+    // It would be readable for ever from here on.
+    this.#unwatch();
+    this.#events.onEnd();
+    return false;
+  }
+
+  writable(): void {
+    this.flush();
+  }
+
+  #reserve(length: number, limit: number): number {
+    if (this.#state !== 'open' || this.queuedBytes + length > limit) return -1;
+    if (this.#end + length > this.#buffer.length) this.#makeRoom(length);
+    const offset = this.#end;
+    this.#end += length;
+    return offset;
+  }
+
+  #makeRoom(length: number): void {
+    const queued = this.queuedBytes;
+    let room = this.#buffer.length;
+    while (room < queued + length) room *= 2;
+    const before = this.#buffer;
+    if (room > before.length) {
+      this.#buffer = new Uint8Array(room);
+      this.#address = addressOf(this.#buffer);
+    }
+    this.#buffer.set(before.subarray(this.#start, this.#end), 0);
+    this.#start = 0;
+    this.#end = queued;
+  }
+
+  /** False when the call is to be made again. */
+  #cannotWrite(why: number): boolean {
+    if (why === EINTR) return false;
+    if (why === EAGAIN) return true;
+    if (why !== EPIPE && why !== ECONNRESET) throw new OsError('send', 'a byte channel', why);
+    // The other end is gone, which reading tells.
+    this.#state = 'ended';
+    this.#start = 0;
+    this.#end = 0;
+    return true;
+  }
+
+  #shutdown(): void {
+    this.#state = 'ended';
+    check(shutdown(this.#fd, SHUT_WR), 'shutdown', 'a byte channel');
+  }
+
+  #unwatch(): void {
+    if (!this.#readable) return;
+    this.#readable = false;
+    this.#sources.remove(this.#fd);
+  }
+}
