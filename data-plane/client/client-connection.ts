@@ -1,14 +1,25 @@
 import { formatPrefix } from '../../shared/ip/prefix.ts';
 import { rangeToPrefixes } from '../../shared/ip/range.ts';
 import { datagramPayloadOffset } from '../http3/datagram.ts';
-import { H3_NO_ERROR, H3_REQUEST_CANCELLED, type Http3StreamError } from '../http3/error-codes.ts';
+import {
+  H3_EXCESSIVE_LOAD,
+  H3_NO_ERROR,
+  H3_REQUEST_CANCELLED,
+  type Http3ConnectionError,
+  Http3StreamError,
+  Http3UsageError,
+} from '../http3/error-codes.ts';
 import { Http3Connection } from '../http3/http3-connection.ts';
 import type { Http3Events } from '../http3/http3-endpoint.ts';
 import type { FieldLine } from '../http3/qpack/field-line.ts';
+import type { Http3Settings } from '../http3/settings-frame.ts';
+import { type AssignedAddress, encodeAddressAssign, isRefusal, refusedAddress } from '../masque/address-assign.ts';
+import type { RequestedAddress } from '../masque/address-request.ts';
 import { buildConnectIpRequest } from '../masque/build-connect-ip-request.ts';
 import { CapsuleReader } from '../masque/capsule-reader.ts';
 import { readConnectIpResponse } from '../masque/connect-ip-response.ts';
 import { ipPacketOffset } from '../masque/ip-datagram.ts';
+import type { IpRoute } from '../masque/route-advertisement.ts';
 import { QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
 import { http3OverQuic } from '../tunnel/http3-over-quic.ts';
 import { sendPacket } from '../tunnel/send-packet.ts';
@@ -33,6 +44,9 @@ const CONNECT_TIMEOUT_MS = 10_000;
  */
 const SILENCE_TIMEOUT_MS = 15_000;
 export const KEEPALIVE_INTERVAL_MS = SILENCE_TIMEOUT_MS / 3;
+/** Addresses and networks that we take of a node (ours): each is set up by a call of `ip`, and a list can have thousands. */
+const MAX_ADDRESSES = 16;
+export const MAX_NETWORKS = 1_000;
 /** A client has one connection at a time, and one request on it. */
 const CONNECTION = 0;
 const REQUEST_STREAM = 0;
@@ -81,14 +95,14 @@ export class ClientConnection implements Http3Events {
     this.#http3 = new Http3Connection('client', transport, this);
     this.#capsules = new CapsuleReader({
       onAddressAssign: (assigned) => {
-        this.#addresses = assigned.map(({ prefix }) => formatPrefix(prefix));
+        this.#addresses = assignedPrefixes(assigned);
         this.#configure();
       },
       onRouteAdvertisement: (routes) => {
-        this.#routes = routes.flatMap(({ start, end }) => rangeToPrefixes(start, end)).map(formatPrefix);
+        this.#routes = advertisedNetworks(routes);
         this.#configure();
       },
-      onAddressRequest: () => {},
+      onAddressRequest: (requested) => this.#refuse(requested),
       onDatagram: (payload) => this.#receivePayload(payload, 0, payload.length),
     });
     this.endTurn();
@@ -165,8 +179,17 @@ export class ClientConnection implements Http3Events {
 
   // --- HTTP/3
 
-  onSettings(): void {
-    this.#http3.sendRequest(buildConnectIpRequest(this.#options.url, this.#options.token));
+  onSettings({ enableConnectProtocol, h3Datagram }: Http3Settings): void {
+    if (!enableConnectProtocol || !h3Datagram) {
+      this.#end(`the server offers no ${enableConnectProtocol ? 'HTTP datagrams' : 'extended CONNECT'}: it is no node`);
+      return;
+    }
+    try {
+      this.#http3.sendRequest(buildConnectIpRequest(this.#options.url, this.#options.token));
+    } catch (error) {
+      if (!(error instanceof Http3UsageError)) throw error;
+      this.#end(error.message);
+    }
   }
 
   onRequest(): void {}
@@ -174,7 +197,8 @@ export class ClientConnection implements Http3Events {
   onResponse(_streamId: number, status: number, fields: readonly FieldLine[]): void {
     const answer = readConnectIpResponse(status, fields);
     if (answer.kind === 'tunnel') this.#state = 'open';
-    else this.#end(answer.kind === 'refused' ? `the node answered ${answer.status}` : answer.reason);
+    else if (answer.kind === 'refused') this.#end(`the node answered ${answer.status}`);
+    else this.#end(answer.reason, answer.resetCode);
   }
 
   onData(_streamId: number, bytes: Uint8Array): void {
@@ -182,16 +206,21 @@ export class ClientConnection implements Http3Events {
   }
 
   onStreamEnd(): void {
+    this.#capsules.end();
     this.#end('the node ended the tunnel');
   }
 
   onStreamReset(_streamId: number, errorCode: number, error?: Http3StreamError): void {
-    this.#end(error?.message ?? `the node reset the tunnel (code 0x${errorCode.toString(16)})`);
+    if (error === undefined) this.#end(`the node reset the tunnel (code 0x${errorCode.toString(16)})`);
+    else this.#end(error.message, error.wireCode);
   }
 
-  onGoaway(): void {}
+  /** A tunnel that is open lives until the node ends it; a request that the node will not serve is not waited for. */
+  onGoaway(firstRefused: number): void {
+    if (this.#state !== 'open' && firstRefused <= REQUEST_STREAM) this.#end('the node goes away');
+  }
 
-  onConnectionError(error: { message: string }): void {
+  onConnectionError(error: Http3ConnectionError): void {
     this.#end(error.message);
   }
 
@@ -230,12 +259,40 @@ export class ClientConnection implements Http3Events {
     this.#events.onConfigured({ addresses: this.#addresses, routes: this.#routes }, this.#server.host);
   }
 
-  #end(reason: string): void {
+  // We have no addresses to give: each wish is refused (RFC 9484 4.7.2).
+  #refuse(requested: readonly RequestedAddress[]): void {
+    const answers = requested.map(({ requestId, prefix }) => refusedAddress(requestId, prefix.address.family));
+    this.#http3.sendData(REQUEST_STREAM, encodeAddressAssign(answers));
+  }
+
+  /** `code` is what the node is told: with one tunnel a connection, an error of the stream ends both. */
+  #end(reason: string, code = H3_NO_ERROR): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
-    this.#http3.close(H3_NO_ERROR, '');
+    this.#http3.close(code, '');
     this.#quic.flush(this.#queue);
     this.#socket.flush();
     this.#events.onEnded(reason);
   }
+}
+
+/** What the node gave, refused wishes aside. Throws H3_EXCESSIVE_LOAD. */
+function assignedPrefixes(assigned: readonly AssignedAddress[]): string[] {
+  const given = assigned.filter((one) => !isRefusal(one)).map(({ prefix }) => formatPrefix(prefix));
+  if (given.length > MAX_ADDRESSES) throw excessive(`more than ${MAX_ADDRESSES} addresses assigned`);
+  return given;
+}
+
+/** Throws H3_EXCESSIVE_LOAD. */
+function advertisedNetworks(routes: readonly IpRoute[]): string[] {
+  const networks = new Set<string>();
+  for (const { start, end } of routes) {
+    for (const prefix of rangeToPrefixes(start, end)) networks.add(formatPrefix(prefix));
+    if (networks.size > MAX_NETWORKS) throw excessive(`more than ${MAX_NETWORKS} networks advertised`);
+  }
+  return [...networks];
+}
+
+function excessive(why: string): Http3StreamError {
+  return new Http3StreamError(H3_EXCESSIVE_LOAD, why);
 }

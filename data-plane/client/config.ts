@@ -3,6 +3,7 @@ import { parseArgs } from 'node:util';
 import { ConfigError, hostPort, integer, list, logLevel, orUndefined } from '../../shared/config/parse-config.ts';
 import { errorCode } from '../../shared/errors.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { buildConnectIpRequest, ConnectIpUrlError } from '../masque/build-connect-ip-request.ts';
 import { tunOffload } from '../tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
 
@@ -67,6 +68,7 @@ export function parseClientConfig(
   const url = parseUrl(values.url);
   const token = values.token ?? env.MASQUE_VPN_TOKEN;
   if (!token) throw new ConfigError('--token', undefined, 'the token, here or in MASQUE_VPN_TOKEN');
+  checkRequest(url, token);
   if ((values.cert === undefined) !== (values.key === undefined)) {
     throw new ConfigError(values.cert === undefined ? '--cert' : '--key', undefined, '--cert and --key together');
   }
@@ -128,6 +130,17 @@ function parseUrl(value: string | undefined): URL {
     throw new ConfigError('--url', `${url.protocol}//${url.host}${url.pathname}`, expected);
   }
   return url;
+}
+
+/** What would make no request must not fail at every attempt to connect. */
+function checkRequest(url: URL, token: string): void {
+  try {
+    buildConnectIpRequest(url.href, token);
+  } catch (error) {
+    if (!(error instanceof ConnectIpUrlError)) throw error;
+    if (error.code === 'INVALID_TOKEN') throw new ConfigError('--token', undefined, 'a bearer token (RFC 6750)');
+    throw new ConfigError('--url', undefined, `a URL of a CONNECT-IP proxy (${error.message})`);
+  }
 }
 
 function parseConnectTo(value: string | undefined, url: URL): { host: string; port: number } {

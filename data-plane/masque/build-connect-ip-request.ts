@@ -16,6 +16,8 @@ export class ConnectIpUrlError extends CodedError {
 
 /** The wildcard as a URI template expands it. */
 const ANY = '%2A';
+/** The variables of RFC 9484 3, also as a URL object spells them. */
+const VARIABLE = /(?:\{|%7b)(?:target|ipproto)(?:\}|%7d)/gi;
 
 /**
  * The request for an unscoped tunnel to the proxy at a URL, e.g. `https://vpn.example:4433`. A URL without a path
@@ -23,8 +25,7 @@ const ANY = '%2A';
  * Throws ConnectIpUrlError.
  */
 export function buildConnectIpRequest(url: string, token: string | undefined): RequestFields {
-  const expanded = url.replaceAll('{target}', ANY).replaceAll('{ipproto}', ANY);
-  const parsed = URL.parse(expanded);
+  const parsed = URL.parse(url.replaceAll(VARIABLE, ANY));
   if (parsed === null || parsed.protocol !== 'https:') {
     throw new ConnectIpUrlError('INVALID_PROXY_URL', 'the proxy URL is not an https: URL');
   }
@@ -37,7 +38,7 @@ export function buildConnectIpRequest(url: string, token: string | undefined): R
   if (token !== undefined && !isBearerToken(token)) {
     throw new ConnectIpUrlError('INVALID_TOKEN', 'the token has characters that a bearer token cannot have');
   }
-  const defaultPath = DEFAULT_PATH_TEMPLATE.replace('{target}', ANY).replace('{ipproto}', ANY);
+  const defaultPath = DEFAULT_PATH_TEMPLATE.replaceAll(VARIABLE, ANY);
   const path = parsed.pathname === '/' ? defaultPath : parsed.pathname;
   const fields: FieldLine[] = [CAPSULE_PROTOCOL_FIELD];
   if (token !== undefined) fields.push(['authorization', `Bearer ${token}`]);

@@ -31,6 +31,11 @@ test('url, token and authority are enough', (t) => {
   );
 });
 
+test('a URI template of RFC 9484 is a URL', (t) => {
+  const { replaced } = setup(t);
+  assert.ok(replaced('--url', 'https://node-a.example/.well-known/masque/ip/{target}/{ipproto}/'));
+});
+
 test('the token may come from the environment, where other users cannot see it', (t) => {
   const { ca } = setup(t);
   const config = parseClientConfig(['--url', URL, '--ca', ca], { MASQUE_VPN_TOKEN: 'from-env' });
@@ -43,7 +48,7 @@ test('the port of https is 443, and an IPv6 host loses its brackets', (t) => {
   assert.deepEqual(parse('--connect-to', '[::1]:9')?.connectTo, { host: '::1', port: 9 });
 });
 
-test('each bad argument is named, with what it got and what it takes', (t) => {
+test('item 31 each bad argument is named, an MTU below that of IPv6 too, with what it got and what it takes', (t) => {
   const { parse, replaced, ca } = setup(t);
   const bad: readonly (readonly [() => unknown, RegExp])[] = [
     [
@@ -53,6 +58,8 @@ test('each bad argument is named, with what it got and what it takes', (t) => {
     [() => replaced('--url', 'nonsense'), /^--url: got nothing, expected an https URL/],
     [() => replaced('--ca', '/nonexistent/ca.pem'), /^--ca: got "\/nonexistent\/ca.pem", expected a PEM file/],
     [() => replaced('--token', ''), /^--token: got nothing, expected the token, here or in MASQUE_VPN_TOKEN/],
+    [() => replaced('--token', 'not a token'), /^--token: got nothing, expected a bearer token/],
+    [() => replaced('--url', 'https://node-a.example/{user}/'), /^--url: got nothing, expected a URL of a CONNECT-IP/],
     [() => parse('--mtu', '1279'), /^--mtu: got "1279", expected a whole number from 1280 to 1406/],
     [() => parse('--mtu', '9000'), /^--mtu: got "9000"/],
     [() => parse('--tun-offload', 'on'), /^--tun-offload: got "on", expected auto or off/],

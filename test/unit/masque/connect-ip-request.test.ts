@@ -230,7 +230,7 @@ suite('responses', () => {
     ['302', 302, [], 'refused'],
     ['401', 401, [['content-length', '0']], 'refused'],
   ] as const) {
-    test(`14 ${item} -> ${expected}`, () => assert.equal(readConnectIpResponse(status, fields).kind, expected));
+    test(`item 14 ${item} -> ${expected}`, () => assert.equal(readConnectIpResponse(status, fields).kind, expected));
   }
 });
 
@@ -240,6 +240,7 @@ suite('the request of our client', () => {
     ['https://vpn.example:443/', 'vpn.example', '/.well-known/masque/ip/%2A/%2A/'],
     ['https://10.0.0.1:4433/.well-known/masque/ip/*/*/', '10.0.0.1:4433', '/.well-known/masque/ip/*/*/'],
     ['https://[fd00::1]:4433/ip/{target}/{ipproto}/?a=b#c', '[fd00::1]:4433', '/ip/%2A/%2A/?a=b'],
+    [new URL('https://vpn.example/{target}/{ipproto}/').href, 'vpn.example', '/%2A/%2A/'],
   ] as const) {
     test(url, () => {
       const built = buildConnectIpRequest(url, 't0');
