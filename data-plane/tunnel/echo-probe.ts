@@ -10,6 +10,9 @@ const PROBE_TIMEOUT_MS = 2_000;
 /** Marks our probes among the echo messages of others, so that neither end counts them as traffic. */
 const PROBE_PAYLOAD = Buffer.from('mvpn-probe-v1\0\0\0', 'latin1');
 
+/** What a new sample weighs in the smoothed latency (RFC 6298 2.3). */
+const SMOOTHING = 1 / 8;
+
 const echo: EchoInfo = createEchoInfo();
 
 /** Whether an inspected packet is an echo message of ours: a probe of a node, or the answer to one. */
@@ -47,11 +50,17 @@ export class EchoProbe {
   #answered = 0;
   #lost = 0;
   #latenciesMs: number[] = [];
+  #smoothedMs: number | null = null;
 
   constructor(nodeAddress: string, clientAddress: string) {
     this.#source = addressToBytes(parseAddress(nodeAddress));
     this.#destination = addressToBytes(parseAddress(clientAddress));
     this.#packet = new Uint8Array(echoPacketBytes(this.#source.length, PROBE_PAYLOAD.length));
+  }
+
+  /** Smoothed latency in milliseconds; null while nothing was answered. */
+  get smoothedMs(): number | null {
+    return this.#smoothedMs;
   }
 
   /** The next probe to be sent; good until the next call. */
@@ -80,8 +89,11 @@ export class EchoProbe {
     const sentMs = this.#pending.get(echo.sequence);
     if (sentMs !== undefined) {
       this.#pending.delete(echo.sequence);
+      const latencyMs = nowMs - sentMs;
       this.#answered++;
-      this.#latenciesMs.push(nowMs - sentMs);
+      this.#latenciesMs.push(latencyMs);
+      const before = this.#smoothedMs ?? latencyMs;
+      this.#smoothedMs = before + SMOOTHING * (latencyMs - before);
     }
     return true;
   }

@@ -32,16 +32,17 @@ export interface AcceptedScope {
   readonly protocol: ConnectIpProtocol;
 }
 
+/** What a client is given that was let in. */
+export interface TunnelGrant {
+  readonly connectionId: string;
+  readonly clientId: string;
+  readonly addresses: readonly { readonly address: string; readonly nodeAddress: string }[];
+  readonly scope: AcceptedScope;
+}
+
 /** From the main thread to the packet thread. */
 export type ServerThreadCommand =
-  | {
-      readonly type: 'accept';
-      readonly requestId: number;
-      readonly connectionId: string;
-      readonly clientId: string;
-      readonly addresses: readonly { readonly address: string; readonly nodeAddress: string }[];
-      readonly scope: AcceptedScope;
-    }
+  | ({ readonly type: 'accept'; readonly requestId: number } & TunnelGrant)
   | {
       readonly type: 'reject';
       readonly requestId: number;

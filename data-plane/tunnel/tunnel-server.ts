@@ -14,7 +14,8 @@ import { UdpSocket } from '../udp/udp-socket.ts';
 import { downlinkInfo, routeDownlink } from './downlink.ts';
 import { DropCounters } from './drop-counters.ts';
 import { IcmpResponder } from './icmp-responder.ts';
-import { type OpenTunnel, ServerConnection, type TunnelHost } from './server-connection.ts';
+import { ServerConnection, type ServerConnectionHost } from './server-connection.ts';
+import type { Tunnel } from './tunnel.ts';
 import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, TunnelBlock } from './tunnel-messages.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
@@ -26,16 +27,16 @@ const TUN_BATCH = 64;
  * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`receiveUdp`, `forwardUp`) and down
  * (`receiveTun`, `forwardDown`). Who may connect is decided by the main thread, by message.
  */
-export class TunnelServer implements LoopTurn, TunnelHost {
+export class TunnelServer implements LoopTurn, ServerConnectionHost {
   readonly drops = new DropCounters();
   readonly #options: ServerThreadOptions;
   readonly #report: (report: ServerThreadReport) => void;
   readonly #udp: UdpSocket;
   readonly #tun: TunDevice<TunnelSession>;
   readonly #connections = new Set<ServerConnection>();
-  readonly #byAddress = new AddressTable<OpenTunnel>();
+  readonly #byAddress = new AddressTable<Tunnel>();
   readonly #requests = new Map<number, ServerConnection>();
-  readonly #open = new Map<string, OpenTunnel>();
+  readonly #open = new Map<string, Tunnel>();
   readonly #icmp: IcmpResponder;
   // Made once: these run for every packet.
   readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void =>
@@ -106,7 +107,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   /** One IP packet from a client, to the TUN device if it passes the checks. */
-  forwardUp(tunnel: OpenTunnel, bytes: Uint8Array, offset: number, length: number): void {
+  forwardUp(tunnel: Tunnel, bytes: Uint8Array, offset: number, length: number): void {
     const { session } = tunnel;
     const verdict = checkUplink(session, bytes, offset, length);
     switch (verdict) {
@@ -162,23 +163,23 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       this.drops.count('no_client');
       return;
     }
-    const { connection, session } = tunnel;
+    const { session } = tunnel;
     if (session.checkDownlink(bytes, offset, downlinkInfo) !== 'inside') {
       this.#answerDown('protocol_prohibited', bytes, offset);
       this.drops.count('scope');
     } else if (length > this.#options.tunnelMtu) {
       this.#answerDown('too_big', bytes, offset);
       this.drops.count('too_big');
-    } else if (connection.sendPacket(session, bytes, offset, length)) {
+    } else if (tunnel.transport.sendPacket(bytes, offset, length)) {
       session.counters.countOut(length);
     } else {
       this.drops.count('queue_full');
     }
   }
 
-  #answerUp(problem: IcmpProblem, { connection, session }: OpenTunnel, bytes: Uint8Array, offset: number): void {
+  #answerUp(problem: IcmpProblem, { session, transport }: Tunnel, bytes: Uint8Array, offset: number): void {
     const length = this.#icmp.write(problem, bytes, offset, uplinkInfo, session.icmpRate);
-    if (length > 0) connection.sendPacket(session, this.#icmp.packet, 0, length);
+    if (length > 0) transport.sendPacket(this.#icmp.packet, 0, length);
   }
 
   #answerDown(problem: IcmpProblem, bytes: Uint8Array, offset: number): void {
@@ -204,9 +205,9 @@ export class TunnelServer implements LoopTurn, TunnelHost {
   }
 
   probe(nowMs: number): void {
-    for (const { connection, session } of this.#open.values()) {
+    for (const { session, transport } of this.#open.values()) {
       const packet = session.nextProbe(nowMs);
-      if (packet !== undefined) connection.sendPacket(session, packet, 0, packet.length);
+      if (packet !== undefined) transport.sendPacket(packet, 0, packet.length);
     }
   }
 
@@ -221,9 +222,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
 
   /** Ends a traffic window. */
   endWindow(): void {
-    const connections = [...this.#open.values()].flatMap(
-      ({ connection, session }) => session.endWindow(connection.rttMs()) ?? [],
-    );
+    const connections = [...this.#open.values()].flatMap((tunnel) => tunnel.endWindow() ?? []);
     this.#report({
       type: 'window',
       connections,
@@ -268,11 +267,9 @@ export class TunnelServer implements LoopTurn, TunnelHost {
       case 'reject':
         this.#takeRequest(command.requestId)?.reject(command.requestId, command.status, command.proxyError);
         return;
-      case 'close': {
-        const open = this.#open.get(command.connectionId);
-        open?.connection.endTunnel(open.session, command.reason, command.detail);
+      case 'close':
+        this.#open.get(command.connectionId)?.close(command.reason, command.detail);
         return;
-      }
       case 'addBlock':
         this.#changeBlock('added', command.block, ({ block, nodeAddress }) => [
           () => this.#tun.addAddress(hostPrefixText(nodeAddress)),
@@ -298,7 +295,7 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     }
   }
 
-  // --- TunnelHost: what connections ask of the server
+  // --- TunnelHost: what connections and their tunnels ask of the server
 
   requestTunnel(connection: ServerConnection, { token, target, protocol }: AcceptedRequest): number {
     const requestId = this.#nextRequestId++;
@@ -316,13 +313,12 @@ export class TunnelServer implements LoopTurn, TunnelHost {
     return requestId;
   }
 
-  tunnelOpened(connection: ServerConnection, session: TunnelSession, connectionId: string): void {
-    const tunnel: OpenTunnel = { connection, session };
+  tunnelOpened(tunnel: Tunnel, connectionId: string): void {
     this.#open.set(connectionId, tunnel);
-    for (const address of session.addresses) this.#byAddress.set(address, tunnel);
+    for (const address of tunnel.session.addresses) this.#byAddress.set(address, tunnel);
   }
 
-  tunnelClosed(session: TunnelSession, report: Extract<ServerThreadReport, { type: 'closed' }>): void {
+  tunnelClosed({ session }: Tunnel, report: Extract<ServerThreadReport, { type: 'closed' }>): void {
     this.#open.delete(report.connectionId);
     for (const address of session.addresses) this.#byAddress.delete(address);
     this.#report(report);

@@ -19,23 +19,15 @@ export interface TunnelAddress {
   readonly nodeAddress: string;
 }
 
-/** One tunnel: a request stream of a QUIC connection, and from its acceptance on, the addresses that are reached by it. */
+/** What one tunnel may do and did: its state, from its acceptance on the addresses that are reached by it, and its counters. */
 export class TunnelSession {
-  readonly connection: number;
-  readonly streamId: number;
   readonly counters = new TrafficCounters();
   /** What this client may cause in ICMP errors: one that spoofs must not use up what others need. */
   readonly icmpRate = new TokenBucket(ICMP_ERRORS);
-  #state: TunnelState;
+  #state: TunnelState = { kind: 'requested' };
   #addresses: Uint8Array[] = [];
   #probe: EchoProbe | undefined;
   #scope: TunnelScope | undefined;
-
-  constructor(connection: number, streamId: number, requestId: number) {
-    this.connection = connection;
-    this.streamId = streamId;
-    this.#state = { kind: 'requested', requestId };
-  }
 
   get state(): TunnelState {
     return this.#state;
@@ -97,10 +89,11 @@ export class TunnelSession {
     return this.#probe?.takeAnswer(bytes, offset, info, performance.now()) ?? false;
   }
 
-  /** What the window that ends now has seen; undefined while the tunnel is not open. */
+  /** What the window that ends now has seen; undefined while the tunnel is not open. The RTT is measured by probes where it is null. */
   endWindow(rttMs: number | null): ConnectionCounters | undefined {
     if (this.#state.kind !== 'open' || this.#probe === undefined) return undefined;
     const { connectionId, clientId } = this.#state;
-    return { connectionId, clientId, totals: this.counters.totals(), rttMs, probe: this.#probe.takeResults() };
+    const probe = this.#probe.takeResults();
+    return { connectionId, clientId, totals: this.counters.totals(), rttMs: rttMs ?? this.#probe.smoothedMs, probe };
   }
 }

@@ -2,7 +2,7 @@ import type { CloseReason } from '../../shared/events/node-events.ts';
 
 /** Where one tunnel stands. `requested`: the main thread decides about it. */
 export type TunnelState =
-  | { readonly kind: 'requested'; readonly requestId: number }
+  | { readonly kind: 'requested' }
   | { readonly kind: 'open'; readonly connectionId: string; readonly clientId: string; readonly openedMs: number }
   | { readonly kind: 'closed'; readonly reason: CloseReason; readonly detail: string };
 

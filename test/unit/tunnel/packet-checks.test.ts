@@ -23,7 +23,7 @@ const NODE6 = 'fd00:99::1';
 const bytesOf = (text: string): Uint8Array => addressToBytes(parseAddress(text));
 
 function openSession(addresses = [CLIENT4, CLIENT6], advertised = ['0.0.0.0/0', '::/0']): TunnelSession {
-  const session = new TunnelSession(0, 0, 1);
+  const session = new TunnelSession();
   session.accept(
     { kind: 'accept', connectionId: 'c', clientId: 'client', nowMs: 0 },
     addresses.map((address) => ({ address, nodeAddress: address.includes(':') ? NODE6 : NODE4 })),
@@ -57,7 +57,7 @@ suite('the way up', () => {
       assert.equal(check(session, ip(source, '2001:db8::1')), 'source', source);
     }
     assert.equal(check(openSession([CLIENT4]), ip(CLIENT6, '2001:db8::1')), 'source');
-    assert.equal(check(new TunnelSession(0, 0, 1), ip(CLIENT4, '192.0.2.1')), 'source');
+    assert.equal(check(new TunnelSession(), ip(CLIENT4, '192.0.2.1')), 'source');
   });
 
   test('item 33 link-local and multicast destinations are never forwarded', () => {
@@ -166,6 +166,25 @@ suite('echo probes', () => {
       assert.deepEqual(probe.takeResults(), { sent: 0, answered: 0, latenciesMs: [] });
     });
   }
+
+  test('the smoothed latency follows the samples, each with an eighth, and stands for the RTT where the transport has none', () => {
+    const probe = new EchoProbe(NODE4, CLIENT4);
+    assert.equal(probe.smoothedMs, null);
+    const smoothed = [10, 10, 18, 2].map((latencyMs, i) => {
+      const reply = answer(probe.next(i * 500).slice());
+      inspect(reply);
+      probe.takeAnswer(reply, 0, info, i * 500 + latencyMs);
+      return probe.smoothedMs;
+    });
+    assert.deepEqual(smoothed, [10, 10, 11, 9.875]);
+
+    const session = openSession();
+    assert.deepEqual([session.endWindow(null)?.rttMs, session.endWindow(5)?.rttMs], [null, 5]);
+    const reply = answer(session.nextProbe(performance.now())?.slice() ?? new Uint8Array());
+    assert.equal(check(session, reply), 'probe');
+    assert.ok((session.endWindow(null)?.rttMs ?? -1) >= 0);
+    assert.equal(session.endWindow(5)?.rttMs, 5);
+  });
 
   test('an answer carries the address that was asked, so it passes the source check and ends there', () => {
     const session = openSession();

@@ -10,9 +10,9 @@ import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { DropCounters } from '../../../data-plane/tunnel/drop-counters.ts';
 import { http3OverQuic } from '../../../data-plane/tunnel/http3-over-quic.ts';
 import { sendPacket } from '../../../data-plane/tunnel/send-packet.ts';
-import { type OpenTunnel, ServerConnection, type TunnelHost } from '../../../data-plane/tunnel/server-connection.ts';
+import { ServerConnection, type ServerConnectionHost } from '../../../data-plane/tunnel/server-connection.ts';
+import type { Tunnel } from '../../../data-plane/tunnel/tunnel.ts';
 import type { AcceptedScope, ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
-import type { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
 import { parseSocketAddress } from '../../../data-plane/udp/socket-address.ts';
 import { formatPrefix } from '../../../shared/ip/prefix.ts';
 import type { TestCertificate } from '../../support/test-certificate.ts';
@@ -31,7 +31,7 @@ export const CONNECTION_ID = '0b1f7a52-54c0-4e0c-8a59-3f0d1a2b3c4d';
 type Of<T extends ServerThreadReport['type']> = Extract<ServerThreadReport, { type: T }>;
 
 /** The server around one connection: it notes what the connection asks, and answers when the test says so. */
-export class RecordingHost implements TunnelHost {
+export class RecordingHost implements ServerConnectionHost {
   readonly drops = new DropCounters();
   readonly advertiseRoutes = ['192.0.2.0/24', '2001:db8::/32', '10.99.0.0/16'];
   draining = false;
@@ -55,13 +55,13 @@ export class RecordingHost implements TunnelHost {
   requestFailed(report: Of<'failed'>): void {
     this.failures.push(report);
   }
-  tunnelOpened(_connection: ServerConnection, _session: TunnelSession, connectionId: string): void {
+  tunnelOpened(_tunnel: Tunnel, connectionId: string): void {
     this.opened.push(connectionId);
   }
-  tunnelClosed(_session: TunnelSession, report: Of<'closed'>): void {
+  tunnelClosed(_tunnel: Tunnel, report: Of<'closed'>): void {
     this.closed.push(report);
   }
-  forwardUp(_tunnel: OpenTunnel, bytes: Uint8Array, offset: number, length: number): void {
+  forwardUp(_tunnel: Tunnel, bytes: Uint8Array, offset: number, length: number): void {
     this.up.push(Buffer.from(bytes.subarray(offset, offset + length)));
   }
 }

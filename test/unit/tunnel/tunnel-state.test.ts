@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { nextTunnelState, type TunnelState, type TunnelTransition } from '../../../data-plane/tunnel/tunnel-state.ts';
 
-const requested: TunnelState = { kind: 'requested', requestId: 1 };
+const requested: TunnelState = { kind: 'requested' };
 const accept: TunnelTransition = { kind: 'accept', connectionId: 'c', clientId: 'client', nowMs: 5 };
 const end: TunnelTransition = { kind: 'end', reason: 'idle', detail: 'silence' };
 

@@ -1,0 +1,37 @@
+import type { Http3Connection } from '../http3/http3-connection.ts';
+import type { QuicEndpoint } from '../quic/quic-endpoint.ts';
+import { sendPacket, type TunnelPath } from './send-packet.ts';
+import type { TunnelTransport } from './tunnel-transport.ts';
+
+/** Carries a tunnel on a request stream of HTTP/3: packets in QUIC datagrams, capsules in DATA frames. */
+export class Http3TunnelTransport implements TunnelTransport {
+  readonly #quic: QuicEndpoint;
+  readonly #http3: Http3Connection;
+  readonly #path: TunnelPath;
+
+  constructor(quic: QuicEndpoint, http3: Http3Connection, path: TunnelPath) {
+    this.#quic = quic;
+    this.#http3 = http3;
+    this.#path = path;
+  }
+
+  sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {
+    return sendPacket(this.#quic, this.#http3, this.#path, bytes, offset, length);
+  }
+
+  sendCapsule(capsule: Uint8Array): void {
+    this.#http3.sendData(this.#path.streamId, capsule);
+  }
+
+  end(): void {
+    this.#http3.endStream(this.#path.streamId);
+  }
+
+  abort(errorCode: number): void {
+    this.#http3.abortStream(this.#path.streamId, errorCode);
+  }
+
+  rttMs(): number | null {
+    return this.#quic.pathStatistics(this.#path.connection)?.rttMs ?? null;
+  }
+}

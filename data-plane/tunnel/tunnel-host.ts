@@ -1,0 +1,12 @@
+import type { DropCounters } from './drop-counters.ts';
+import type { Tunnel } from './tunnel.ts';
+import type { ServerThreadReport } from './tunnel-messages.ts';
+
+/** What a tunnel asks of the server that it belongs to. */
+export interface TunnelHost {
+  readonly drops: DropCounters;
+  readonly advertiseRoutes: readonly string[];
+  tunnelOpened(tunnel: Tunnel, connectionId: string): void;
+  tunnelClosed(tunnel: Tunnel, report: Extract<ServerThreadReport, { type: 'closed' }>): void;
+  forwardUp(tunnel: Tunnel, bytes: Uint8Array, offset: number, length: number): void;
+}
