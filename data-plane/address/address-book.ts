@@ -200,10 +200,6 @@ export class AddressBook {
     };
   }
 
-  addressesOf(connectionId: string): readonly AssignedAddress[] {
-    return this.#byConnection.get(connectionId)?.addresses ?? [];
-  }
-
   count(family: AddressFamily): AddressCount {
     const now = this.#now();
     let total = 0n;

@@ -1,5 +1,8 @@
+import { parsePrefix } from '../../shared/ip/prefix.ts';
+import { staysOnLink } from '../ip/link-scope.ts';
 import { inspectPacket } from '../ip/packet.ts';
 import { createPacketInfo } from '../ip/packet-info.ts';
+import { PrefixList } from '../ip/prefix-list.ts';
 import type { LoopSources, LoopTurn } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap } from '../quic/quic-endpoint.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
@@ -27,6 +30,7 @@ export class TunnelClient implements LoopTurn {
   readonly #sockets = new Map<4 | 6, UdpSocket>();
   readonly #counters = new TrafficCounters();
   readonly #info = createPacketInfo();
+  #own = new PrefixList([]);
   // Made once: it runs for every packet.
   readonly #onTunPacket = (bytes: Uint8Array, offset: number, length: number): void =>
     this.#sendPacket(bytes, offset, length);
@@ -136,13 +140,17 @@ export class TunnelClient implements LoopTurn {
   }
 
   #sendPacket(bytes: Uint8Array, offset: number, length: number): void {
-    if (inspectPacket(bytes, offset, length, this.#info) !== 'ok') return;
+    // A kernel talks to its neighbours on every interface: here there are none.
+    if (inspectPacket(bytes, offset, length, this.#info) !== 'ok' || staysOnLink(bytes, offset, this.#info)) return;
     if (this.#connection?.sendPacket(bytes, offset, length) === true) this.#counters.countIn(length);
   }
 
   #receivePacket(bytes: Uint8Array, offset: number, length: number): void {
-    if (inspectPacket(bytes, offset, length, this.#info) !== 'ok') return;
-    const answer = answerProbe(bytes, offset, this.#info);
+    const info = this.#info;
+    if (inspectPacket(bytes, offset, length, info) !== 'ok' || staysOnLink(bytes, offset, info)) return;
+    // The node reaches what it assigned, and nothing else on this host or behind it.
+    if (!this.#own.contains(bytes, offset + info.destinationOffset, info.family)) return;
+    const answer = answerProbe(bytes, offset, info);
     if (answer !== undefined) {
       this.#connection?.sendPacket(answer, 0, answer.length);
       return;
@@ -152,6 +160,7 @@ export class TunnelClient implements LoopTurn {
   }
 
   #configure(configuration: TunnelConfiguration, server: string): void {
+    this.#own = new PrefixList(configuration.addresses.map(parsePrefix));
     try {
       this.#configuration?.apply(configuration, server);
     } catch (error) {

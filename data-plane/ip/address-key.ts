@@ -44,6 +44,12 @@ export function isLinkLocal(bytes: Uint8Array, offset: number, addressLength: nu
   return bytes[offset] === 0xfe && (bytes[offset + 1]! & 0xc0) === 0x80;
 }
 
+/** 255.255.255.255: all hosts of the link (RFC 919). */
+export function isLimitedBroadcast(bytes: Uint8Array, offset: number, addressLength: number): boolean {
+  if (addressLength !== 4) return false;
+  return (bytes[offset]! & bytes[offset + 1]! & bytes[offset + 2]! & bytes[offset + 3]!) === 0xff;
+}
+
 /** Whether it can be the address of one host: not unspecified, loopback, multicast, reserved or broadcast. */
 export function isUnicastHost(bytes: Uint8Array, offset: number, addressLength: number): boolean {
   if (addressLength === 4) {

@@ -26,11 +26,6 @@ export function internetChecksum(bytes: Uint8Array, offset: number, length: numb
   return foldChecksum(sumWords(bytes, offset, length, sum));
 }
 
-/** The checksum after one 16-bit word that it covers changed (RFC 1624, equation 3). */
-export function updateChecksum(checksum: number, oldWord: number, newWord: number): number {
-  return foldChecksum((~checksum & 0xffff) + (~oldWord & 0xffff) + newWord);
-}
-
 /** The pseudo-header of an IPv4 packet at `offset`, for `upperLength` bytes of `protocol` (RFC 9293, 3.1). */
 export function pseudoHeaderSumV4(bytes: Uint8Array, offset: number, protocol: number, upperLength: number): number {
   return sumWords(bytes, offset + 12, 8, protocol + upperLength);

@@ -1,5 +1,5 @@
 import { copyBytes } from '../os/copy-bytes.ts';
-import { isMulticast, isUnicastHost } from './address-key.ts';
+import { isLimitedBroadcast, isMulticast, isUnicastHost } from './address-key.ts';
 import { ICMP_HEADER_BYTES, writeIcmpChecksum } from './icmp-checksum.ts';
 import { writeUint16 } from './ipv4-header.ts';
 import type { PacketInfo } from './packet-info.ts';
@@ -7,26 +7,18 @@ import { PROTOCOL } from './protocol.ts';
 import { ipHeaderBytes, writeIpHeader } from './write-ip-header.ts';
 
 /**
- * Why a packet is refused, as far as its sender is told.
- * - `time_exceeded`: its TTL ran out
+ * Why a packet is refused, as far as its sender is told by us; the kernel, which forwards, tells of an expired TTL.
  * - `no_route`: its destination is outside of the routes
  * - `address_unreachable`: its destination is ours to reach, and nobody has it
  * - `protocol_prohibited`: its protocol is outside of the routes, or something else forbids it
  * - `source_prohibited`: its source is not one that was assigned to the sender
  * - `too_big`: it is longer than the link's MTU
  */
-export type IcmpProblem =
-  | 'time_exceeded'
-  | 'no_route'
-  | 'address_unreachable'
-  | 'protocol_prohibited'
-  | 'source_prohibited'
-  | 'too_big';
+export type IcmpProblem = 'no_route' | 'address_unreachable' | 'protocol_prohibited' | 'source_prohibited' | 'too_big';
 
 /** Type and code, in the upper and lower byte: RFC 792, RFC 1812 5.2.7.1, RFC 4443 3; RFC 9484 7.2.1 and 10.1 for which applies. */
 const TYPE_AND_CODE = {
   4: {
-    time_exceeded: 0x0b00,
     no_route: 0x0300,
     address_unreachable: 0x0301,
     protocol_prohibited: 0x030d,
@@ -34,7 +26,6 @@ const TYPE_AND_CODE = {
     too_big: 0x0304,
   },
   6: {
-    time_exceeded: 0x0300,
     no_route: 0x0100,
     address_unreachable: 0x0103,
     protocol_prohibited: 0x0101,
@@ -107,8 +98,9 @@ export function writeIcmpError(
  */
 export function mayAnswerWithError(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
   if (info.laterFragment) return false;
-  if (isMulticast(bytes, offset + info.destinationOffset, info.addressLength)) return false;
-  if (isLimitedBroadcast(bytes, offset, info)) return false;
+  const destination = offset + info.destinationOffset;
+  if (isMulticast(bytes, destination, info.addressLength)) return false;
+  if (isLimitedBroadcast(bytes, destination, info.addressLength)) return false;
   if (!isUnicastHost(bytes, offset + info.sourceOffset, info.addressLength)) return false;
   return !isIcmpError(bytes, offset, info);
 }
@@ -120,10 +112,4 @@ function isIcmpError(bytes: Uint8Array, offset: number, info: PacketInfo): boole
   return info.family === 4
     ? ICMPV4_ERRORS.includes(type)
     : type < FIRST_ICMPV6_INFORMATIONAL || type === ICMPV6_REDIRECT;
-}
-
-function isLimitedBroadcast(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
-  if (info.family !== 4) return false;
-  const at = offset + info.destinationOffset;
-  return (bytes[at]! & bytes[at + 1]! & bytes[at + 2]! & bytes[at + 3]!) === 0xff;
 }

@@ -4,12 +4,10 @@ import type { PacketVerdict } from './packet-verdict.ts';
 
 /** Bytes of the header without options. */
 export const IPV4_HEADER_BYTES = 20;
-export const IPV4_TTL_OFFSET = 8;
 export const IPV4_CHECKSUM_OFFSET = 10;
 export const IPV4_SOURCE_OFFSET = 12;
 export const IPV4_DESTINATION_OFFSET = 16;
 
-const DONT_FRAGMENT = 0x4000;
 const MORE_FRAGMENTS = 0x2000;
 const FRAGMENT_OFFSET = 0x1fff;
 
@@ -24,19 +22,12 @@ export function inspectIpv4(bytes: Uint8Array, offset: number, length: number, o
   out.headerLength = headerLength;
   out.totalLength = length;
   out.protocol = bytes[offset + 9]!;
-  out.ttl = bytes[offset + IPV4_TTL_OFFSET]!;
   out.sourceOffset = IPV4_SOURCE_OFFSET;
   out.destinationOffset = IPV4_DESTINATION_OFFSET;
   out.addressLength = 4;
   out.laterFragment = (flags & FRAGMENT_OFFSET) !== 0;
   out.fragment = (flags & (FRAGMENT_OFFSET | MORE_FRAGMENTS)) !== 0;
-  out.dontFragment = (flags & DONT_FRAGMENT) !== 0;
   return 'ok';
-}
-
-/** Whether the header checksum of an inspected packet is right. */
-export function ipv4ChecksumIsRight(bytes: Uint8Array, offset: number): boolean {
-  return internetChecksum(bytes, offset, (bytes[offset]! & 0x0f) * 4) === 0;
 }
 
 /** Computes the header checksum of a packet whose header is complete. */

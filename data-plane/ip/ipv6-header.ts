@@ -4,7 +4,6 @@ import type { PacketVerdict } from './packet-verdict.ts';
 import { PROTOCOL } from './protocol.ts';
 
 export const IPV6_HEADER_BYTES = 40;
-export const IPV6_HOP_LIMIT_OFFSET = 7;
 export const IPV6_SOURCE_OFFSET = 8;
 export const IPV6_DESTINATION_OFFSET = 24;
 
@@ -21,13 +20,11 @@ export function inspectIpv6(bytes: Uint8Array, offset: number, length: number, o
   if (readUint16(bytes, offset + 4) + IPV6_HEADER_BYTES !== length) return 'bad_total_length';
   out.family = 6;
   out.totalLength = length;
-  out.ttl = bytes[offset + IPV6_HOP_LIMIT_OFFSET]!;
   out.sourceOffset = IPV6_SOURCE_OFFSET;
   out.destinationOffset = IPV6_DESTINATION_OFFSET;
   out.addressLength = 16;
   out.laterFragment = false;
   out.fragment = false;
-  out.dontFragment = true;
   return walkExtensionHeaders(bytes, offset, length, out);
 }
 

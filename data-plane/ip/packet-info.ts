@@ -7,8 +7,6 @@ export interface PacketInfo {
   totalLength: number;
   /** The upper-layer protocol (for IPv6 the one after the extension headers). */
   protocol: number;
-  /** TTL or hop limit. */
-  ttl: number;
   /** Bytes from the start of the packet to the addresses, which are `addressLength` (4 or 16) bytes each. */
   sourceOffset: number;
   destinationOffset: number;
@@ -17,8 +15,6 @@ export interface PacketInfo {
   laterFragment: boolean;
   /** It is a part of a fragmented packet, the first included. */
   fragment: boolean;
-  /** Routers must not fragment it: DF in IPv4, always so in IPv6. */
-  dontFragment: boolean;
 }
 
 export function createPacketInfo(): PacketInfo {
@@ -27,12 +23,10 @@ export function createPacketInfo(): PacketInfo {
     headerLength: 0,
     totalLength: 0,
     protocol: 0,
-    ttl: 0,
     sourceOffset: 0,
     destinationOffset: 0,
     addressLength: 4,
     laterFragment: false,
     fragment: false,
-    dontFragment: false,
   };
 }

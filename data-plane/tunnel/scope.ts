@@ -1,8 +1,7 @@
 import type { AddressFamily } from '../../shared/ip/address.ts';
-import { addressToBytes } from '../../shared/ip/address.ts';
 import { type IpPrefix, prefixCovers } from '../../shared/ip/prefix.ts';
-import { addressInPrefix } from '../ip/address-key.ts';
 import type { PacketInfo } from '../ip/packet-info.ts';
+import { PrefixList } from '../ip/prefix-list.ts';
 import { PROTOCOL } from '../ip/protocol.ts';
 import type { ConnectIpProtocol } from '../masque/connect-ip-request.ts';
 import { ANY_PROTOCOL, type IpRoute, routeToPrefix } from '../masque/route-advertisement.ts';
@@ -18,11 +17,6 @@ export interface ScopeOptions {
   readonly advertised: readonly IpPrefix[];
 }
 
-interface Range {
-  readonly bytes: Uint8Array;
-  readonly bits: number;
-}
-
 /** ICMP types that tell about a packet of the receiver: unreachable, time exceeded, parameter problem; too big, in IPv6. */
 const ICMPV4_ABOUT_PACKETS: ReadonlySet<number> = new Set([3, 11, 12]);
 const ICMPV6_ABOUT_PACKETS: ReadonlySet<number> = new Set([1, 2, 3, 4]);
@@ -36,25 +30,25 @@ export class TunnelScope {
   readonly prefixes: readonly IpPrefix[];
   readonly #protocol: ConnectIpProtocol;
   readonly #hasTargets: boolean;
-  readonly #ranges: Readonly<Record<AddressFamily, readonly Range[]>>;
+  readonly #reachable: PrefixList;
 
   constructor({ targets, protocol, advertised }: ScopeOptions) {
     this.prefixes = targets === null ? advertised : commonPrefixes(targets, advertised);
     this.#protocol = protocol;
     this.#hasTargets = targets !== null;
-    this.#ranges = { 4: rangesOf(this.prefixes, 4), 6: rangesOf(this.prefixes, 6) };
+    this.#reachable = new PrefixList(this.prefixes);
   }
 
   /** An inspected packet from the client, by where it goes. */
   checkUplink(bytes: Uint8Array, offset: number, info: PacketInfo): ScopeVerdict {
-    if (!this.#contains(bytes, offset + info.destinationOffset, info)) return 'address';
+    if (!this.#reachable.contains(bytes, offset + info.destinationOffset, info.family)) return 'address';
     return this.#takesProtocol(info) ? 'inside' : 'protocol';
   }
 
   /** An inspected packet to the client, by where it comes from: errors about the client's own packets come from anywhere on their way. */
   checkDownlink(bytes: Uint8Array, offset: number, info: PacketInfo): ScopeVerdict {
     if (!this.#takesProtocol(info)) return 'protocol';
-    if (!this.#hasTargets || this.#contains(bytes, offset + info.sourceOffset, info)) return 'inside';
+    if (!this.#hasTargets || this.#reachable.contains(bytes, offset + info.sourceOffset, info.family)) return 'inside';
     return isAboutPacket(bytes, offset, info) ? 'inside' : 'address';
   }
 
@@ -64,13 +58,6 @@ export class TunnelScope {
     return this.prefixes
       .filter(({ address }) => families.has(address.family))
       .map((prefix) => routeToPrefix(prefix, protocol));
-  }
-
-  #contains(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {
-    for (const range of this.#ranges[info.family]) {
-      if (addressInPrefix(bytes, offset, range.bytes, range.bits)) return true;
-    }
-    return false;
   }
 
   #takesProtocol({ family, protocol }: PacketInfo): boolean {
@@ -91,12 +78,6 @@ export function commonPrefixes(a: readonly IpPrefix[], b: readonly IpPrefix[]): 
 function commonOf(a: IpPrefix, b: IpPrefix): IpPrefix | undefined {
   if (prefixCovers(a, b)) return b;
   return prefixCovers(b, a) ? a : undefined;
-}
-
-function rangesOf(prefixes: readonly IpPrefix[], family: AddressFamily): readonly Range[] {
-  return prefixes
-    .filter(({ address }) => address.family === family)
-    .map(({ address, length }) => ({ bytes: addressToBytes(address), bits: length }));
 }
 
 function icmpOf(family: AddressFamily): number {

@@ -158,8 +158,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       this.drops.count('no_client');
       return;
     }
-    if (tunnel === 'malformed') {
-      // From our own kernel, so nobody's fault: e.g. what it sends while an interface comes up.
+    if (tunnel === 'ignored') {
       this.drops.count('no_client');
       return;
     }

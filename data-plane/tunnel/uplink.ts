@@ -1,4 +1,4 @@
-import { isLinkLocal, isMulticast } from '../ip/address-key.ts';
+import { staysOnLink } from '../ip/link-scope.ts';
 import { inspectPacket } from '../ip/packet.ts';
 import { createPacketInfo, type PacketInfo } from '../ip/packet-info.ts';
 import type { DropReason } from './drop-counters.ts';
@@ -18,15 +18,12 @@ export type UplinkVerdict =
 /** What the headers of the packet that was checked last say; meaningless after `malformed`. */
 export const uplinkInfo: PacketInfo = createPacketInfo();
 
-/** Decides about one packet from a tunnel, in the order of RFC 9484 7.2.1: whole, from its own address, to somewhere it may go. */
+/** Decides about one packet from a tunnel: whole, not for its link alone, from its own address, to somewhere it may go (RFC 9484 7.2). */
 export function checkUplink(session: TunnelSession, bytes: Uint8Array, offset: number, length: number): UplinkVerdict {
   const info = uplinkInfo;
   if (inspectPacket(bytes, offset, length, info) !== 'ok') return 'malformed';
+  if (staysOnLink(bytes, offset, info)) return 'scope';
   if (!session.ownsSource(bytes, offset, info)) return 'source';
-  const destination = offset + info.destinationOffset;
-  if (isLinkLocal(bytes, destination, info.addressLength) || isMulticast(bytes, destination, info.addressLength)) {
-    return 'scope';
-  }
   if (session.takeProbeAnswer(bytes, offset, info)) return 'probe';
   const verdict = session.checkUplink(bytes, offset, info);
   if (verdict === 'inside') return 'forward';

@@ -198,7 +198,7 @@ suite('admission', () => {
     await admission.closed(end(first.connectionId, 'client-a'));
     await admission.closed(end(second.connectionId, 'client-b'));
     assert.equal(admission.size, 0);
-    assert.deepEqual(book.addressesOf(first.connectionId), []);
+    assert.deepEqual(book.release(first.connectionId).addresses, []);
     disk.refuse = undefined;
     const { failure } = await admission.decide(request('token-a'));
     assert.deepEqual([failure?.status, failure?.clientId], [503, 'client-a']);

@@ -99,7 +99,7 @@ suite('ADDRESS_ASSIGN', () => {
     assert.ok(!isRefusal({ requestId: 7n, prefix: parsePrefix('0.0.0.0/0') }));
   });
 
-  test('every list survives, and every prefix of a single entry is refused', () => {
+  test('item 21, input 43 every list survives, and an entry cut at any byte is refused', () => {
     fc.assert(
       fc.property(fc.array(arbitraryEntry, { maxLength: 5 }), (entries) => {
         for (const entry of entries) {
@@ -177,7 +177,7 @@ suite('ROUTE_ADVERTISEMENT', () => {
     parseRouteAdvertisement(hex('04 0a000000 0a0000ff 06 04 0a000000 0a0000ff 11'));
   });
 
-  test('every prefix of a route is refused', () => {
+  test('item 24 a route cut at any byte is refused', () => {
     const value = valueIn(encodeRouteAdvertisement([ROUTE('10.0.0.0', '10.0.0.255', 6)]));
     for (let end = 1; end < value.length; end++) {
       assert.throws(() => parseRouteAdvertisement(value.subarray(0, end)), isStreamError(0x10e));

@@ -36,6 +36,13 @@ function ip(from: string, to: string): Uint8Array {
   return packet({ family: from.includes(':') ? 6 : 4, source: bytesOf(from), destination: bytesOf(to) });
 }
 
+/** An ICMPv6 message of this type, after destination options where they are asked for. */
+function icmpv6(from: string, to: string, type: number, extension?: 60): Uint8Array {
+  const message = Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 0);
+  const payload = extension === undefined ? message : Uint8Array.of(58, 0, 1, 4, 0, 0, 0, 0, ...message);
+  return packet({ family: 6, source: bytesOf(from), destination: bytesOf(to), protocol: extension ?? 58, payload });
+}
+
 function check(session: TunnelSession, bytes: Uint8Array, length = bytes.length): string {
   const { buffer, offset } = embed(bytes);
   return checkUplink(session, buffer, offset, length);
@@ -62,11 +69,33 @@ suite('the way up', () => {
 
   test('item 33 link-local and multicast destinations are never forwarded', () => {
     const session = openSession();
-    for (const destination of ['224.0.0.1', '239.255.255.250', '169.254.1.1']) {
+    for (const destination of ['224.0.0.1', '239.255.255.250', '169.254.1.1', '255.255.255.255']) {
       assert.equal(check(session, ip(CLIENT4, destination)), 'scope', destination);
     }
     for (const destination of ['ff02::1', 'fe80::1', 'febf::1']) {
       assert.equal(check(session, ip(CLIENT6, destination)), 'scope', destination);
+    }
+  });
+
+  test('items 33, 34 link-local sources are not forwarded, nor answered like a spoofed one', () => {
+    const session = openSession();
+    assert.equal(check(session, ip('169.254.1.1', '192.0.2.1')), 'scope');
+    assert.equal(check(session, ip('fe80::1', '2001:db8::1')), 'scope');
+  });
+
+  test('item 33 neighbour discovery and router advertisements end here, behind extension headers too', () => {
+    const session = openSession();
+    for (const [type, verdict] of [
+      [132, 'forward'],
+      [133, 'scope'],
+      [134, 'scope'],
+      [135, 'scope'],
+      [136, 'scope'],
+      [137, 'scope'],
+      [138, 'forward'],
+    ] as const) {
+      assert.equal(check(session, icmpv6(CLIENT6, '2001:db8::1', type)), verdict, `ICMPv6 ${type}`);
+      assert.equal(check(session, icmpv6(CLIENT6, '2001:db8::1', type, 60)), verdict, `ICMPv6 ${type} behind options`);
     }
   });
 
@@ -126,16 +155,35 @@ suite('the way down', () => {
       ['192.0.2.1', CLIENT4, session],
       ['2001:db8::1', CLIENT6, session],
       ['192.0.2.1', '10.99.0.8', 'no_client'],
-      ['2001:db8::1', 'ff02::1', 'no_client'],
+      ['2001:db8::1', 'fd00:99::8', 'no_client'],
     ] as const) {
       const bytes = ip(from, to);
       assert.equal(routeDownlink(sessions, bytes, 0, bytes.length), expected);
     }
-    assert.equal(routeDownlink(sessions, ip('192.0.2.1', CLIENT4), 0, 19), 'malformed');
+    assert.equal(routeDownlink(sessions, ip('192.0.2.1', CLIENT4), 0, 19), 'ignored');
     for (const address of session.addresses) sessions.delete(address);
     const late = ip('192.0.2.1', CLIENT4);
     assert.equal(routeDownlink(sessions, late, 0, late.length), 'no_client');
   });
+});
+
+test('item 33 what is for one link goes to no client, whoever sends it', () => {
+  const sessions = new AddressTable<TunnelSession>();
+  const session = openSession();
+  for (const address of session.addresses) sessions.set(address, session);
+  for (const bytes of [
+    ip('169.254.1.1', CLIENT4),
+    ip('fe80::1', CLIENT6),
+    ip('2001:db8::1', 'ff02::1'),
+    ip('192.0.2.1', '224.0.0.251'),
+    ip('192.0.2.1', '255.255.255.255'),
+    icmpv6('2001:db8::1', CLIENT6, 134),
+    icmpv6('2001:db8::1', CLIENT6, 136, 60),
+  ]) {
+    assert.equal(routeDownlink(sessions, bytes, 0, bytes.length), 'ignored');
+  }
+  const ping = icmpv6('2001:db8::1', CLIENT6, 128);
+  assert.equal(routeDownlink(sessions, ping, 0, ping.length), session);
 });
 
 suite('echo probes', () => {
