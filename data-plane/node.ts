@@ -19,6 +19,8 @@ import { CredentialStore } from './credentials/credential-store.ts';
 import { type NodeHttpServer, startNodeHttpServer } from './node-http/node-http-server.ts';
 import { NodeMetrics } from './node-http/node-metrics.ts';
 import { PacketThread } from './packet-thread/packet-thread.ts';
+import { NO_QUIC_STATE } from './quic/quic-server-state.ts';
+import { RETRY_KEY_BYTES } from './quic/retry-token.ts';
 import { resolveHostname } from './resolve-hostname.ts';
 import { NodeDatabase } from './state/node-database.ts';
 import type { ConnectionFailure } from './telemetry/failure-folding.ts';
@@ -27,7 +29,6 @@ import { EventPublisher } from './telemetry/publisher.ts';
 import { Spool } from './telemetry/spool.ts';
 import { TrafficWindows } from './telemetry/traffic-windows.ts';
 import type {
-  QuicState,
   ServerThreadCommand,
   ServerThreadOptions,
   ServerThreadReport,
@@ -61,7 +62,7 @@ export class Node {
   #thread: PacketThread<ServerThreadCommand, ServerThreadReport> | undefined;
   #http: NodeHttpServer | undefined;
   #threadReady = false;
-  #quic: QuicState = { connections: 0, memoryBytes: 0, abortedCores: 0 };
+  #quic = NO_QUIC_STATE;
   #onDrained: () => void = () => {};
   #onFatal: (error: Error) => void = () => {};
   /** Blocks that the packet thread is setting up, and what waits for that. */
@@ -206,6 +207,7 @@ export class Node {
       tunOffload: config.TUN_OFFLOAD,
       advertiseRoutes: config.ADVERTISE_ROUTES,
       maxConnections: config.MAX_CONNECTIONS,
+      retryKey: randomBytes(RETRY_KEY_BYTES),
       trafficWindowMs: config.TRAFFIC_WINDOW_MS,
     };
     const ready = new Promise<string>((resolve) => {

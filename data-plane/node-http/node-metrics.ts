@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { AddressFamily } from '../../shared/ip/address.ts';
 import type { AddressCount } from '../address/address-book.ts';
+import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { PublisherStats } from '../telemetry/publisher.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
 
@@ -12,11 +13,7 @@ export interface NodeMetricsSources {
   readonly blocks: () => readonly { readonly block: { readonly address: { readonly family: AddressFamily } } }[];
   readonly addresses: (family: AddressFamily) => AddressCount;
   readonly natsConnected: () => boolean;
-  readonly quic: () => {
-    readonly connections: number;
-    readonly memoryBytes: number;
-    readonly abortedCores: number;
-  };
+  readonly quic: () => QuicServerState;
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
@@ -82,6 +79,7 @@ export class NodeMetrics {
       () => sources.publisher().uncommitted,
     );
     gauge('quic_connections', 'QUIC connections, handshakes under way included', () => sources.quic().connections);
+    gauge('quic_handshakes', 'QUIC handshakes in flight', () => sources.quic().handshakes);
     gauge('quic_memory_bytes', 'Memory held by the QUIC cores', () => sources.quic().memoryBytes);
     gauge('quic_aborted_cores', 'QUIC cores that aborted since the start', () => sources.quic().abortedCores);
     const byFamily = (name: string, help: string, value: (family: AddressFamily) => number) =>
@@ -101,19 +99,40 @@ export class NodeMetrics {
     byFamily('addresses_free', 'Addresses neither assigned nor resting', (family) =>
       Number(sources.addresses(family).free),
     );
-    const counter = (name: string, help: string, value: (stats: PublisherStats) => number) =>
+    const counter = (name: string, help: string, value: () => number) =>
       new Counter({
         name: `masque_vpn_node_${name}`,
         help,
         registers,
         collect() {
           this.reset();
-          this.inc(value(sources.publisher()));
+          this.inc(value());
         },
       });
-    counter('published_events_total', 'Events acknowledged by the stream, repeats included', ({ acked }) => acked);
-    counter('repeated_events_total', 'Events published again', ({ repeated }) => repeated);
-    counter('publish_failures_total', 'Publishes that failed', ({ failures }) => failures);
+    const { publisher, quic } = sources;
+    counter('published_events_total', 'Events acknowledged by the stream, repeats included', () => publisher().acked);
+    counter('repeated_events_total', 'Events published again', () => publisher().repeated);
+    counter('publish_failures_total', 'Publishes that failed', () => publisher().failures);
+    counter(
+      'quic_retries_sent_total',
+      'Retry packets: new clients that were asked to show that they receive at their address',
+      () => quic().retriesSent,
+    );
+    counter(
+      'quic_versions_negotiated_total',
+      'Version Negotiation packets: answers to packets of unknown QUIC versions',
+      () => quic().versionsNegotiated,
+    );
+    new Counter({
+      name: 'masque_vpn_node_quic_retry_tokens_refused_total',
+      help: 'First packets dropped because their Retry token had expired or was made for another address',
+      labelNames: ['reason'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [reason, count] of Object.entries(quic().tokensRefused)) this.inc({ reason }, count);
+      },
+    });
   }
 
   /** The totals of open connections, and of one that closes (its last). */

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { CodedError } from '../../shared/errors.ts';
 import { CoreMemory } from './core-memory.ts';
 import { loadQuicCore, type QuicCore } from './core-module.ts';
+import { RETRY_KEY_BYTES } from './retry-token.ts';
 
 /** The longest UDP payload sent: 1500 bytes of Ethernet less an IPv6 and a UDP header. */
 export const MAX_UDP_PAYLOAD = 1452;
@@ -23,6 +24,8 @@ export interface QuicServerOptions {
   /** `ip:port` of the socket. */
   readonly localAddress: string;
   readonly maxConnections: number;
+  /** Only clients with a token that was made with this key get in (`retry-token.ts`); without it, tokens are not looked at. */
+  readonly retryKey?: Uint8Array;
 }
 
 export interface QuicClientOptions {
@@ -70,7 +73,6 @@ export interface CoreHandle {
 
 const ALPN = ['h3'];
 const CONNECTION_ID_BYTES = 20;
-const RETRY_KEY_BYTES = 32;
 /** Request streams that a peer may have open at once: one tunnel needs one. */
 export const MAX_BIDI_STREAMS = 100;
 const COMMON = {
@@ -101,8 +103,8 @@ function openServer(core: QuicCore, options: QuicServerOptions): CoreHandle {
     cert: options.cert,
     ...(options.clientCa === undefined ? {} : { ca: options.clientCa, clientAuth: 'require' }),
     localAddr: options.localAddress,
-    retryTokenKeyHex: randomBytes(RETRY_KEY_BYTES).toString('hex'),
-    disableRetry: true,
+    retryTokenKeyHex: Buffer.from(options.retryKey ?? randomBytes(RETRY_KEY_BYTES)).toString('hex'),
+    disableRetry: options.retryKey === undefined,
     disableActiveMigration: false,
     maxConnections: options.maxConnections,
   };

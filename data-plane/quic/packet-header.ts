@@ -1,3 +1,5 @@
+import { readVarint, VARINT_TRUNCATED, varintLength } from '../http3/varint.ts';
+
 /** The connection ids of a packet, as offsets into it; filled over and over. */
 export interface ConnectionIds {
   destinationOffset: number;
@@ -7,12 +9,18 @@ export interface ConnectionIds {
   sourceLength: number;
 }
 
-export type PacketForm = 'short' | 'long' | 'invalid';
+/** `other_version` is a long header of a version that we do not speak. */
+export type PacketForm = 'short' | 'long' | 'other_version' | 'invalid';
 
+/** The only version that we speak (RFC 9000 15). */
+export const QUIC_VERSION_1 = 1;
 /** The longest connection id of QUIC version 1 (RFC 9000 17.2). */
 export const MAX_CONNECTION_ID_BYTES = 20;
 
 const LONG_HEADER = 0x80;
+const TYPE_MASK = 0x30;
+/** Type Initial of a long header of version 1 (RFC 9000 17.2.2). */
+const TYPE_INITIAL = 0x00;
 /** In a long header: flags and version come before the lengths and ids (RFC 8999 5.1). */
 const DESTINATION_LENGTH_OFFSET = 5;
 
@@ -46,9 +54,38 @@ export function readConnectionIds(
   out.destinationOffset = destinationLengthAt + 1;
   out.destinationLength = bytes[destinationLengthAt]!;
   const sourceLengthAt = out.destinationOffset + out.destinationLength;
-  if (out.destinationLength > MAX_CONNECTION_ID_BYTES || sourceLengthAt >= end) return 'invalid';
+  if (sourceLengthAt >= end) return 'invalid';
   out.sourceOffset = sourceLengthAt + 1;
   out.sourceLength = bytes[sourceLengthAt]!;
-  const fits = out.sourceLength <= MAX_CONNECTION_ID_BYTES && out.sourceOffset + out.sourceLength <= end;
-  return fits ? 'long' : 'invalid';
+  if (out.sourceOffset + out.sourceLength > end) return 'invalid';
+  const version = readVersion(bytes, offset);
+  // Version 0 is Version Negotiation, which only servers send.
+  if (version !== QUIC_VERSION_1) return version === 0 ? 'invalid' : 'other_version';
+  const longest = Math.max(out.destinationLength, out.sourceLength);
+  return longest <= MAX_CONNECTION_ID_BYTES ? 'long' : 'invalid';
+}
+
+/**
+ * Where the token of an Initial packet is (RFC 9000 17.2.2) whose connection ids are `ids`: an empty range where it has none. Undefined
+ * when the packet is of another type, or cut.
+ */
+export function initialToken(
+  bytes: Uint8Array,
+  offset: number,
+  length: number,
+  ids: ConnectionIds,
+): { readonly offset: number; readonly length: number } | undefined {
+  if ((bytes[offset]! & TYPE_MASK) !== TYPE_INITIAL) return undefined;
+  const end = offset + length;
+  const lengthAt = ids.sourceOffset + ids.sourceLength;
+  const tokenLength = readVarint(bytes, lengthAt, end);
+  if (tokenLength === VARINT_TRUNCATED) return undefined;
+  const tokenAt = lengthAt + varintLength(bytes[lengthAt]!);
+  return tokenAt + tokenLength > end ? undefined : { offset: tokenAt, length: tokenLength };
+}
+
+function readVersion(bytes: Uint8Array, offset: number): number {
+  return (
+    ((bytes[offset + 1]! << 24) | (bytes[offset + 2]! << 16) | (bytes[offset + 3]! << 8) | bytes[offset + 4]!) >>> 0
+  );
 }

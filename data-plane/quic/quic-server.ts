@@ -1,7 +1,9 @@
 import { ConnectionIdTable } from './connection-id-table.ts';
 import type { QuicServerOptions } from './core-handle.ts';
+import { InitialGate, RETRY_FROM_HANDSHAKES } from './initial-gate.ts';
 import { createConnectionIds, MAX_CONNECTION_ID_BYTES, readConnectionIds } from './packet-header.ts';
 import { isCoreTrap, QuicEndpoint } from './quic-endpoint.ts';
+import type { QuicServerState } from './quic-server-state.ts';
 
 /** Connections that share one core: what one abort can cost, and what a scan over all of them takes (0.2 to 0.5 us each). */
 export const CONNECTIONS_PER_CELL = 256;
@@ -35,8 +37,12 @@ export interface ServerConnectionEvents {
 
 interface Cell {
   readonly slot: number;
+  /** Its core demands tokens, and tells the clients what those expect that were sent a Retry (RFC 9000 7.3). */
+  readonly retried: boolean;
   readonly endpoint: QuicEndpoint;
   readonly connections: Map<number, ServerConnectionEvents>;
+  /** Those of them whose handshake is not complete. */
+  readonly handshakes: Set<number>;
   /** First packets of strangers since the last `processEvents`: each may become a connection, and the core counts it already. */
   beginning: number;
   /** When `onTimeout` is due, on the caller's clock. */
@@ -44,47 +50,59 @@ interface Cell {
 }
 
 /**
- * A QUIC server of several cores. Packets find their core by destination connection id, new connections go to the emptiest. When a
+ * A QUIC server of several cores. Packets find their core by destination connection id, new connections go to the emptiest. Clients
+ * that had to show their address (`InitialGate`) have cores of their own, because a core asks all or nobody for a token. When a
  * core aborts, a call throws what `isCoreTrap` knows; after `recover`, what that core carried is lost and nothing else.
  */
 export class QuicServer {
   /** Of one cell. */
   readonly #options: QuicServerOptions;
+  readonly #retryKey: Uint8Array;
   readonly #events: QuicServerEvents;
   readonly #onCoreMessage: (text: string) => void;
-  readonly #maxCells: number;
+  readonly #maxConnections: number;
+  readonly #gate: InitialGate;
   readonly #cells: (Cell | undefined)[] = [];
   readonly #ids = new ConnectionIdTable();
   readonly #packetIds = createConnectionIds();
   #aborted = 0;
+  #connectionsRefused = 0;
 
   constructor(
-    options: QuicServerOptions & { readonly connectionsPerCell?: number },
+    options: QuicServerOptions & {
+      readonly retryKey: Uint8Array;
+      /** Handshakes in flight from which on new clients are sent a Retry. */
+      readonly retryFrom?: number;
+      readonly connectionsPerCell?: number;
+    },
     events: QuicServerEvents,
     onCoreMessage: (text: string) => void,
   ) {
-    const { connectionsPerCell = CONNECTIONS_PER_CELL, ...server } = options;
-    this.#options = { ...server, maxConnections: connectionsPerCell };
+    const { connectionsPerCell = CONNECTIONS_PER_CELL, retryFrom = RETRY_FROM_HANDSHAKES, ...server } = options;
+    const { retryKey, ...ofCell } = server;
+    this.#options = { ...ofCell, maxConnections: connectionsPerCell };
+    this.#retryKey = retryKey;
+    this.#gate = new InitialGate(retryKey, retryFrom);
     this.#events = events;
     this.#onCoreMessage = onCoreMessage;
-    this.#maxCells = Math.ceil(options.maxConnections / connectionsPerCell);
-    this.#openCell(0);
+    this.#maxConnections = options.maxConnections;
+    this.#openCell(0, false);
   }
 
-  /** Connections and bytes of memory of all cells, and how many cores aborted since the start. */
-  state(): { connections: number; memoryBytes: number; abortedCores: number } {
-    let connections = 0;
-    let memoryBytes = 0;
-    for (const cell of this.#cells) {
-      connections += cell?.connections.size ?? 0;
-      memoryBytes += cell?.endpoint.memoryBytes ?? 0;
-    }
-    return { connections, memoryBytes, abortedCores: this.#aborted };
+  state(): QuicServerState {
+    return {
+      ...this.#gate.state,
+      connections: this.#sum((cell) => cell.connections.size),
+      handshakes: this.#sum((cell) => cell.handshakes.size),
+      connectionsRefused: this.#connectionsRefused,
+      memoryBytes: this.#sum((cell) => cell.endpoint.memoryBytes),
+      abortedCores: this.#aborted,
+    };
   }
 
   /** One UDP datagram from a peer (`ip:port`) at `nowMs`. What belongs to no connection and cannot begin one is dropped. */
   receive(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): void {
-    const cell = this.#cellOf(bytes, offset, length, nowMs);
+    const cell = this.#cellOf(bytes, offset, length, peer, nowMs);
     if (cell === undefined) return;
     cell.endpoint.receive(bytes, offset, length, peer);
   }
@@ -100,6 +118,7 @@ export class QuicServer {
 
   /** Takes every packet that is ready to be sent; `send` copies it. Cells at rest are not asked. */
   flush(send: (bytes: Uint8Array, offset: number, length: number, peer: string) => void, nowMs: number): void {
+    this.#gate.flush(send);
     for (const cell of this.#cells) {
       if (!cell?.endpoint.hasWork) continue;
       cell.endpoint.flush((bytes, offset, length, peer) => {
@@ -144,17 +163,28 @@ export class QuicServer {
     }
   }
 
-  #cellOf(bytes: Uint8Array, offset: number, length: number, nowMs: number): Cell | undefined {
+  #cellOf(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): Cell | undefined {
     const ids = this.#packetIds;
     const form = readConnectionIds(bytes, offset, length, MAX_CONNECTION_ID_BYTES, ids);
     if (form === 'invalid') return undefined;
+    if (form === 'other_version') {
+      this.#gate.negotiateVersion(bytes, length, ids, peer);
+      return undefined;
+    }
     const slot = this.#ids.get(bytes, ids.destinationOffset, ids.destinationLength, nowMs);
     if (slot >= 0) return this.#cells[slot];
     if (form === 'short') return undefined;
-    const cell = this.#emptiest();
-    if (cell !== undefined) cell.beginning++;
+    const handshakes = this.#sum((cell) => cell.handshakes.size + cell.beginning);
+    const verdict = this.#gate.admit(bytes, offset, length, ids, peer, handshakes);
+    if (verdict === 'refused') return undefined;
+    if (this.#sum((cell) => cell.connections.size + cell.beginning) >= this.#maxConnections) {
+      this.#connectionsRefused++;
+      return undefined;
+    }
+    const cell = this.#emptiest(verdict === 'retried');
+    cell.beginning++;
     // The rest of a client's first flight carries the same id.
-    if (cell !== undefined && this.#ids.size < MAX_IDS) {
+    if (this.#ids.size < MAX_IDS) {
       this.#ids.set(bytes, ids.destinationOffset, ids.destinationLength, cell.slot, nowMs);
     }
     return cell;
@@ -166,45 +196,61 @@ export class QuicServer {
     this.#ids.set(bytes, ids.sourceOffset, ids.sourceLength, cell.slot, nowMs);
   }
 
-  #emptiest(): Cell | undefined {
+  // One is opened only where all of its kind are full, so there are no more than the connections need, and one of each kind.
+  #emptiest(retried: boolean): Cell {
     let emptiest: Cell | undefined;
     let fewest = this.#options.maxConnections;
     for (const cell of this.#cells) {
-      if (cell === undefined || cell.connections.size + cell.beginning >= fewest) continue;
+      if (cell?.retried !== retried || cell.connections.size + cell.beginning >= fewest) continue;
       emptiest = cell;
       fewest = cell.connections.size + cell.beginning;
     }
     if (emptiest !== undefined) return emptiest;
-    for (let slot = 0; slot < this.#maxCells; slot++) if (this.#cells[slot] === undefined) return this.#openCell(slot);
-    return undefined;
+    const free = this.#cells.indexOf(undefined);
+    return this.#openCell(free < 0 ? this.#cells.length : free, retried);
   }
 
-  #openCell(slot: number): Cell {
+  #sum(of: (cell: Cell) => number): number {
+    let sum = 0;
+    for (const cell of this.#cells) if (cell !== undefined) sum += of(cell);
+    return sum;
+  }
+
+  #openCell(slot: number, retried: boolean): Cell {
     const connections = new Map<number, ServerConnectionEvents>();
+    const handshakes = new Set<number>();
     const endpoint: QuicEndpoint = new QuicEndpoint(
-      this.#options,
+      retried ? { ...this.#options, retryKey: this.#retryKey } : this.#options,
       {
-        onConnection: (number, peer) => connections.set(number, this.#events.onConnection({ endpoint, number, peer })),
-        onHandshakeComplete: (number, certificate) => connections.get(number)?.onHandshakeComplete(certificate),
+        onConnection: (number, peer) => {
+          handshakes.add(number);
+          connections.set(number, this.#events.onConnection({ endpoint, number, peer }));
+        },
+        onHandshakeComplete: (number, certificate) => {
+          handshakes.delete(number);
+          connections.get(number)?.onHandshakeComplete(certificate);
+        },
         onStreamData: (number, streamId, bytes, fin) => connections.get(number)?.onStreamData(streamId, bytes, fin),
         onStreamReset: (number, streamId, code) => connections.get(number)?.onStreamReset(streamId, code),
         onDatagram: (number, bytes, offset, length) => connections.get(number)?.onDatagram(bytes, offset, length),
         onClosed: (number, code, reason) => {
           const connection = connections.get(number);
           connections.delete(number);
+          handshakes.delete(number);
           connection?.onClosed(code, reason);
         },
       },
       this.#onCoreMessage,
     );
-    const cell: Cell = { slot, endpoint, connections, beginning: 0, dueMs: Number.POSITIVE_INFINITY };
+    const state = { beginning: 0, dueMs: Number.POSITIVE_INFINITY };
+    const cell: Cell = { slot, retried, endpoint, connections, handshakes, ...state };
     this.#cells[slot] = cell;
     return cell;
   }
 
   #replace(cell: Cell, error: unknown): void {
     this.#aborted++;
-    this.#openCell(cell.slot);
+    this.#openCell(cell.slot, cell.retried);
     this.#ids.sweep((slot) => slot === cell.slot);
     for (const connection of cell.connections.values()) connection.onLost(error);
   }

@@ -37,6 +37,8 @@ export interface ServerConnectionHost extends TunnelHost {
   requestFailed(report: Extract<ServerThreadReport, { type: 'failed' }>): void;
 }
 
+/** A handshake that is not complete after this long is given up (ours): time for two retransmissions. */
+const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** A connection that has no tunnel after this long is closed, a request that is not whole is aborted. */
 export const REQUEST_TIMEOUT_MS = 10_000;
 const SERVICE_UNAVAILABLE = 503;
@@ -155,7 +157,8 @@ export class ServerConnection implements Http3Events {
       this.#http3.abortStream(streamId, H3_REQUEST_INCOMPLETE);
     }
     if (this.#tunnels.size > 0) this.#idleSinceMs = nowMs;
-    if (nowMs - this.#idleSinceMs > REQUEST_TIMEOUT_MS) this.#http3.close(H3_NO_ERROR, 'no tunnel');
+    const timeoutMs = this.#started ? REQUEST_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS;
+    if (nowMs - this.#idleSinceMs > timeoutMs) this.#http3.close(H3_NO_ERROR, 'no tunnel');
   }
 
   // --- from HTTP/3

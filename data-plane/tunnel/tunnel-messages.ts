@@ -1,6 +1,7 @@
 import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
 import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
+import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { TunOffload } from '../tun/open-tun.ts';
 import type { DropReason } from './drop-counters.ts';
 
@@ -23,6 +24,8 @@ export interface ServerThreadOptions {
   /** Prefixes that clients may reach through the node. */
   readonly advertiseRoutes: readonly string[];
   readonly maxConnections: number;
+  /** The same for all threads of a node, so that each takes the Retry tokens of the others. */
+  readonly retryKey: Uint8Array;
   readonly trafficWindowMs: number;
 }
 
@@ -70,15 +73,6 @@ export interface ConnectionCounters {
   };
 }
 
-export interface QuicState {
-  /** Handshakes under way included. */
-  readonly connections: number;
-  /** Held by the cores. */
-  readonly memoryBytes: number;
-  /** Since the thread started. */
-  readonly abortedCores: number;
-}
-
 /** From the packet thread to the main thread. */
 export type ServerThreadReport =
   | { readonly type: 'ready'; readonly listen: string; readonly tunName: string; readonly tunOffload: TunOffload }
@@ -114,7 +108,7 @@ export type ServerThreadReport =
       /** Since the thread started. */
       readonly drops: Readonly<Record<DropReason, number>>;
       readonly errors: { readonly packet: number; readonly other: number };
-      readonly quic: QuicState;
+      readonly quic: QuicServerState;
     }
   /** The answer to `addBlock` and `removeBlock`; `problem` says what could not be done. */
   | {

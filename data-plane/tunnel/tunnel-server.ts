@@ -366,7 +366,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   // --- QUIC
 
   #startQuic(): QuicServer {
-    const { certPath, keyPath, clientCaPath, maxConnections } = this.#options;
+    const { certPath, keyPath, clientCaPath, maxConnections, retryKey } = this.#options;
     return new QuicServer(
       {
         role: 'server',
@@ -375,6 +375,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
         ...(clientCaPath === '' ? {} : { clientCa: readFileSync(clientCaPath, 'utf8') }),
         localAddress: this.#udp.localAddress.text,
         maxConnections,
+        retryKey,
       },
       { onConnection: (connection) => this.#accept(connection) },
       (message) => this.#report({ type: 'coreMessage', message }),

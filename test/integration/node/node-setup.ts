@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { type Cluster, type ClusterOptions, startCluster } from '../../../deploy/local/cluster.ts';
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { inNamespace } from '../../../deploy/local/netns-topology.ts';
-import { sumOf } from '../../../deploy/local/prometheus-text.ts';
+import { type Sample, sumOf } from '../../../deploy/local/prometheus-text.ts';
 import type { PeerTarget } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
 
@@ -30,6 +30,11 @@ export function targetOf(cluster: Cluster): PeerTarget {
 /** Enrols a client and answers its token, once the node knows it. */
 export async function enrol(cluster: Cluster, id: string): Promise<string> {
   return (await cluster.api<{ token: string }>('POST', '/v1/clients', { id })).token;
+}
+
+/** Metrics of the one node, as of its last traffic window. */
+export function nodeMetrics(cluster: Cluster): Promise<Sample[]> {
+  return scrape(cluster.node('node-a').metricsUrl);
 }
 
 export interface Errors {

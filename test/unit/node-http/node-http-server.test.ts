@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startNodeHttpServer } from '../../../data-plane/node-http/node-http-server.ts';
 import { NodeMetrics } from '../../../data-plane/node-http/node-metrics.ts';
+import { NO_QUIC_STATE } from '../../../data-plane/quic/quic-server-state.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 
 const log = createLogger('test', 'silent');
@@ -14,7 +15,12 @@ function metrics(): NodeMetrics {
     blocks: () => [],
     addresses: () => ({ total: 62n, free: 60n }),
     natsConnected: () => true,
-    quic: () => ({ connections: 0, memoryBytes: 0, abortedCores: 0 }),
+    quic: () => ({
+      ...NO_QUIC_STATE,
+      handshakes: 2,
+      retriesSent: 5,
+      tokensRefused: { expired: 1, another_address: 0 },
+    }),
   });
 }
 
@@ -54,6 +60,9 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_published_events_total 7',
     'masque_vpn_node_addresses_free{family="4"} 60',
     'masque_vpn_node_nats_connected 1',
+    'masque_vpn_node_quic_handshakes 2',
+    'masque_vpn_node_quic_retries_sent_total 5',
+    'masque_vpn_node_quic_retry_tokens_refused_total{reason="expired"} 1',
   ]) {
     assert.ok(text.includes(`${line}\n`), line);
   }

@@ -26,14 +26,25 @@ export function cryptoFrame(bytes: Uint8Array): Buffer {
  * The first datagram of a client, with any frames in it: protected as every listener can (RFC 9001 5.2), so a node must take it in. The
  * frames are padded to the length that such a datagram must have.
  */
-export function craftInitial(frames: Uint8Array, destinationId: Uint8Array, sourceId: Uint8Array, number = 0): Buffer {
+export function craftInitial(
+  frames: Uint8Array,
+  destinationId: Uint8Array,
+  sourceId: Uint8Array,
+  number = 0,
+  token: Uint8Array = new Uint8Array(0),
+): Buffer {
   const initialSecret = createHmac('sha256', INITIAL_SALT).update(destinationId).digest();
   const secret = expandLabel(initialSecret, 'client in', 32);
   const key = expandLabel(secret, 'quic key', 16);
   const iv = expandLabel(secret, 'quic iv', 12);
   const headerKey = expandLabel(secret, 'quic hp', 16);
   const ids = [destinationId, sourceId].map((id) => Buffer.concat([Buffer.of(id.length), id]));
-  const fixed = Buffer.concat([Buffer.of(0xc0 | (PACKET_NUMBER_BYTES - 1), 0, 0, 0, 1), ...ids, Buffer.of(0)]);
+  const fixed = Buffer.concat([
+    Buffer.of(0xc0 | (PACKET_NUMBER_BYTES - 1), 0, 0, 0, 1),
+    ...ids,
+    encodeVarint(token.length),
+    token,
+  ]);
   const room = MIN_DATAGRAM_BYTES - fixed.length - 2 - PACKET_NUMBER_BYTES - TAG_BYTES;
   const payload = Buffer.concat([frames, Buffer.alloc(Math.max(0, room - frames.length))]);
   const length = PACKET_NUMBER_BYTES + payload.length + TAG_BYTES;

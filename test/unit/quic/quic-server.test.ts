@@ -1,109 +1,18 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
-import { type QuicConnection, QuicServer } from '../../../data-plane/quic/quic-server.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
+import { QuicNetwork } from './quic-network.ts';
 
-const SERVER = '198.51.100.2:4433';
 let pem: TestCertificate;
 before(async () => {
   pem = await issueTestCertificate(['node-a.test']);
 });
 
-/** A server with two connections a cell, and clients that all talk to it through memory. */
-class Network {
-  readonly log: string[] = [];
-  readonly connections = new Map<string, QuicConnection>();
-  readonly clients = new Map<string, { endpoint: QuicEndpoint; received: string[] }>();
-  readonly server: QuicServer;
-  nowMs = 1_000;
-
-  constructor(maxConnections = 8) {
-    this.server = new QuicServer(
-      { role: 'server', cert: pem.cert, key: pem.key, localAddress: SERVER, maxConnections, connectionsPerCell: 2 },
-      {
-        onConnection: (connection) => {
-          const { peer } = connection;
-          this.connections.set(peer, connection);
-          return {
-            onHandshakeComplete: () => this.log.push(`${peer} up`),
-            onStreamData: (_id, bytes) => this.log.push(`${peer} says ${Buffer.from(bytes)}`),
-            onStreamReset: () => {},
-            onDatagram: (bytes, offset, length) =>
-              this.log.push(`${peer} sends ${Buffer.from(bytes.subarray(offset, offset + length))}`),
-            onClosed: (_code, reason) => this.log.push(`${peer} closed ${reason}`),
-            onLost: () => this.log.push(`${peer} lost`),
-          };
-        },
-      },
-      () => {},
-    );
-  }
-
-  connect(...peers: string[]): void {
-    for (const peer of peers) this.#begin(peer);
-    this.exchange();
-  }
-
-  #begin(peer: string): void {
-    const received: string[] = [];
-    const events: QuicEvents = {
-      onConnection: () => {},
-      onHandshakeComplete: () => received.push('up'),
-      onStreamData: () => {},
-      onStreamReset: () => {},
-      onDatagram: (_c, bytes, offset, length) =>
-        received.push(Buffer.from(bytes.subarray(offset, offset + length)).toString()),
-      onClosed: () => received.push('closed'),
-    };
-    const options = { role: 'client', localAddress: peer, serverAddress: SERVER, serverName: 'node-a.test' } as const;
-    this.clients.set(peer, { endpoint: new QuicEndpoint({ ...options, ca: pem.ca }, events, () => {}), received });
-  }
-
-  exchange(): void {
-    try {
-      this.#exchange();
-    } catch (error) {
-      this.server.recover(error);
-    }
-  }
-
-  #exchange(): void {
-    for (let round = 0, moved = 1; moved > 0 && round < 50; round++) {
-      moved = 0;
-      for (const [peer, { endpoint }] of this.clients) {
-        endpoint.flush((bytes, offset, length) => {
-          this.server.receive(bytes.slice(offset, offset + length), 0, length, peer, this.nowMs);
-          moved++;
-        });
-      }
-      this.server.processEvents();
-      this.server.flush((bytes, offset, length, peer) => {
-        this.clients.get(peer)?.endpoint.receive(bytes.slice(offset, offset + length), 0, length, SERVER);
-        moved++;
-      }, this.nowMs);
-      for (const { endpoint } of this.clients.values()) endpoint.processEvents();
-    }
-  }
-
-  say(peer: string, text: string): void {
-    this.clients.get(peer)?.endpoint.sendStream(0, 0, Buffer.from(text), false);
-    this.exchange();
-  }
-
-  answer(peer: string, text: string): void {
-    const { endpoint, number } = this.connections.get(peer)!;
-    endpoint.datagramTarget.set(Buffer.from(text), endpoint.datagramOffset);
-    endpoint.sendDatagram(number, text.length);
-    this.exchange();
-  }
-}
-
 const peers = ['198.51.100.7:1', '198.51.100.7:2', '198.51.100.7:3', '198.51.100.7:4', '198.51.100.7:5'];
 const [first, second, third, fourth, fifth] = peers as [string, string, string, string, string];
 
 test('connections are spread over cells, and each hears and is heard', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   for (const peer of peers) network.connect(peer);
   assert.equal(network.server.state().connections, 5);
   assert.equal(new Set([...network.connections.values()].map(({ endpoint }) => endpoint)).size, 3);
@@ -116,14 +25,14 @@ test('connections are spread over cells, and each hears and is heard', () => {
 });
 
 test('clients whose first packets come at once are spread over cells too', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   network.connect(...peers);
   assert.equal(network.server.state().connections, 5);
   for (const peer of peers) assert.deepEqual(network.clients.get(peer)?.received, ['up'], peer);
 });
 
 test('a core that aborts takes its own connections along and no others, and is replaced', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   for (const peer of [first, second, third, fourth]) network.connect(peer);
   const victim = network.connections.get(first)!.endpoint;
   const lost = [first, second, third, fourth].filter((peer) => network.connections.get(peer)!.endpoint === victim);
@@ -145,7 +54,7 @@ test('a core that aborts takes its own connections along and no others, and is r
 });
 
 test('an abort in the middle of a send is laid to the right core, and other errors to none', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   for (const peer of [first, second]) network.connect(peer);
   assert.throws(() => network.server.recover(new Error('something else')), /something else/);
   const { endpoint } = network.connections.get(second)!;
@@ -162,7 +71,7 @@ test('an abort in the middle of a send is laid to the right core, and other erro
 });
 
 test('no connection is taken beyond the limit, and the others do not notice', () => {
-  const network = new Network(4);
+  const network = new QuicNetwork(pem, { maxConnections: 4 });
   for (const peer of peers) network.connect(peer);
   assert.equal(network.server.state().connections, 4);
   assert.deepEqual(network.clients.get(fifth)?.received, []);
@@ -171,7 +80,7 @@ test('no connection is taken beyond the limit, and the others do not notice', ()
 });
 
 test('a client that moves to another port keeps its connection', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   network.connect(first);
   network.connect(second);
   const moved = network.clients.get(first)!;
@@ -183,7 +92,7 @@ test('a client that moves to another port keeps its connection', () => {
 });
 
 test('the memory of empty cells is given back', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   for (const peer of [first, second, third]) network.connect(peer);
   const { memoryBytes } = network.server.state();
   const last = network.connections.get(third)!;
@@ -206,7 +115,7 @@ test('the memory of empty cells is given back', () => {
 });
 
 test('garbage of every form opens nothing', () => {
-  const network = new Network();
+  const network = new QuicNetwork(pem);
   for (const bytes of [Buffer.alloc(0), Buffer.of(0xc0), Buffer.alloc(30, 0x40), Buffer.alloc(1200, 0xff)]) {
     network.server.receive(bytes, 0, bytes.length, first, network.nowMs);
   }

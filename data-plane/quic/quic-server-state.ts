@@ -1,0 +1,30 @@
+/** What the packets that belong to no connection came to, since the start. */
+export interface GateState {
+  readonly retriesSent: number;
+  readonly tokensRefused: { readonly expired: number; readonly another_address: number };
+  readonly versionsNegotiated: number;
+}
+
+/** A QUIC server now; counts are since its start. */
+export interface QuicServerState extends GateState {
+  /** Handshakes in flight included. */
+  readonly connections: number;
+  /** Connections whose handshake is not complete. */
+  readonly handshakes: number;
+  /** First packets that were dropped because there are as many connections as there may be. */
+  readonly connectionsRefused: number;
+  /** Held by the cores. */
+  readonly memoryBytes: number;
+  readonly abortedCores: number;
+}
+
+export const NO_QUIC_STATE: QuicServerState = {
+  retriesSent: 0,
+  tokensRefused: { expired: 0, another_address: 0 },
+  versionsNegotiated: 0,
+  connections: 0,
+  handshakes: 0,
+  connectionsRefused: 0,
+  memoryBytes: 0,
+  abortedCores: 0,
+};
