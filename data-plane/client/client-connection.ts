@@ -1,52 +1,33 @@
-import { formatPrefix } from '../../shared/ip/prefix.ts';
-import { rangeToPrefixes } from '../../shared/ip/range.ts';
 import { datagramPayloadOffset } from '../http3/datagram.ts';
 import {
-  H3_EXCESSIVE_LOAD,
   H3_NO_ERROR,
   H3_REQUEST_CANCELLED,
   type Http3ConnectionError,
-  Http3StreamError,
+  type Http3StreamError,
   Http3UsageError,
 } from '../http3/error-codes.ts';
 import { Http3Connection } from '../http3/http3-connection.ts';
 import type { Http3Events } from '../http3/http3-endpoint.ts';
 import type { FieldLine } from '../http3/qpack/field-line.ts';
 import type { Http3Settings } from '../http3/settings-frame.ts';
-import { type AssignedAddress, encodeAddressAssign, isRefusal, refusedAddress } from '../masque/address-assign.ts';
-import type { RequestedAddress } from '../masque/address-request.ts';
 import { buildConnectIpRequest } from '../masque/build-connect-ip-request.ts';
-import { CapsuleReader } from '../masque/capsule-reader.ts';
 import { readConnectIpResponse } from '../masque/connect-ip-response.ts';
-import { ipPacketOffset } from '../masque/ip-datagram.ts';
-import type { IpRoute } from '../masque/route-advertisement.ts';
-import { QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
+import type { LoopSource, LoopSources } from '../packet-thread/packet-loop.ts';
+import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
 import { http3OverQuic } from '../tunnel/http3-over-quic.ts';
 import { sendPacket } from '../tunnel/send-packet.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
-import type { UdpSocket } from '../udp/udp-socket.ts';
-import type { ConnectOptions, TunnelConfiguration } from './client-messages.ts';
+import { UdpSocket } from '../udp/udp-socket.ts';
+import type { ConnectOptions } from './client-messages.ts';
+import { type ClientTunnel, type ClientTunnelEvents, CONNECT_TIMEOUT_MS, SILENCE_TIMEOUT_MS } from './client-tunnel.ts';
+import { certificateProblem, noNodeProblem, refusalProblem, SILENCE_PROBLEM, timeoutProblem } from './problems.ts';
+import { TunnelContent } from './tunnel-content.ts';
 
-export interface ClientConnectionEvents {
-  /** Addresses or routes came, or changed. `server` is the node's IP address. */
-  onConfigured(configuration: TunnelConfiguration, server: string): void;
-  /** An IP packet came. Good until the handler returns. */
-  onPacket(bytes: Uint8Array, offset: number, length: number): void;
-  /** The attempt failed or the tunnel ended; nothing follows. */
-  onEnded(reason: string): void;
+export interface ClientConnectionEvents extends ClientTunnelEvents {
+  /** The request could be sent now: `sendRequest` does it. */
+  onReady(): void;
 }
 
-/** An attempt that has no tunnel after this long has failed. */
-const CONNECT_TIMEOUT_MS = 10_000;
-/**
- * Silence after which an open tunnel is given up and opened anew: a node that was restarted does not answer for connections that it
- * has forgotten. Half of QUIC's idle timeout, and three keepalive intervals.
- */
-const SILENCE_TIMEOUT_MS = 15_000;
-export const KEEPALIVE_INTERVAL_MS = SILENCE_TIMEOUT_MS / 3;
-/** Addresses and networks that we take of a node (ours): each is set up by a call of `ip`, and a list can have thousands. */
-const MAX_ADDRESSES = 16;
-export const MAX_NETWORKS = 1_000;
 /** A client has one connection at a time, and one request on it. */
 const CONNECTION = 0;
 const REQUEST_STREAM = 0;
@@ -55,27 +36,35 @@ const CERTIFICATE_ERRORS: ReadonlySet<number> = new Set([0x12a, 0x12b, 0x12c, 0x
 
 type State = 'handshake' | 'request' | 'open' | 'ended';
 
-/** One QUIC connection to a node with one CONNECT-IP tunnel on it, from the first packet to the end. */
-export class ClientConnection implements Http3Events {
+/** One QUIC connection to a node with one CONNECT-IP tunnel on it, from the first packet to the end, and the socket that it has to itself. */
+export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
   readonly #options: ConnectOptions;
+  readonly #sources: LoopSources;
   readonly #socket: UdpSocket;
   readonly #server: SocketAddress;
   readonly #events: ClientConnectionEvents;
   readonly #quic: QuicEndpoint;
   readonly #http3: Http3Connection;
-  readonly #capsules: CapsuleReader;
+  readonly #content: TunnelContent;
   readonly #dueMs = performance.now() + CONNECT_TIMEOUT_MS;
   readonly #path = { connection: CONNECTION, streamId: REQUEST_STREAM };
   readonly #queue = (bytes: Uint8Array, offset: number, length: number): void =>
     this.#socket.queue(bytes, offset, length, this.#server);
+  // Made once: it runs for every datagram.
+  readonly #receiveUdp = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void => {
+    if (peer.text !== this.#server.text) return;
+    this.#heard = true;
+    this.#quic.receive(bytes, offset, length, peer.text);
+  };
   #heard = true;
   #heardMs = 0;
   #state: State = 'handshake';
-  #addresses: readonly string[] | undefined;
-  #routes: readonly string[] | undefined;
+  #processing = false;
 
-  constructor(options: ConnectOptions, socket: UdpSocket, events: ClientConnectionEvents) {
+  constructor(options: ConnectOptions, sources: LoopSources, events: ClientConnectionEvents) {
     this.#options = options;
+    this.#sources = sources;
+    const socket = UdpSocket.bind(options.serverAddress.startsWith('[') ? '[::]:0' : '0.0.0.0:0');
     this.#socket = socket;
     this.#server = socket.peers.fromText(options.serverAddress);
     this.#events = events;
@@ -93,37 +82,26 @@ export class ClientConnection implements Http3Events {
     );
     const transport = http3OverQuic(this.#quic, CONNECTION, () => REQUEST_STREAM);
     this.#http3 = new Http3Connection('client', transport, this);
-    this.#capsules = new CapsuleReader({
-      onAddressAssign: (assigned) => {
-        this.#addresses = assignedPrefixes(assigned);
-        this.#configure();
-      },
-      onRouteAdvertisement: (routes) => {
-        this.#routes = advertisedNetworks(routes);
-        this.#configure();
-      },
-      onAddressRequest: (requested) => this.#refuse(requested),
-      onDatagram: (payload) => this.#receivePayload(payload, 0, payload.length),
+    this.#content = new TunnelContent(this.#server.host, {
+      onConfigured: events.onConfigured,
+      onPacket: events.onPacket,
+      sendCapsule: (capsule) => this.#http3.sendData(REQUEST_STREAM, capsule),
     });
-    this.endTurn();
+    sources.add(socket.fd, this);
   }
 
   // --- from the packet loop
 
-  receiveUdp(bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void {
-    if (peer.text !== this.#server.text) return;
-    this.#heard = true;
-    this.#quic.receive(bytes, offset, length, peer.text);
-  }
-
-  processEvents(): void {
-    this.#quic.processEvents();
+  drain(): boolean {
+    const taken = this.#socket.receive(this.#receiveUdp);
+    const lives = this.#processEvents();
+    this.#events.onBatchEnd();
+    return lives && taken > 0;
   }
 
   endTurn(): void {
-    this.#quic.processEvents();
-    this.#quic.flush(this.#queue);
-    this.#socket.flush();
+    if (this.#state === 'ended') return;
+    if (this.#processEvents()) this.#flush();
   }
 
   timeoutMs(): number {
@@ -143,47 +121,16 @@ export class ClientConnection implements Http3Events {
     if (this.#heard) this.#heardMs = nowMs;
     this.#heard = false;
     if (this.#state === 'open') {
-      if (nowMs - this.#heardMs > SILENCE_TIMEOUT_MS)
-        this.#end(`no word from the node for ${SILENCE_TIMEOUT_MS / 1000} s`);
+      if (nowMs - this.#heardMs > SILENCE_TIMEOUT_MS) this.#end(SILENCE_PROBLEM);
       return;
     }
     if (nowMs < this.#dueMs) return;
-    const what = this.#state === 'handshake' ? 'a QUIC handshake' : 'an answer to the request';
-    this.#end(`no ${what.replace(/^an? /, '')} within ${CONNECT_TIMEOUT_MS / 1000} s`);
+    this.#end(timeoutProblem(this.#state === 'handshake' ? 'QUIC handshake' : 'answer to the request'));
   }
 
-  /** False when the tunnel is not open or its queue is full. */
-  sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {
-    return this.#state === 'open' && sendPacket(this.#quic, this.#http3, this.#path, bytes, offset, length);
-  }
-
-  /** The tunnel is of no use: ends the attempt. */
-  giveUp(reason: string): void {
-    this.#end(reason);
-  }
-
-  /** Ends the tunnel and the connection, and tells the node. */
-  close(): void {
-    if (this.#state === 'ended') return;
-    this.#state = 'ended';
-    this.#http3.abortStream(REQUEST_STREAM, H3_REQUEST_CANCELLED);
-    this.#http3.close(H3_NO_ERROR, 'client stops');
-    this.endTurn();
-  }
-
-  /** The QUIC core aborted; returns what that means here. */
-  trapped(): string {
-    this.#state = 'ended';
-    return 'the QUIC core aborted';
-  }
-
-  // --- HTTP/3
-
-  onSettings({ enableConnectProtocol, h3Datagram }: Http3Settings): void {
-    if (!enableConnectProtocol || !h3Datagram) {
-      this.#end(`the server offers no ${enableConnectProtocol ? 'HTTP datagrams' : 'extended CONNECT'}: it is no node`);
-      return;
-    }
+  /** Sends the request; to be called once, after `onReady`. */
+  sendRequest(): void {
+    if (this.#state !== 'request') return;
     try {
       this.#http3.sendRequest(buildConnectIpRequest(this.#options.url, this.#options.token));
     } catch (error) {
@@ -192,21 +139,54 @@ export class ClientConnection implements Http3Events {
     }
   }
 
+  sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {
+    return this.#state === 'open' && sendPacket(this.#quic, this.#http3, this.#path, bytes, offset, length);
+  }
+
+  giveUp(reason: string): void {
+    this.#end(reason);
+  }
+
+  close(): void {
+    if (this.#state === 'ended') return;
+    this.#http3.abortStream(REQUEST_STREAM, H3_REQUEST_CANCELLED);
+    this.#http3.close(H3_NO_ERROR, 'client stops');
+    this.#quic.processEvents();
+    this.#leave();
+  }
+
+  explain(error: unknown): string | undefined {
+    if (!isCoreTrap(error)) return undefined;
+    this.#state = 'ended';
+    this.#releaseSocket();
+    return 'the QUIC core aborted';
+  }
+
+  // --- HTTP/3
+
+  onSettings({ enableConnectProtocol, h3Datagram }: Http3Settings): void {
+    if (!enableConnectProtocol || !h3Datagram) {
+      this.#end(noNodeProblem(enableConnectProtocol ? 'HTTP datagrams' : 'extended CONNECT'));
+      return;
+    }
+    this.#events.onReady();
+  }
+
   onRequest(): void {}
 
   onResponse(_streamId: number, status: number, fields: readonly FieldLine[]): void {
     const answer = readConnectIpResponse(status, fields);
     if (answer.kind === 'tunnel') this.#state = 'open';
-    else if (answer.kind === 'refused') this.#end(`the node answered ${answer.status}`);
+    else if (answer.kind === 'refused') this.#end(refusalProblem(answer.status));
     else this.#end(answer.reason, answer.resetCode);
   }
 
   onData(_streamId: number, bytes: Uint8Array): void {
-    this.#capsules.push(bytes);
+    this.#content.push(bytes);
   }
 
   onStreamEnd(): void {
-    this.#capsules.end();
+    this.#content.end();
     this.#end('the node ended the tunnel');
   }
 
@@ -236,7 +216,7 @@ export class ClientConnection implements Http3Events {
       onDatagram: (_connection, bytes, offset, length) => {
         const end = offset + length;
         if (this.#http3.datagramStream(bytes, offset, end) !== REQUEST_STREAM) return;
-        this.#receivePayload(bytes, datagramPayloadOffset(bytes, offset), end);
+        if (this.#state === 'open') this.#content.receivePayload(bytes, datagramPayloadOffset(bytes, offset), end);
       },
       onClosed: (_connection, code, reason) => this.#end(this.#closeProblem(code, reason)),
     };
@@ -244,55 +224,46 @@ export class ClientConnection implements Http3Events {
 
   #closeProblem(code: number, reason: string): string {
     if (this.#state === 'handshake' && CERTIFICATE_ERRORS.has(code)) {
-      return `the certificate of ${this.#options.serverAddress} was refused: it must come from --ca and have the DNS name of --url`;
+      return certificateProblem(this.#options.serverAddress);
     }
     return `the connection closed: ${reason || 'no reason given'} (code 0x${code.toString(16)})`;
   }
 
-  #receivePayload(bytes: Uint8Array, offset: number, end: number): void {
-    const packet = ipPacketOffset(bytes, offset, end);
-    if (this.#state === 'open' && packet >= 0) this.#events.onPacket(bytes, packet, end - packet);
+  /** False when they brought the end. */
+  #processEvents(): boolean {
+    this.#processing = true;
+    this.#quic.processEvents();
+    this.#processing = false;
+    if (this.#state !== 'ended') return true;
+    this.#leave();
+    return false;
   }
 
-  #configure(): void {
-    if (this.#addresses === undefined || this.#routes === undefined) return;
-    this.#events.onConfigured({ addresses: this.#addresses, routes: this.#routes }, this.#server.host);
-  }
-
-  // We have no addresses to give: each wish is refused (RFC 9484 4.7.2).
-  #refuse(requested: readonly RequestedAddress[]): void {
-    const answers = requested.map(({ requestId, prefix }) => refusedAddress(requestId, prefix.address.family));
-    this.#http3.sendData(REQUEST_STREAM, encodeAddressAssign(answers));
+  #flush(): void {
+    this.#quic.flush(this.#queue);
+    this.#socket.flush();
   }
 
   /** `code` is what the node is told: with one tunnel a connection, an error of the stream ends both. */
   #end(reason: string, code = H3_NO_ERROR): void {
     if (this.#state === 'ended') return;
     this.#state = 'ended';
+    this.#content.stop();
     this.#http3.close(code, '');
-    this.#quic.flush(this.#queue);
-    this.#socket.flush();
-    this.#events.onEnded(reason);
+    // In the middle of events the core takes nothing, and so the node would not hear of it.
+    if (!this.#processing) this.#leave();
+    this.#events.onEnded({ reason });
   }
-}
 
-/** What the node gave, refused wishes aside. Throws H3_EXCESSIVE_LOAD. */
-function assignedPrefixes(assigned: readonly AssignedAddress[]): string[] {
-  const given = assigned.filter((one) => !isRefusal(one)).map(({ prefix }) => formatPrefix(prefix));
-  if (given.length > MAX_ADDRESSES) throw excessive(`more than ${MAX_ADDRESSES} addresses assigned`);
-  return given;
-}
-
-/** Throws H3_EXCESSIVE_LOAD. */
-function advertisedNetworks(routes: readonly IpRoute[]): string[] {
-  const networks = new Set<string>();
-  for (const { start, end } of routes) {
-    for (const prefix of rangeToPrefixes(start, end)) networks.add(formatPrefix(prefix));
-    if (networks.size > MAX_NETWORKS) throw excessive(`more than ${MAX_NETWORKS} networks advertised`);
+  #leave(): void {
+    this.#state = 'ended';
+    this.#flush();
+    this.#releaseSocket();
   }
-  return [...networks];
-}
 
-function excessive(why: string): Http3StreamError {
-  return new Http3StreamError(H3_EXCESSIVE_LOAD, why);
+  /** Once: the kernel gives the number of the descriptor to the next that is opened. */
+  #releaseSocket(): void {
+    this.#sources.remove(this.#socket.fd);
+    this.#socket.close();
+  }
 }

@@ -1,8 +1,8 @@
 import { errorCode } from '../../shared/errors.ts';
 import { PacketLoop } from '../packet-thread/packet-loop.ts';
 import { ThreadPort } from '../packet-thread/thread-port.ts';
-import { KEEPALIVE_INTERVAL_MS } from './client-connection.ts';
 import type { ClientThreadCommand, ClientThreadOptions, ClientThreadReport } from './client-messages.ts';
+import { KEEPALIVE_INTERVAL_MS } from './client-tunnel.ts';
 import { TunnelClient } from './tunnel-client.ts';
 
 const REPORT_INTERVAL_MS = 500;
@@ -15,8 +15,8 @@ function main(): void {
   try {
     const loop = new PacketLoop(port.wake, () =>
       port.receive((command) => {
-        if (command.type === 'connect') client.connect(command.options);
-        else loop.stop();
+        if (command.type === 'stop') loop.stop();
+        else client.command(command);
       }),
     );
     const client = new TunnelClient(port.options, (report) => port.post(report), loop);

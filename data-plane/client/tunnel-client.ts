@@ -4,19 +4,21 @@ import { inspectPacket } from '../ip/packet.ts';
 import { createPacketInfo } from '../ip/packet-info.ts';
 import { PrefixList } from '../ip/prefix-list.ts';
 import type { LoopSources, LoopTurn } from '../packet-thread/packet-loop.ts';
-import { isCoreTrap } from '../quic/quic-endpoint.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import { answerProbe } from '../tunnel/echo-probe.ts';
 import { TrafficCounters } from '../tunnel/traffic-counters.ts';
-import { UdpSocket } from '../udp/udp-socket.ts';
+import { parseSocketAddress } from '../udp/socket-address.ts';
+import { ChannelTunnel } from './channel-tunnel.ts';
 import { ClientConnection } from './client-connection.ts';
 import type {
+  ClientThreadCommand,
   ClientThreadOptions,
   ClientThreadReport,
-  ConnectOptions,
   TunnelConfiguration,
+  TunnelEnd,
 } from './client-messages.ts';
+import type { ClientTunnel, ClientTunnelEvents } from './client-tunnel.ts';
 import { TunConfiguration } from './tun-configuration.ts';
 
 /** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
@@ -27,24 +29,33 @@ export class TunnelClient implements LoopTurn {
   readonly #report: (report: ClientThreadReport) => void;
   readonly #sources: LoopSources;
   readonly #tun: TunDevice;
-  readonly #sockets = new Map<4 | 6, UdpSocket>();
   readonly #counters = new TrafficCounters();
   readonly #info = createPacketInfo();
   #own = new PrefixList([]);
   // Made once: it runs for every packet.
   readonly #onTunPacket = (bytes: Uint8Array, offset: number, length: number): void =>
     this.#sendPacket(bytes, offset, length);
-  #configuration: TunConfiguration | undefined;
-  #connection: ClientConnection | undefined;
+  readonly #events: ClientTunnelEvents = {
+    onConfigured: (configuration, server) => this.#configure(configuration, server),
+    onPacket: (bytes, offset, length) => this.#receivePacket(bytes, offset, length),
+    onBatchEnd: () => this.#tun.flush(),
+    onEnded: (end) => this.#ended(end),
+  };
+  readonly #configuration: TunConfiguration;
+  #attempt = 0;
+  /** The tunnel, or the attempt at one over HTTP/3. */
+  #tunnel: ClientTunnel | undefined;
+  #http3: ClientConnection | undefined;
 
   constructor(options: ClientThreadOptions, report: (report: ClientThreadReport) => void, sources: LoopSources) {
     this.#report = report;
     this.#sources = sources;
-    const { tun: name, mtu, tunOffload: offload } = options;
+    const { tun: name, mtu, tunOffload: offload, routes } = options;
     this.#tun = TunDevice.open({ name, mtu, offload }, (_owner, packets, bytes) =>
       this.#counters.uncountOut(packets, bytes),
     );
     this.#tun.up();
+    this.#configuration = new TunConfiguration(this.#tun, routes);
     sources.add(this.#tun.fd, { drain: () => this.#receiveTun() });
   }
 
@@ -52,48 +63,61 @@ export class TunnelClient implements LoopTurn {
     return this.#tun.name;
   }
 
-  /** Starts an attempt; how it ends is reported. */
-  connect(options: ConnectOptions): void {
-    this.#configuration ??= new TunConfiguration(this.#tun, options.routes);
-    const socket = this.#socket(options.serverAddress.startsWith('[') ? 6 : 4);
-    try {
-      this.#configuration.prepare(socket.peers.fromText(options.serverAddress).host);
-    } catch (error) {
-      if (!(error instanceof IpCommandError)) throw error;
-      this.#ended(`no way to the node: ${error.message}`);
-      return;
+  command(command: Exclude<ClientThreadCommand, { type: 'stop' }>): void {
+    switch (command.type) {
+      case 'prepare':
+        this.#attempt = command.attempt;
+        this.#prepare(parseSocketAddress(command.serverAddress).host);
+        return;
+      case 'connectHttp3':
+        this.#http3 = new ClientConnection(command.options, this.#sources, {
+          ...this.#events,
+          onReady: () => this.#report({ type: 'http3Ready', attempt: this.#attempt }),
+        });
+        this.#tunnel = this.#http3;
+        return;
+      case 'requestHttp3':
+        this.#http3?.sendRequest();
+        return;
+      case 'closeHttp3':
+        this.#http3?.close();
+        this.#forget();
+        return;
+      case 'attach': {
+        const { host } = parseSocketAddress(command.serverAddress);
+        this.#tunnel = new ChannelTunnel(command.fd, host, this.#sources, this.#events);
+        return;
+      }
+      default:
+        command satisfies never;
     }
-    this.#connection = new ClientConnection(options, socket, {
-      onConfigured: (configuration, server) => this.#configure(configuration, server),
-      onPacket: (bytes, offset, length) => this.#receivePacket(bytes, offset, length),
-      onEnded: (reason) => this.#ended(reason),
-    });
   }
 
   endTurn(): void {
-    this.#connection?.endTurn();
+    this.#tunnel?.endTurn();
     this.#tun.flush();
   }
 
   timeoutMs(): number {
-    return this.#connection?.timeoutMs() ?? -1;
+    return this.#tunnel?.timeoutMs() ?? -1;
   }
 
   onTimeout(): void {
-    this.#connection?.onTimeout();
+    this.#tunnel?.onTimeout();
   }
 
   recover(error: unknown): void {
-    if (!isCoreTrap(error) || this.#connection === undefined) throw error;
-    this.#ended(this.#connection.trapped());
+    const reason = this.#tunnel?.explain(error);
+    if (reason === undefined) throw error;
+    this.#ended({ reason });
   }
 
   keepAlive(): void {
-    this.#connection?.keepAlive();
+    this.#tunnel?.keepAlive();
   }
 
   sweep(nowMs: number): void {
-    this.#connection?.sweep(nowMs);
+    this.#tunnel?.sweep(nowMs);
   }
 
   report(): void {
@@ -101,32 +125,22 @@ export class TunnelClient implements LoopTurn {
   }
 
   close(): void {
-    this.#connection?.close();
+    this.#tunnel?.close();
     this.#tun.flush();
     this.report();
-    for (const socket of this.#sockets.values()) socket.close();
-    this.#configuration?.release();
+    this.#configuration.release();
     this.#tun.release();
   }
 
-  #socket(family: 4 | 6): UdpSocket {
-    let socket = this.#sockets.get(family);
-    if (socket === undefined) {
-      const bound = UdpSocket.bind(family === 4 ? '0.0.0.0:0' : '[::]:0');
-      this.#sockets.set(family, bound);
-      this.#sources.add(bound.fd, { drain: () => this.#receiveUdp(bound) });
-      socket = bound;
+  #prepare(server: string): void {
+    try {
+      this.#configuration.prepare(server);
+    } catch (error) {
+      if (!(error instanceof IpCommandError)) throw error;
+      this.#report({ type: 'prepared', attempt: this.#attempt, problem: `no way to the node: ${error.message}` });
+      return;
     }
-    return socket;
-  }
-
-  #receiveUdp(socket: UdpSocket): boolean {
-    const taken = socket.receive((bytes, offset, length, peer) =>
-      this.#connection?.receiveUdp(bytes, offset, length, peer),
-    );
-    this.#connection?.processEvents();
-    this.#tun.flush();
-    return taken > 0;
+    this.#report({ type: 'prepared', attempt: this.#attempt });
   }
 
   #receiveTun(): boolean {
@@ -142,7 +156,7 @@ export class TunnelClient implements LoopTurn {
   #sendPacket(bytes: Uint8Array, offset: number, length: number): void {
     // A kernel talks to its neighbours on every interface: here there are none.
     if (inspectPacket(bytes, offset, length, this.#info) !== 'ok' || staysOnLink(bytes, offset, this.#info)) return;
-    if (this.#connection?.sendPacket(bytes, offset, length) === true) this.#counters.countIn(length);
+    if (this.#tunnel?.sendPacket(bytes, offset, length) === true) this.#counters.countIn(length);
   }
 
   #receivePacket(bytes: Uint8Array, offset: number, length: number): void {
@@ -152,7 +166,7 @@ export class TunnelClient implements LoopTurn {
     if (!this.#own.contains(bytes, offset + info.destinationOffset, info.family)) return;
     const answer = answerProbe(bytes, offset, info);
     if (answer !== undefined) {
-      this.#connection?.sendPacket(answer, 0, answer.length);
+      this.#tunnel?.sendPacket(answer, 0, answer.length);
       return;
     }
     this.#counters.countOut(length);
@@ -162,19 +176,25 @@ export class TunnelClient implements LoopTurn {
   #configure(configuration: TunnelConfiguration, server: string): void {
     this.#own = new PrefixList(configuration.addresses.map(parsePrefix));
     try {
-      this.#configuration?.apply(configuration, server);
+      this.#configuration.apply(configuration, server);
     } catch (error) {
       if (!(error instanceof IpCommandError)) throw error;
       // The host's network may allow it later, or the node may give us something else.
-      this.#connection?.giveUp(`the interface cannot be set up: ${error.message}`);
+      this.#tunnel?.giveUp(`the interface cannot be set up: ${error.message}`);
       return;
     }
-    this.#report({ type: 'configured', configuration });
+    this.#report({ type: 'configured', attempt: this.#attempt, configuration });
   }
 
-  #ended(reason: string): void {
-    this.#connection = undefined;
+  #ended(end: TunnelEnd): void {
+    const transport = this.#http3 === undefined ? 'http2' : 'http3';
+    this.#forget();
     this.report();
-    this.#report({ type: 'ended', reason });
+    this.#report({ type: 'ended', attempt: this.#attempt, transport, ...end });
+  }
+
+  #forget(): void {
+    this.#tunnel = undefined;
+    this.#http3 = undefined;
   }
 }

@@ -5,7 +5,12 @@ import type { TrafficTotals } from '../../shared/events/node-events.ts';
 import { type Logger, redactUrl } from '../../shared/log/logger.ts';
 import { PacketThread } from '../packet-thread/packet-thread.ts';
 import { Backoff } from './backoff.ts';
-import type { ClientThreadCommand, ClientThreadReport, TunnelConfiguration } from './client-messages.ts';
+import type {
+  ClientThreadCommand,
+  ClientThreadReport,
+  ConnectOptions,
+  TunnelConfiguration,
+} from './client-messages.ts';
 import type { ClientConfig } from './config.ts';
 import { type ClientStatus, writeStatusFile } from './status-file.ts';
 
@@ -25,6 +30,8 @@ export class VpnClient {
   #totals: TrafficTotals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
   #lastError: string | null = null;
   #lastAddress: string | undefined;
+  #attempt = 0;
+  #options: ConnectOptions | undefined;
   #failure: CodedError | undefined;
   #retry: NodeJS.Timeout | undefined;
   #stopping = false;
@@ -33,7 +40,8 @@ export class VpnClient {
     this.#config = config;
     this.#log = log;
     this.#tun = config.tun;
-    const options = { tun: config.tun, mtu: config.mtu, tunOffload: config.tunOffload };
+    const { tun, mtu, tunOffload, routes } = config;
+    const options = { tun, mtu, tunOffload, routes };
     this.#thread = new PacketThread(new URL('./client-thread.ts', import.meta.url), options, (report) =>
       this.#onReport(report),
     );
@@ -66,6 +74,13 @@ export class VpnClient {
         this.#tun = report.tun;
         void this.#connect();
         return;
+      case 'prepared':
+        if (report.problem !== undefined) this.#connectLater(report.problem);
+        else if (this.#options !== undefined) this.#thread.post({ type: 'connectHttp3', options: this.#options });
+        return;
+      case 'http3Ready':
+        this.#thread.post({ type: 'requestHttp3' });
+        return;
       case 'configured':
         if (this.#state !== 'connected') this.#connects++;
         this.#state = 'connected';
@@ -91,11 +106,12 @@ export class VpnClient {
   }
 
   async #connect(): Promise<void> {
-    const { connectTo, url, token, ca, certificate, routes } = this.#config;
+    const { connectTo, url, token, ca, certificate } = this.#config;
     try {
       const address = await this.#addressOf(connectTo.host);
       const serverAddress = formatHostPort({ host: address, port: connectTo.port });
-      this.#thread.post({ type: 'connect', options: { url: url.href, token, ca, certificate, serverAddress, routes } });
+      this.#options = { url: url.href, token, ca, certificate, serverAddress };
+      this.#thread.post({ type: 'prepare', attempt: ++this.#attempt, serverAddress });
     } catch (error) {
       this.#connectLater(describeError(error));
     }

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { KEEPALIVE_INTERVAL_MS } from '../../data-plane/client/client-connection.ts';
+import { KEEPALIVE_INTERVAL_MS } from '../../data-plane/client/client-tunnel.ts';
 import { createEchoInfo, readEcho, writeEcho } from '../../data-plane/ip/icmp-echo.ts';
 import { inspectPacket } from '../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, suite, type TestContext, test } from 'node:test';
-import { MAX_NETWORKS } from '../../../data-plane/client/client-connection.ts';
+import { MAX_NETWORKS } from '../../../data-plane/client/tunnel-content.ts';
 import { encodeAddressAssign, refusedAddress } from '../../../data-plane/masque/address-assign.ts';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';

@@ -1,6 +1,7 @@
 import { ClientConnection } from '../../../data-plane/client/client-connection.ts';
 import type { TunnelConfiguration } from '../../../data-plane/client/client-messages.ts';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
+import type { LoopSource, LoopSources } from '../../../data-plane/packet-thread/packet-loop.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
@@ -35,9 +36,10 @@ export class ScriptedNode {
   readonly datagrams: Buffer[] = [];
   /** The code with which the client closed the connection. */
   closed: number | undefined;
-  readonly #near = UdpSocket.bind('127.0.0.1:0');
   readonly #far = UdpSocket.bind('127.0.0.1:0');
   readonly #server: QuicEndpoint;
+  /** What the client's loop would wait for. */
+  readonly #sources = new Map<number, LoopSource>();
   #connection = 0;
   #nextWish = 1n;
 
@@ -63,11 +65,18 @@ export class ScriptedNode {
       () => {},
     );
     const serverAddress = this.#far.localAddress.text;
-    const options = { url, token: 'token', ca, certificate: undefined, serverAddress, routes: undefined };
-    this.client = new ClientConnection(options, this.#near, {
+    const options = { url, token: 'token', ca, certificate: undefined, serverAddress };
+    const sources: LoopSources = {
+      add: (fd, source) => this.#sources.set(fd, source),
+      remove: (fd) => this.#sources.delete(fd),
+      watchWritable: () => {},
+    };
+    this.client = new ClientConnection(options, sources, {
+      onReady: () => this.client.sendRequest(),
+      onBatchEnd: () => {},
       onConfigured: (configuration) => this.configured.push(configuration),
       onPacket: (bytes, offset, length) => this.packets.push(Buffer.from(bytes.subarray(offset, offset + length))),
-      onEnded: (reason) => this.ends.push(reason),
+      onEnded: ({ reason }) => this.ends.push(reason),
     });
   }
 
@@ -111,7 +120,7 @@ export class ScriptedNode {
         );
         this.#far.flush();
         if (this.client.timeoutMs() === 0) this.client.onTimeout();
-        this.#near.receive((bytes, offset, length, peer) => this.client.receiveUdp(bytes, offset, length, peer));
+        for (const source of this.#sources.values()) source.drain();
         this.client.endTurn();
         return done();
       },
@@ -132,7 +141,7 @@ export class ScriptedNode {
     await this.until(() => (this.received.get(REQUEST_STREAM)?.length ?? 0) > before, 'the answer to a wish');
   }
   release(): void {
-    this.#near.close();
+    this.client.close();
     this.#far.close();
   }
 }
