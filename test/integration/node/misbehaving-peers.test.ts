@@ -36,6 +36,8 @@ const TIMEOUT_MS = 20_000;
 const IDLE_TIMEOUT_MS = 30_000;
 const CONTROL_STREAM = 2;
 const UDP = 17;
+const ICMPV6 = 58;
+const DESTINATION_OPTIONS = 60;
 const NOBODY = '203.0.113.77';
 
 let cluster: Cluster;
@@ -81,6 +83,18 @@ function udpPacket(from: string, to: string): Uint8Array {
   writeUint16(bytes, start + 6, internetChecksum(bytes, start, payload.length, pseudo));
   return bytes;
 }
+
+function routerAdvertisement(from: string, to: string): Uint8Array {
+  const payload = hex('86 00 0000 40 00 0708 00000000 00000000');
+  return packet({ family: 6, source: bytesOf(from), destination: bytesOf(to), protocol: ICMPV6, payload });
+}
+
+/** Destination options that say they are longer than the packet. */
+function cutExtension(from: string, to: string): Uint8Array {
+  const payload = hex('11 02 000000000000 0000000000000000');
+  return packet({ family: 6, source: bytesOf(from), destination: bytesOf(to), protocol: DESTINATION_OPTIONS, payload });
+}
+
 const bytesOf = (address: string): Uint8Array => addressToBytes(parseAddress(address));
 
 suite('peers that misbehave at a node with a working client', { skip }, () => {
@@ -325,6 +339,11 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
       udpPacket(own4, '169.254.169.254'),
       udpPacket(own6, 'ff02::2'),
       udpPacket(own6, 'fe80::1'),
+      udpPacket(own4, '255.255.255.255'),
+      udpPacket('169.254.1.1', cluster.node('node-a').place.behind.address),
+      udpPacket('fe80::1', cluster.node('node-a').place.behind.address6),
+      routerAdvertisement(own6, cluster.node('node-a').place.behind.address6),
+      cutExtension(own6, cluster.node('node-a').place.behind.address6),
     ];
     for (const bytes of bad) assert.ok(peer.packet(bytes));
     await expectErrors({ packet: bad.length });

@@ -1,0 +1,393 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import fc from 'fast-check';
+import {
+  datagramPayloadOffset,
+  QUARTER_ID_BEYOND_ANY_LIMIT,
+  QUARTER_ID_MALFORMED,
+  readQuarterStreamId,
+  writeQuarterStreamId,
+} from '../../../data-plane/http3/datagram.ts';
+import {
+  checkTrailers,
+  contentLength,
+  parseRequestFields,
+  parseResponseFields,
+  requestLines,
+  responseLines,
+} from '../../../data-plane/http3/field-section.ts';
+import { parseIdPayload } from '../../../data-plane/http3/frame.ts';
+import { encodeGoaway, parseGoaway } from '../../../data-plane/http3/goaway-frame.ts';
+import type { Http3Role } from '../../../data-plane/http3/http3-endpoint.ts';
+import { decodeFieldSection } from '../../../data-plane/http3/qpack/decoder.ts';
+import { DecoderStreamReader } from '../../../data-plane/http3/qpack/decoder-stream.ts';
+import { encodeFieldSection } from '../../../data-plane/http3/qpack/encoder.ts';
+import { checkEncoderInstructions } from '../../../data-plane/http3/qpack/encoder-stream.ts';
+import { type FieldLine, fieldSectionSize } from '../../../data-plane/http3/qpack/field-line.ts';
+import { huffmanLength, readHuffman, writeHuffman } from '../../../data-plane/http3/qpack/huffman.ts';
+import {
+  pushPrefixedInteger,
+  pushPrefixedString,
+  readPrefixedInteger,
+  readPrefixedString,
+} from '../../../data-plane/http3/qpack/string-coding.ts';
+import { encodeSettings, parseSettings } from '../../../data-plane/http3/settings-frame.ts';
+import { TlvReader, type TlvTreatment } from '../../../data-plane/http3/tlv-reader.ts';
+import {
+  encodeVarint,
+  MAX_VARINT,
+  readBigVarint,
+  readVarint,
+  VARINT_TRUNCATED,
+  varintLength,
+} from '../../../data-plane/http3/varint.ts';
+import { cuts, fuzz, hostile, inPieces, outcomeOf, surroundings, viewWithin, within } from '../../support/fuzz.ts';
+import { CONNECT_IP, CONTROL_WITH_SETTINGS, concat, frame, headers, recorded } from './recording.ts';
+
+const LIMIT = 16_384;
+
+const anyVarint = fc.oneof(
+  fc.bigInt({ min: 0n, max: MAX_VARINT }),
+  fc.constantFrom(0n, 63n, 64n, 16_383n, 16_384n, (1n << 30n) - 1n, 1n << 30n, 1n << 53n, MAX_VARINT),
+);
+const latin1 = fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes).toString('latin1'));
+const anyName = fc.oneof(
+  latin1,
+  fc.constantFrom(':method', ':path', ':status', ':protocol', ':scheme', ':authority', 'te', 'host', 'cookie'),
+  fc.constantFrom('content-length', 'authorization', '__proto__', 'constructor', ':constructor', 'connection', 'x-own'),
+);
+const anyValue = fc.oneof(latin1, fc.constantFrom('', 'CONNECT', 'connect-ip', 'https', '/', '200', '101', '0', '1'));
+const anyLine: fc.Arbitrary<FieldLine> = fc.tuple(anyName, anyValue);
+const anyLines = fc.array(anyLine, { maxLength: 8 });
+
+suite('varints', () => {
+  test('what is read is exact, within its end, and the same wherever it lies', () => {
+    const bytes = hostile(anyVarint.map(encodeVarint), 10);
+    fuzz(bytes, surroundings, fc.nat(10), (encoded, around, cut) => {
+      const { buffer, offset } = within(around, encoded);
+      const end = offset + Math.min(cut, encoded.length);
+      const exact = readBigVarint(buffer, offset, end);
+      const value = readVarint(buffer, offset, end);
+      const alone = encoded.slice(0, end - offset);
+      assert.equal(readVarint(alone, 0, alone.length), value);
+      if (exact === undefined) {
+        assert.equal(value, VARINT_TRUNCATED);
+        assert.ok(alone.length === 0 || varintLength(alone[0]!) > alone.length);
+        return;
+      }
+      assert.equal(value, exact <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(exact) : Number.POSITIVE_INFINITY);
+      assert.equal(readBigVarint(encodeVarint(exact), 0, 8), exact);
+    });
+  });
+});
+
+suite('records of type, length and value', () => {
+  /** What the handler hears; a payload that came in pieces is put together. The treatment follows from the type. */
+  class Log {
+    readonly lines: string[] = [];
+    #pieces = '';
+
+    onHeader(type: number, length: number): TlvTreatment {
+      this.lines.push(`header ${type} ${length}`);
+      this.#pieces = '';
+      // As our own handlers do: what is collected has a limit.
+      return type % 3 === 0 ? 'skip' : type % 3 === 1 || length > 200 ? 'pieces' : 'whole';
+    }
+    onWhole(type: number, payload: Uint8Array): void {
+      this.lines.push(`whole ${type} ${Buffer.from(payload).toString('hex')}`);
+    }
+    onPiece(type: number, bytes: Uint8Array): void {
+      assert.ok(bytes.length > 0);
+      if (this.#pieces !== '') this.lines.pop();
+      this.#pieces += Buffer.from(bytes).toString('hex');
+      this.lines.push(`pieces ${type} ${this.#pieces}`);
+    }
+  }
+  const record = fc
+    .tuple(anyVarint, fc.uint8Array({ maxLength: 40 }), fc.option(anyVarint))
+    .map(([type, payload, lie]) => concat(encodeVarint(type), encodeVarint(lie ?? payload.length), payload));
+  const stream = fc.array(record, { maxLength: 5 }).map((records) => concat(...records));
+
+  test('no cut changes what is heard, and nothing of a piece is kept', () => {
+    fuzz(hostile(stream), cuts, surroundings, (bytes, lengths, around) => {
+      const [whole, cut] = [new Log(), new Log()];
+      const [reader, cutReader] = [new TlvReader(whole), new TlvReader(cut)];
+      reader.push(viewWithin(around, bytes));
+      inPieces(bytes, lengths, (piece) => cutReader.push(piece));
+      assert.deepEqual(cut.lines, whole.lines);
+      assert.equal(cutReader.atBoundary, reader.atBoundary);
+    });
+  });
+
+  test('what is announced costs nothing until it comes', () => {
+    const handler = { onHeader: () => 'whole' as const, onWhole: () => {}, onPiece: () => {} };
+    const start = concat(encodeVarint(1), encodeVarint(MAX_VARINT), Uint8Array.of(1));
+    const before = process.memoryUsage().arrayBuffers;
+    const readers = Array.from({ length: 1_000 }, () => new TlvReader(handler));
+    for (const reader of readers) reader.push(start);
+    const each = (process.memoryUsage().arrayBuffers - before) / readers.length;
+    assert.ok(each < 1_024, `${each} bytes each`);
+  });
+});
+
+suite('frames of the control stream', () => {
+  const pairs = fc.uniqueArray(fc.tuple(fc.constantFrom(1, 6, 7, 8, 0x21, 0x33, 0x4040), fc.nat(1)), {
+    selector: ([id]) => id,
+  });
+
+  test('SETTINGS: read as written, else a typed error, wherever they lie', () => {
+    fuzz(pairs, (settings) => {
+      const byId = new Map(settings);
+      const { enableConnectProtocol, h3Datagram, maxFieldSectionSize } = parseSettings(
+        encodeSettings(settings).subarray(2),
+      );
+      assert.equal(enableConnectProtocol, byId.get(8) === 1);
+      assert.equal(h3Datagram, byId.get(0x33) === 1);
+      assert.equal(maxFieldSectionSize, byId.get(6) ?? Number.POSITIVE_INFINITY);
+    });
+    fuzz(hostile(pairs.map((settings) => encodeSettings(settings).subarray(2))), surroundings, (payload, around) => {
+      const outcome = outcomeOf(() => parseSettings(payload));
+      assert.deepEqual(
+        outcomeOf(() => parseSettings(viewWithin(around, payload))),
+        outcome,
+      );
+      if ('code' in outcome) assert.ok(['H3_FRAME_ERROR', 'H3_SETTINGS_ERROR'].includes(outcome.code), outcome.code);
+    });
+  });
+
+  test('GOAWAY and the frames of one id', () => {
+    fuzz(anyVarint, (id) => {
+      const { id: read, isRequestStream } = parseGoaway(encodeGoaway(id).subarray(2));
+      assert.equal(read, id <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(id) : Number.POSITIVE_INFINITY);
+      assert.equal(isRequestStream, id % 4n === 0n);
+    });
+    fuzz(hostile(anyVarint.map(encodeVarint), 12), surroundings, (payload, around) => {
+      const outcome = outcomeOf(() => [parseIdPayload('MAX_PUSH_ID', payload), parseGoaway(payload)]);
+      assert.deepEqual(
+        outcomeOf(() => {
+          const view = viewWithin(around, payload);
+          return [parseIdPayload('MAX_PUSH_ID', view), parseGoaway(view)];
+        }),
+        outcome,
+      );
+      if ('code' in outcome) assert.equal(outcome.code, 'H3_FRAME_ERROR');
+    });
+  });
+});
+
+suite('datagrams', () => {
+  test('the stream of a datagram is read as written, or is told to be none, wherever it lies', () => {
+    fuzz(fc.integer({ min: 0, max: Math.floor(Number.MAX_SAFE_INTEGER / 4) }), surroundings, (quarter, around) => {
+      const { buffer, offset } = within(around, new Uint8Array(8));
+      const length = writeQuarterStreamId(buffer, offset, quarter * 4);
+      assert.equal(readQuarterStreamId(buffer, offset, offset + length), quarter * 4);
+      assert.equal(datagramPayloadOffset(buffer, offset), offset + length);
+    });
+    fuzz(hostile(anyVarint.map(encodeVarint), 10), surroundings, (bytes, around) => {
+      const { buffer, offset } = within(around, bytes);
+      const id = readQuarterStreamId(buffer, offset, offset + bytes.length);
+      const exact = readBigVarint(bytes, 0, bytes.length);
+      if (exact === undefined || exact >= 1n << 60n) assert.equal(id, QUARTER_ID_MALFORMED);
+      else
+        assert.equal(
+          id,
+          exact <= BigInt(Number.MAX_SAFE_INTEGER) / 4n ? Number(exact) * 4 : QUARTER_ID_BEYOND_ANY_LIMIT,
+        );
+    });
+  });
+});
+
+suite('QPACK', () => {
+  test('a field section is read within its end and its limit, and what was read survives once more', () => {
+    fuzz(
+      hostile(anyLines.map(encodeFieldSection)),
+      surroundings,
+      fc.constantFrom(64, 200, LIMIT),
+      (bytes, around, limit) => {
+        const outcome = outcomeOf(() => decodeFieldSection(bytes, limit));
+        assert.deepEqual(
+          outcomeOf(() => decodeFieldSection(viewWithin(around, bytes), limit)),
+          outcome,
+        );
+        if ('code' in outcome) {
+          assert.equal(outcome.code, 'QPACK_DECOMPRESSION_FAILED');
+        } else if (outcome.value !== 'too-large') {
+          assert.ok(fieldSectionSize(outcome.value) <= limit);
+          assert.deepEqual(decodeFieldSection(encodeFieldSection(outcome.value), limit), outcome.value);
+        }
+      },
+    );
+  });
+
+  test('integers: exact, or a typed error, and never beyond the end', () => {
+    const prefix = fc.integer({ min: 3, max: 8 });
+    const encoded = fc.tuple(fc.maxSafeNat(), prefix).map(([value, bits]) => {
+      const out: number[] = [];
+      pushPrefixedInteger(out, 0, bits, value);
+      return Uint8Array.from(out);
+    });
+    fuzz(hostile(encoded, 14), prefix, surroundings, (bytes, bits, around) => {
+      const read = (from: Uint8Array) => {
+        const cursor = { bytes: from, offset: 0 };
+        return outcomeOf(() => [readPrefixedInteger(cursor, bits), cursor.offset]);
+      };
+      const outcome = read(bytes);
+      assert.deepEqual(read(viewWithin(around, bytes)), outcome);
+      if ('code' in outcome) return;
+      const [value = -1, end = 0] = outcome.value;
+      assert.ok(value >= 0 && value < 2 ** 63 && end <= bytes.length && end <= 10);
+    });
+  });
+
+  test('strings: as written, or a typed error', () => {
+    fuzz(latin1, fc.constantFrom(3, 7), (text, bits) => {
+      const out: number[] = [];
+      pushPrefixedString(out, 0, bits, text);
+      assert.equal(readPrefixedString({ bytes: Uint8Array.from(out), offset: 0 }, bits), text);
+    });
+    const encoded = latin1.map((text) => {
+      const out: number[] = [];
+      pushPrefixedString(out, 0, 7, text);
+      return Uint8Array.from(out);
+    });
+    fuzz(hostile(encoded), fc.constantFrom(3, 7), surroundings, (bytes, bits, around) => {
+      const read = (from: Uint8Array) => outcomeOf(() => readPrefixedString({ bytes: from, offset: 0 }, bits));
+      assert.deepEqual(read(viewWithin(around, bytes)), read(bytes));
+    });
+  });
+
+  test('a Huffman text has one code: what can be read is written as the same bytes', () => {
+    const coded = latin1.map((text) => {
+      const out = new Uint8Array(huffmanLength(text));
+      writeHuffman(out, 0, text);
+      return out;
+    });
+    fuzz(hostile(coded, 40), surroundings, (bytes, around) => {
+      const { buffer, offset } = within(around, bytes);
+      const text = readHuffman(buffer, offset, offset + bytes.length);
+      if (text === undefined) return;
+      const again = new Uint8Array(huffmanLength(text));
+      writeHuffman(again, 0, text);
+      assert.deepEqual(again, bytes);
+    });
+  });
+
+  test('instructions: no cut changes what is made of them', () => {
+    const valid = fc.array(fc.constantFrom(0x20, 0x44, 0x7f, 0x80, 0x01), { maxLength: 12 });
+    fuzz(
+      hostile(
+        valid.map((bytes) => Uint8Array.from(bytes)),
+        20,
+      ),
+      cuts,
+      (bytes, lengths) => {
+        for (const start of [
+          () => {
+            const reader = new DecoderStreamReader();
+            return (piece: Uint8Array) => reader.push(piece);
+          },
+          () => checkEncoderInstructions,
+        ]) {
+          const [whole, cut] = [start(), start()];
+          const outcome = outcomeOf(() => whole(bytes));
+          assert.deepEqual(
+            outcomeOf(() => inPieces(bytes, lengths, cut)),
+            outcome,
+          );
+        }
+      },
+    );
+  });
+});
+
+suite('fields of messages', () => {
+  test('any lines are a message or H3_MESSAGE_ERROR; what is one can be sent and is the same', () => {
+    fuzz(anyLines, (lines) => {
+      const request = outcomeOf(() => parseRequestFields(lines));
+      if ('value' in request) assert.deepEqual(parseRequestFields(requestLines(request.value)), request.value);
+      else assert.equal(request.code, 'H3_MESSAGE_ERROR');
+      const response = outcomeOf(() => parseResponseFields(lines));
+      if ('value' in response) {
+        const { status, fields } = response.value;
+        assert.deepEqual(parseResponseFields(responseLines(status, fields)), response.value);
+      } else assert.equal(response.code, 'H3_MESSAGE_ERROR');
+      outcomeOf(() => checkTrailers(lines));
+      const length = outcomeOf(() => contentLength(lines));
+      if ('value' in length) assert.ok(length.value === undefined || Number.isSafeInteger(length.value));
+    });
+  });
+});
+
+suite('connections', () => {
+  const control = fc
+    .array(fc.tuple(fc.constantFrom(0, 1, 3, 4, 5, 7, 0x0d, 0x21), fc.uint8Array({ maxLength: 9 })), { maxLength: 3 })
+    .map((frames) => concat(CONTROL_WITH_SETTINGS, ...frames.map(([type, payload]) => frame(type, payload))));
+  const request = fc
+    .tuple(anyLines, fc.array(fc.uint8Array({ maxLength: 9 }), { maxLength: 3 }))
+    .map(([lines, contents]) =>
+      concat(headers([...CONNECT_IP, ...lines]), ...contents.map((content) => frame(0x00, content))),
+    );
+  const response = fc
+    .tuple(fc.constantFrom('100', '200', '404'), fc.array(fc.uint8Array({ maxLength: 9 }), { maxLength: 3 }))
+    .map(([status, contents]) => concat(headers([[':status', status]]), ...contents.map((one) => frame(0x00, one))));
+  const uni = fc.tuple(fc.constantFrom(0, 1, 2, 3, 0x21), fc.uint8Array({ maxLength: 9 })).map(([type, rest]) => {
+    return concat(Uint8Array.of(type), rest);
+  });
+  const codes = new Set([0x33, ...Array.from({ length: 16 }, (_, i) => 0x100 + i), 0x200, 0x201, 0x202]);
+
+  for (const role of ['server', 'client'] as const) {
+    const peer = role === 'server' ? 2 : 3;
+    const steps = fc.array(
+      fc.oneof(
+        fc.tuple(fc.constant(peer), hostile(control)),
+        fc.tuple(fc.constantFrom(0, 4), hostile(role === 'server' ? request : response)),
+        fc.tuple(fc.constantFrom(peer + 4, peer + 8), hostile(uni)),
+        fc.tuple(fc.constant(-1), hostile(anyVarint.map(encodeVarint), 10)),
+      ),
+      { maxLength: 8 },
+    );
+
+    test(`item 6 a ${role}: whatever comes, registered codes only, and no cut changes the outcome`, () => {
+      fuzz(steps, fc.array(fc.nat(7), { maxLength: 2 }), cuts, (played, ends, lengths) => {
+        const whole = play(role, played, ends, [Number.MAX_SAFE_INTEGER]);
+        assert.deepEqual(play(role, played, ends, lengths), whole);
+        for (const { errorCode } of whole.resets) assert.ok(codes.has(errorCode));
+        if (whole.closed !== undefined) assert.ok(codes.has(whole.closed));
+      });
+    });
+  }
+});
+
+/** What is left when all of it was played; streams whose step is among `ends` end with it. */
+function play(
+  role: Http3Role,
+  steps: readonly (readonly [streamId: number, bytes: Uint8Array])[],
+  ends: readonly number[],
+  lengths: readonly number[],
+) {
+  const { connection, events, transport } = recorded(role, { initialStreamLimit: 10 });
+  if (role === 'client') {
+    for (let i = 0; i < 2; i++) {
+      connection.sendRequest({ method: 'GET', scheme: 'https', authority: 'a', path: '/', fields: [] });
+    }
+  }
+  const ended = new Set<number>();
+  for (const [i, [streamId, bytes]] of steps.entries()) {
+    if (streamId < 0) connection.datagramStream(bytes, 0, bytes.length);
+    else if (!ended.has(streamId)) {
+      inPieces(bytes, lengths, (piece) => connection.receiveStream(streamId, piece, false));
+      if (ends.includes(i)) {
+        ended.add(streamId);
+        connection.receiveStream(streamId, new Uint8Array(0), true);
+      }
+    }
+  }
+  return {
+    log: events.log,
+    // Content that came ahead of an error of its own stream may reach the owner or not.
+    data: [...events.data].filter(([streamId]) => transport.resets.every((one) => one.streamId !== streamId)),
+    resets: transport.resets,
+    closed: transport.closed?.errorCode,
+    open: connection.openRequestStreams,
+  };
+}
