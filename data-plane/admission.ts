@@ -6,7 +6,13 @@ import { type AddressFamily, formatAddress, parseAddress } from '../shared/ip/ad
 import { nodeAddress } from '../shared/ip/block.ts';
 import { formatPrefix, hostPrefix, type IpPrefix } from '../shared/ip/prefix.ts';
 import type { Logger } from '../shared/log/logger.ts';
-import type { AddressBook, AssignedAddress } from './address/address-book.ts';
+import {
+  type AddressBook,
+  AddressesExhaustedError,
+  type AssignedAddress,
+  type AssignRequest,
+  type BookChange,
+} from './address/address-book.ts';
 import type { ConnectIpTarget } from './masque/connect-ip-request.ts';
 import type { ProxyError } from './masque/connect-ip-response.ts';
 import { HostnameError } from './resolve-hostname.ts';
@@ -15,7 +21,8 @@ import type { Spool } from './telemetry/spool.ts';
 import { commonPrefixes } from './tunnel/scope.ts';
 import type { ServerThreadCommand, ServerThreadReport } from './tunnel/tunnel-messages.ts';
 
-export type TunnelRequest = Extract<ServerThreadReport, { type: 'request' }>;
+/** A request, and the shard that it came to. */
+export type TunnelRequest = Extract<ServerThreadReport, { type: 'request' }> & { readonly shard: number };
 export type TunnelClosed = Extract<ServerThreadReport, { type: 'closed' }>;
 type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
 
@@ -29,6 +36,8 @@ export interface AdmissionOptions {
   readonly canAuthenticate: () => boolean;
   readonly authenticate: (token: string) => { readonly clientId: string } | undefined;
   readonly book: AddressBook;
+  /** A shard has no free address: resolves, within seconds, when it has more, or none are to be had. */
+  readonly moreAddresses: (shard: number) => Promise<void>;
   readonly spool: Pick<Spool, 'append'>;
   readonly tunnelMtu: number;
   /** Each tunnel takes addresses of the pool, so one client may not have any number of them. */
@@ -60,11 +69,11 @@ class Refusal extends CodedError {
  */
 export class Admission {
   readonly #options: AdmissionOptions;
-  readonly #open = new Map<string, string>();
+  readonly #open = new Map<string, { readonly clientId: string; readonly shard: number }>();
   /** Connections whose record is on its way to the disk, and why they must not open after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
-  /** Names that are being resolved, by client: each may become a tunnel. */
-  readonly #lookups = new Map<string, number>();
+  /** Requests that wait for a name's or more addresses, by client: each may become a tunnel. */
+  readonly #waiting = new Map<string, number>();
   readonly #ends: EndRecorder;
   #draining = false;
 
@@ -79,7 +88,16 @@ export class Admission {
   }
 
   connectionsOf(clientId: string): string[] {
-    return [...this.#open].filter(([, client]) => client === clientId).map(([connectionId]) => connectionId);
+    return [...this.#open].filter(([, open]) => open.clientId === clientId).map(([connectionId]) => connectionId);
+  }
+
+  /** Tunnels of one shard that are open or about to be. */
+  sizeOf(shard: number): number {
+    return [...this.#open.values()].filter((open) => open.shard === shard).length;
+  }
+
+  shardOf(connectionId: string): number | undefined {
+    return this.#open.get(connectionId)?.shard;
   }
 
   /** Ends a connection that is not open yet: it will be refused. False when its answer has left already. */
@@ -116,16 +134,23 @@ export class Admission {
     }
   }
 
-  async #admit({ requestId, token, remoteAddress, remotePort, target, protocol }: TunnelRequest): Promise<Answer> {
+  async #admit(request: TunnelRequest): Promise<Answer> {
+    const { shard, requestId, token, remoteAddress, remotePort, target, protocol } = request;
     const { book, spool, tunnelMtu } = this.#options;
-    // A name takes time, in which the token may be revoked: it is judged before, for a stranger resolves nothing, and after.
+    // To wait takes time, in which the token may be revoked: it is judged before, for a stranger is not waited for, and after.
     const targets =
       target.kind === 'hostname' ? await this.#resolve(this.#permit(token), target.hostname) : prefixesOf(target);
     const clientId = this.#permit(token);
     const families = this.#families(targets, clientId);
     const connectionId = randomUUID();
-    const change = this.#assign(clientId, connectionId, families);
-    this.#open.set(connectionId, clientId);
+    let change = this.#assign({ shard, clientId, connectionId, families });
+    if (change instanceof AddressesExhaustedError) {
+      await this.#wait(clientId, this.#options.moreAddresses(shard));
+      this.#permit(token);
+      change = this.#assign({ shard, clientId, connectionId, families });
+    }
+    if (change instanceof AddressesExhaustedError) throw new Refusal(503, change.message, clientId, change);
+    this.#open.set(connectionId, { clientId, shard });
     this.#pending.set(connectionId, undefined);
     const at = new Date().toISOString();
     const established: NewEvent = {
@@ -170,7 +195,7 @@ export class Admission {
     const client = authenticate(token);
     if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
     const { clientId } = client;
-    if (this.connectionsOf(clientId).length + (this.#lookups.get(clientId) ?? 0) >= maxTunnelsPerClient) {
+    if (this.connectionsOf(clientId).length + (this.#waiting.get(clientId) ?? 0) >= maxTunnelsPerClient) {
       throw new Refusal(429, `the client has ${maxTunnelsPerClient} tunnels already`, clientId);
     }
     // While ends wait for the disk, the log takes their addresses for held.
@@ -179,18 +204,24 @@ export class Admission {
   }
 
   async #resolve(clientId: string, hostname: string): Promise<IpPrefix[]> {
-    const { resolve } = this.#options;
-    const others = this.#lookups.get(clientId) ?? 0;
-    this.#lookups.set(clientId, others + 1);
     try {
-      return (await resolve(hostname)).map((address) => hostPrefix(parseAddress(address)));
+      const addresses = await this.#wait(clientId, this.#options.resolve(hostname));
+      return addresses.map((address) => hostPrefix(parseAddress(address)));
     } catch (error) {
       if (!(error instanceof HostnameError)) throw error;
       throw new Refusal(BAD_GATEWAY, error.message, clientId, error, 'dns_error');
+    }
+  }
+
+  /** Counts the client's request as a tunnel while it waits. */
+  async #wait<T>(clientId: string, what: Promise<T>): Promise<T> {
+    this.#waiting.set(clientId, (this.#waiting.get(clientId) ?? 0) + 1);
+    try {
+      return await what;
     } finally {
-      const left = (this.#lookups.get(clientId) ?? 1) - 1;
-      if (left > 0) this.#lookups.set(clientId, left);
-      else this.#lookups.delete(clientId);
+      const left = (this.#waiting.get(clientId) ?? 1) - 1;
+      if (left > 0) this.#waiting.set(clientId, left);
+      else this.#waiting.delete(clientId);
     }
   }
 
@@ -224,12 +255,12 @@ export class Admission {
     await this.#ends.record([...released, closed], change.save);
   }
 
-  #assign(clientId: string, connectionId: string, families: readonly AddressFamily[]) {
+  #assign(request: AssignRequest): BookChange | AddressesExhaustedError {
     try {
-      return this.#options.book.assign({ clientId, connectionId, families });
+      return this.#options.book.assign(request);
     } catch (error) {
-      if (errorCode(error) !== 'ADDRESSES_EXHAUSTED') throw error;
-      throw new Refusal(503, error instanceof Error ? error.message : 'no address', clientId, error);
+      if (!(error instanceof AddressesExhaustedError)) throw error;
+      return error;
     }
   }
 }

@@ -14,6 +14,9 @@ import { formatPrefix, parsePrefix, prefixCovers } from '../shared/ip/prefix.ts'
 import { tunOffload } from './tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from './tunnel/tunnel-mtu.ts';
 
+/** Ours: more threads than most machines have cores. A number of a shard is one byte between shards. */
+export const MAX_SHARDS = 64;
+
 /** What a node reads from its environment. */
 export const nodeVariables = {
   NODE_ID: {
@@ -37,6 +40,11 @@ export const nodeVariables = {
     fallback: 'masque%d',
     ...text('an interface name of up to 15 characters; %d lets the kernel number it', /^[^\s/:]{1,15}$/),
   },
+  SHARDS: {
+    help: 'packet threads, each with its own socket on LISTEN, TUN interface and address blocks',
+    fallback: '1',
+    ...integer(1, MAX_SHARDS),
+  },
   STATE_DIR: { help: 'where the spool and what the node must remember are kept', ...text('a directory') },
   HTTP_LISTEN: { help: 'health and metrics', fallback: '127.0.0.1:9091', ...hostPort },
   TUNNEL_MTU: {
@@ -54,7 +62,11 @@ export const nodeVariables = {
     fallback: '0.0.0.0/0,::/0',
     ...routes(),
   },
-  MAX_CONNECTIONS: { help: 'QUIC connections at once', fallback: '1000', ...integer(1, 10_000) },
+  MAX_CONNECTIONS: {
+    help: 'QUIC connections at once, an equal share for each shard',
+    fallback: '1000',
+    ...integer(1, 10_000),
+  },
   MAX_TUNNELS_PER_CLIENT: {
     help: 'tunnels that one client may have open on this node; more get 429',
     fallback: '16',

@@ -4,6 +4,7 @@ import { createLogger } from '../shared/log/logger.ts';
 import { checkTlsFiles } from './check-tls-files.ts';
 import { type NodeConfig, nodeVariables } from './config.ts';
 import { Node } from './node.ts';
+import { checkTunName } from './shards/tun-names.ts';
 
 const EXIT_FAILED = 1;
 
@@ -25,6 +26,7 @@ async function main(): Promise<void> {
   try {
     config = parseConfig(nodeVariables, process.env);
     checkTlsFiles(config);
+    checkTunName(config);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`masque-vpn node: ${error.message}\n`);

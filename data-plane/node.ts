@@ -1,6 +1,4 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import { CodedError } from '../shared/errors.ts';
 import type { CloseReason } from '../shared/events/node-events.ts';
 import { formatAddress } from '../shared/ip/address.ts';
 import { nodeAddress, type PoolBlock } from '../shared/ip/block.ts';
@@ -18,32 +16,23 @@ import { PresenceSender } from './control-link/presence.ts';
 import { CredentialStore } from './credentials/credential-store.ts';
 import { type NodeHttpServer, startNodeHttpServer } from './node-http/node-http-server.ts';
 import { NodeMetrics } from './node-http/node-metrics.ts';
-import { PacketThread } from './packet-thread/packet-thread.ts';
-import { NO_QUIC_STATE } from './quic/quic-server-state.ts';
-import { RETRY_KEY_BYTES } from './quic/retry-token.ts';
 import { resolveHostname } from './resolve-hostname.ts';
+import type { ShardReport } from './shards/shard.ts';
+import { Shards } from './shards/shards.ts';
 import { NodeDatabase } from './state/node-database.ts';
 import type { ConnectionFailure } from './telemetry/failure-folding.ts';
 import { FailureReporter } from './telemetry/failure-reporter.ts';
 import { EventPublisher } from './telemetry/publisher.ts';
 import { Spool } from './telemetry/spool.ts';
-import { TrafficWindows } from './telemetry/traffic-windows.ts';
-import type {
-  ServerThreadCommand,
-  ServerThreadOptions,
-  ServerThreadReport,
-  TunnelBlock,
-} from './tunnel/tunnel-messages.ts';
+import { TrafficWindows, type TrafficWindowsOptions } from './telemetry/traffic-windows.ts';
+import type { TunnelBlock } from './tunnel/tunnel-messages.ts';
 
-/** After a stop was asked for: what the clients' goodbyes, and then the last events' way to NATS, may take. */
-const DRAIN_TIMEOUT_MS = 3_000;
+/** After a stop was asked for: what the last events' way to NATS may take. */
 const PUBLISH_TIMEOUT_MS = 5_000;
-/** A packet thread that does not end must not keep its node from ending. */
-const THREAD_TIMEOUT_MS = 3_000;
 
 export const SOFTWARE_VERSION = '0.1.0';
 
-/** One data-plane node: its main thread, which decides and records, and the packet thread that it starts. */
+/** One data-plane node: its main thread, which decides and records, and the packet threads that it starts. */
 export class Node {
   readonly #config: NodeConfig;
   readonly #log: Logger;
@@ -57,30 +46,18 @@ export class Node {
   readonly #blocks: BlockClient;
   readonly #admission: Admission;
   readonly #failures: FailureReporter;
-  readonly #windows: TrafficWindows;
+  /** By shard. */
+  readonly #windows: readonly TrafficWindows[];
+  readonly #shards: Shards;
   readonly #metrics: NodeMetrics;
-  #thread: PacketThread<ServerThreadCommand, ServerThreadReport> | undefined;
   #http: NodeHttpServer | undefined;
-  #threadReady = false;
-  #quic = NO_QUIC_STATE;
-  #onDrained: () => void = () => {};
-  #onFatal: (error: Error) => void = () => {};
-  /** Blocks that the packet thread is setting up, and what waits for that. */
-  readonly #blocksToCome = new Map<string, (problem: string | null) => void>();
-  /** Rejects with what the node cannot go on without. */
-  readonly failed: Promise<never>;
 
   /** Opens the state directory. Throws StateError. */
   constructor(config: NodeConfig, log: Logger) {
     const { NODE_ID: node } = config;
     this.#config = config;
     this.#log = log;
-    this.failed = new Promise((_resolve, reject) => {
-      this.#onFatal = (error) => {
-        for (const settle of this.#blocksToCome.values()) settle(error.message);
-        reject(error);
-      };
-    });
+    this.#shards = new Shards({ config, log, onReport: (shard, report) => this.#onReport(shard, report) });
     this.#database = new NodeDatabase(config.STATE_DIR);
     const database = this.#database;
     const incarnation = randomBytes(16).toString('hex');
@@ -104,16 +81,18 @@ export class Node {
       leases,
       book: this.#book,
       log,
-      onBlockGranted: (poolBlock) => this.#addBlock(tunnelBlock(poolBlock)),
-      onBlockLost: (poolBlock, connections) => {
+      shards: config.SHARDS,
+      onBlockGranted: (held) => this.#shards.addBlock(held.shard, tunnelBlock(held)),
+      onBlockLost: (held, connections) => {
         for (const connectionId of connections) this.#close(connectionId, 'error', 'the address block was lost');
-        this.#thread?.post({ type: 'removeBlock', block: tunnelBlock(poolBlock) });
+        this.#shards.removeBlock(held.shard, tunnelBlock(held));
       },
     });
     this.#admission = new Admission({
       canAuthenticate: () => this.#credentials.ready,
       authenticate: (token) => this.#credentials.authenticate(token),
       book: this.#book,
+      moreAddresses: (shard) => this.#blocks.demand(shard),
       spool: this.#spool,
       tunnelMtu: config.TUNNEL_MTU,
       maxTunnelsPerClient: config.MAX_TUNNELS_PER_CLIENT,
@@ -122,7 +101,9 @@ export class Node {
       log,
     });
     this.#failures = new FailureReporter({ spool: this.#spool, log });
-    this.#windows = new TrafficWindows({ append: (events) => this.#spool.append(events), startedAt: new Date() });
+    const append: TrafficWindowsOptions['append'] = (events) => this.#spool.append(events);
+    const startedAt = new Date();
+    this.#windows = Array.from({ length: config.SHARDS }, () => new TrafficWindows({ append, startedAt }));
     this.#metrics = new NodeMetrics({
       spool: () => this.#spool,
       publisher: () => this.#publisher.stats,
@@ -130,8 +111,13 @@ export class Node {
       blocks: () => this.#blocks.blocks,
       addresses: (family) => this.#book.count(family),
       natsConnected: () => this.#link.connected,
-      quic: () => this.#quic,
+      quic: () => this.#shards.quic,
     });
+  }
+
+  /** Rejects with what the node cannot go on without. */
+  get failed(): Promise<never> {
+    return this.#shards.failed;
   }
 
   /** Resolves when packets flow; NATS and the control plane may come later. Rejects when a port or the TUN device is not to be had. */
@@ -143,9 +129,9 @@ export class Node {
       notReady: () => this.#notReady(),
       log: this.#log,
     });
-    const listen = await this.#startThread();
+    const listen = await this.#shards.start();
     const at = new Date().toISOString();
-    const { TUNNEL_MTU: tunnelMtu } = config;
+    const { TUNNEL_MTU: tunnelMtu, SHARDS: shards } = config;
     await this.#spool.append([
       { type: 'node.started', at, data: { softwareVersion: SOFTWARE_VERSION, listen, tunnelMtu } },
     ]);
@@ -155,16 +141,15 @@ export class Node {
     this.#credentials.start();
     this.#presence.start();
     this.#link.start();
-    this.#log.info({ listen, tunnelMtu }, 'node is up');
+    this.#log.info({ listen, tunnelMtu, shards }, 'node is up');
   }
 
   /** Ends the tunnels, publishes what is left, and stops. What is not published stays in the spool. */
   async stop(): Promise<void> {
     await this.#recordStop('node.draining');
     this.#admission.drain();
-    await this.#drain();
-    await this.#admission.settle();
-    await this.#windows.settle();
+    await this.#shards.drain();
+    await this.#settle();
     await this.#failures.stop();
     await this.#recordStop('node.stopped');
     this.#presence.stop();
@@ -183,82 +168,38 @@ export class Node {
     }
   }
 
-  /** Releases everything at once, without goodbyes. */
+  /** Ends what still runs and releases everything; what ended so is in the spool and published by the next process. */
   async close(): Promise<void> {
-    this.#thread?.post({ type: 'stop' });
-    const ended = this.#thread?.ended.catch((error: unknown) => {
-      this.#log.error({ err: error }, 'the packet thread failed');
-    });
-    await Promise.race([ended, delay(THREAD_TIMEOUT_MS, undefined, { ref: false })]);
+    this.#admission.drain();
+    await this.#shards.stop();
+    await this.#settle();
     await this.#link.close();
     await this.#http?.close();
     this.#database.close();
   }
 
-  async #startThread(): Promise<string> {
-    const config = this.#config;
-    const options: ServerThreadOptions = {
-      listen: config.LISTEN,
-      certPath: config.TLS_CERT,
-      keyPath: config.TLS_KEY,
-      clientCaPath: config.CLIENT_CA,
-      tunName: config.TUN_NAME,
-      tunnelMtu: config.TUNNEL_MTU,
-      tunOffload: config.TUN_OFFLOAD,
-      advertiseRoutes: config.ADVERTISE_ROUTES,
-      maxConnections: config.MAX_CONNECTIONS,
-      retryKey: randomBytes(RETRY_KEY_BYTES),
-      trafficWindowMs: config.TRAFFIC_WINDOW_MS,
-    };
-    const ready = new Promise<string>((resolve) => {
-      const entry = new URL('./tunnel/server-thread.ts', import.meta.url);
-      this.#thread = new PacketThread(entry, options, (report: ServerThreadReport) => {
-        if (report.type === 'ready') resolve(report.listen);
-        this.#onReport(report);
-      });
-      this.#thread.ended.catch((error: unknown) => this.#onFatal(error as Error));
-    });
-    return Promise.race([ready, this.failed]);
+  /** What has ended, and the windows until then, is in the spool, unless the disk refuses. */
+  async #settle(): Promise<void> {
+    await this.#admission.settle();
+    await Promise.all(this.#windows.map((windows) => windows.settle()));
   }
 
-  #onReport(report: ServerThreadReport): void {
+  #onReport(shard: number, report: ShardReport): void {
     switch (report.type) {
-      case 'ready':
-        this.#threadReady = true;
-        return;
       case 'request':
-        void this.#admit(report);
+        void this.#admit({ ...report, shard });
         return;
       case 'failed':
         this.#connectionFailed({ ...report, clientId: null });
         return;
       case 'closed':
-        this.#windows.forget(report.connectionId);
+        this.#windows[shard]?.forget(report.connectionId);
         this.#metrics.observeTraffic([report]);
         this.#metrics.forgetConnection(report.connectionId);
         void this.#admission.closed(report);
         return;
       case 'window':
-        this.#endWindow(report);
-        return;
-      case 'blockChanged':
-        this.#blockChanged(report);
-        return;
-      case 'coreMessage':
-        this.#log.warn({ message: report.message }, 'the QUIC core says');
-        return;
-      case 'coreAborted':
-        this.#log.error(
-          { message: report.message },
-          'a QUIC core aborted and was replaced; its clients have to come back',
-        );
-        return;
-      case 'drained':
-        this.#onDrained();
-        return;
-      case 'fatal':
-        this.#threadReady = false;
-        this.#onFatal(new CodedError(report.code, report.message));
+        this.#endWindow(shard, report);
         return;
       default:
         report satisfies never;
@@ -269,22 +210,21 @@ export class Node {
     try {
       const { answer, failure } = await this.#admission.decide(request);
       if (failure !== undefined) this.#connectionFailed(failure);
-      this.#thread?.post(answer);
+      this.#shards.post(request.shard, answer);
       this.#blocks.nudge();
     } catch (error) {
       this.#log.error({ err: error }, 'a request cannot be decided');
-      const { requestId, remoteAddress } = request;
+      const { shard, requestId, remoteAddress } = request;
       const reason = 'the request cannot be decided';
       this.#connectionFailed({ remoteAddress, clientId: null, status: 500, reason, errorType: 'connection' });
-      this.#thread?.post({ type: 'reject', requestId, status: 500 });
+      this.#shards.post(shard, { type: 'reject', requestId, status: 500 });
     }
   }
 
-  #endWindow({ connections, errors, drops, quic }: Extract<ServerThreadReport, { type: 'window' }>): void {
-    this.#quic = quic;
+  #endWindow(shard: number, { connections, errors, drops }: Extract<ShardReport, { type: 'window' }>): void {
     this.#metrics.observeTraffic(connections);
-    this.#metrics.observeDrops(drops);
-    this.#windows.record(new Date(), connections, { errors, drops }).catch((error: unknown) => {
+    this.#metrics.observeDrops(shard, drops);
+    this.#windows[shard]?.record(new Date(), connections, { errors, drops }).catch((error: unknown) => {
       this.#log.warn({ err: error }, 'a traffic window waits for room in the spool');
     });
   }
@@ -300,43 +240,17 @@ export class Node {
     }
   }
 
-  #addBlock(block: TunnelBlock): Promise<void> {
-    return new Promise((resolve, reject) => {
-      this.#blocksToCome.set(block.block, (problem) => {
-        this.#blocksToCome.delete(block.block);
-        if (problem === null) resolve();
-        else reject(new CodedError('BLOCK_SETUP_FAILED', problem));
-      });
-      this.#thread?.post({ type: 'addBlock', block });
-    });
-  }
-
-  #blockChanged({ change, block, problem }: Extract<ServerThreadReport, { type: 'blockChanged' }>): void {
-    if (change === 'added') this.#blocksToCome.get(block)?.(problem);
-    else if (problem !== null) this.#log.warn({ block, problem }, 'a lost address block is not cleared away');
-  }
-
   #close(connectionId: string, reason: CloseReason, detail: string): void {
     if (this.#admission.cancel(connectionId, reason)) return;
-    this.#thread?.post({ type: 'close', connectionId, reason, detail });
-  }
-
-  async #drain(): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, DRAIN_TIMEOUT_MS);
-      this.#onDrained = () => {
-        clearTimeout(timer);
-        resolve();
-      };
-      this.#thread?.post({ type: 'drain' });
-    });
+    const shard = this.#admission.shardOf(connectionId);
+    if (shard !== undefined) this.#shards.post(shard, { type: 'close', connectionId, reason, detail });
   }
 
   #notReady(): string[] {
     const missing: string[] = [];
-    if (!this.#threadReady) missing.push('packet thread');
+    if (!this.#shards.areReady) missing.push('packet thread');
     if (!this.#credentials.ready) missing.push('credentials');
-    if (this.#blocks.blocks.length === 0) missing.push('address blocks');
+    if (!this.#blocks.areSupplied) missing.push('address blocks');
     return missing;
   }
 }

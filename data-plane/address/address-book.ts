@@ -3,12 +3,13 @@ import { CodedError } from '../../shared/errors.ts';
 import { type AddressFamily, formatAddress, type IpAddress, parseAddress } from '../../shared/ip/address.ts';
 import { ADDRESS_REST_MS, assignableCount, isAssignable, type PoolBlock } from '../../shared/ip/block.ts';
 import { formatPrefix, lastAddress, prefixContains } from '../../shared/ip/prefix.ts';
+import type { ShardBlock } from './shard-block.ts';
 
 export class AddressesExhaustedError extends CodedError {
   readonly family: AddressFamily | undefined;
 
   constructor(family: AddressFamily | undefined) {
-    const what = family === undefined ? 'this node holds no address block now' : `no free IPv${family} address`;
+    const what = family === undefined ? 'no address block is held now' : `no free IPv${family} address`;
     super('ADDRESSES_EXHAUSTED', what);
     this.family = family;
   }
@@ -26,6 +27,8 @@ export interface BookChange {
 }
 
 export interface AssignRequest {
+  /** Whose addresses are handed out. */
+  readonly shard: number;
   readonly clientId: string;
   readonly connectionId: string;
   readonly families: readonly AddressFamily[];
@@ -39,7 +42,7 @@ export interface AddressCount {
 }
 
 interface Held {
-  readonly poolBlock: PoolBlock;
+  readonly poolBlock: ShardBlock;
   /** The first address that was never handed out; all before it are in `taken` or `released`. */
   fresh: bigint;
   readonly taken: Set<bigint>;
@@ -65,7 +68,7 @@ export interface AddressBookOptions {
 }
 
 /**
- * Hands out single addresses of the blocks that this node holds. A released address rests before another client gets it;
+ * Hands out single addresses of the blocks that this node holds, to the clients of each shard those of its own blocks. A released address rests before another client gets it;
  * the client that had it last may take it back at once. Otherwise addresses that were never used come first, then the one
  * that was released longest ago.
  */
@@ -77,7 +80,7 @@ export class AddressBook {
   readonly #byConnection = new Map<string, { readonly clientId: string; readonly addresses: AssignedAddress[] }>();
   /** The last client of a released address, by the address's text. */
   readonly #lastOwner = new Map<string, string>();
-  /** The last addresses of a client, by client and family. */
+  /** The last addresses of a client, by client, family and shard. */
   readonly #lastAddress = new Map<string, IpAddress>();
   /** Releases in blocks that are not held now. */
   #stored: (StoredAssignment & { readonly parsed: IpAddress })[];
@@ -99,7 +102,7 @@ export class AddressBook {
     }));
   }
 
-  addBlock(poolBlock: PoolBlock): void {
+  addBlock(poolBlock: ShardBlock): void {
     const key = formatPrefix(poolBlock.block);
     if (this.#blocks.has(key)) return;
     const held: Held = { poolBlock, fresh: poolBlock.block.address.value, taken: new Set(), released: new Map() };
@@ -116,7 +119,7 @@ export class AddressBook {
     for (const { row, at } of releases.sort((a, b) => a.at - b.at)) {
       if (!isAssignable(poolBlock, row.parsed)) continue;
       held.released.set(row.parsed.value, at);
-      this.#remember(row.parsed, row.clientId);
+      this.#remember(row.parsed, row.clientId, poolBlock.shard);
     }
   }
 
@@ -132,8 +135,8 @@ export class AddressBook {
       const address: IpAddress = { family: poolBlock.block.address.family, value };
       const text = formatAddress(address);
       const owner = this.#lastOwner.get(text);
-      if (owner === undefined) continue;
-      this.#forget(owner, address);
+      if (owner === undefined || held === undefined) continue;
+      this.#forget(owner, address, held.poolBlock.shard);
       this.#lastOwner.delete(text);
       this.#keep(address, owner, this.#wallClock() - (this.#now() - at));
     }
@@ -143,14 +146,14 @@ export class AddressBook {
   }
 
   /**
-   * One address of each family of which blocks are held. Throws AddressesExhaustedError, having assigned nothing, when
+   * One address of each family of which the shard holds blocks. Throws AddressesExhaustedError, having assigned nothing, when
    * such a family has no free address, or no family has blocks.
    */
-  assign({ clientId, connectionId, families }: AssignRequest): BookChange {
+  assign({ shard, clientId, connectionId, families }: AssignRequest): BookChange {
     if (this.#byConnection.has(connectionId)) throw new Error(`connection ${connectionId} has its addresses already`);
     const chosen: { readonly held: Held; readonly address: IpAddress }[] = [];
     for (const family of families) {
-      const blocks = this.#usable(family);
+      const blocks = this.#usable(family, shard);
       if (blocks.length === 0) continue;
       const choice = this.#returning(clientId, family, blocks) ?? this.#unused(blocks) ?? this.#rested(blocks);
       if (choice === undefined) throw new AddressesExhaustedError(family);
@@ -188,7 +191,7 @@ export class AddressBook {
       if (held === undefined) this.#keep(address, entry.clientId, this.#wallClock());
       if (!held?.taken.delete(address.value)) continue;
       held.released.set(address.value, this.#now());
-      this.#remember(address, entry.clientId);
+      this.#remember(address, entry.clientId, held.poolBlock.shard);
     }
     const at = this.#wallClock();
     return {
@@ -200,11 +203,12 @@ export class AddressBook {
     };
   }
 
-  count(family: AddressFamily): AddressCount {
+  /** Of one shard, or of all. */
+  count(family: AddressFamily, shard?: number): AddressCount {
     const now = this.#now();
     let total = 0n;
     let free = 0n;
-    for (const { poolBlock, taken, released } of this.#usable(family)) {
+    for (const { poolBlock, taken, released } of this.#usable(family, shard)) {
       const assignable = assignableCount(poolBlock);
       let resting = 0;
       for (const at of released.values()) if (now - at < ADDRESS_REST_MS) resting++;
@@ -214,14 +218,23 @@ export class AddressBook {
     return { total, free };
   }
 
-  #usable(family: AddressFamily): Held[] {
+  /** Whether nobody has an address of the block. */
+  isIdle(poolBlock: PoolBlock): boolean {
+    return this.#blocks.get(formatPrefix(poolBlock.block))?.taken.size === 0;
+  }
+
+  #usable(family: AddressFamily, shard: number | undefined): Held[] {
     return [...this.#blocks.values()].filter(
-      ({ poolBlock }) => poolBlock.block.address.family === family && this.#mayAssign(poolBlock),
+      ({ poolBlock }) =>
+        poolBlock.block.address.family === family &&
+        (shard === undefined || poolBlock.shard === shard) &&
+        this.#mayAssign(poolBlock),
     );
   }
 
   #returning(clientId: string, family: AddressFamily, blocks: readonly Held[]) {
-    const address = this.#lastAddress.get(`${clientId} ${family}`);
+    const shard = blocks[0]?.poolBlock.shard;
+    const address = this.#lastAddress.get(`${clientId} ${family} ${shard}`);
     if (address === undefined || this.#lastOwner.get(formatAddress(address)) !== clientId) return undefined;
     const held = blocks.find(({ released }) => released.has(address.value));
     return held && { held, address };
@@ -258,13 +271,13 @@ export class AddressBook {
     held.taken.add(address.value);
     const text = formatAddress(address);
     const previous = this.#lastOwner.get(text);
-    if (previous !== undefined) this.#forget(previous, address);
+    if (previous !== undefined) this.#forget(previous, address, held.poolBlock.shard);
     this.#lastOwner.delete(text);
   }
 
-  #remember(address: IpAddress, clientId: string): void {
+  #remember(address: IpAddress, clientId: string, shard: number): void {
     this.#lastOwner.set(formatAddress(address), clientId);
-    this.#lastAddress.set(`${clientId} ${address.family}`, address);
+    this.#lastAddress.set(`${clientId} ${address.family} ${shard}`, address);
   }
 
   /** A release in a block that is not ours now: it rests on if the block comes back. */
@@ -272,8 +285,8 @@ export class AddressBook {
     this.#stored.push({ address: formatAddress(address), clientId, releasedAtMs, parsed: address });
   }
 
-  #forget(clientId: string, address: IpAddress): void {
-    const key = `${clientId} ${address.family}`;
+  #forget(clientId: string, address: IpAddress, shard: number): void {
+    const key = `${clientId} ${address.family} ${shard}`;
     if (this.#lastAddress.get(key)?.value === address.value) this.#lastAddress.delete(key);
   }
 

@@ -1,88 +1,95 @@
 import { randomBytes } from 'node:crypto';
-import { describeError } from '../../shared/errors.ts';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { AddressFamily } from '../../shared/ip/address.ts';
-import type { PoolBlock } from '../../shared/ip/block.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
-import type { Logger } from '../../shared/log/logger.ts';
-import {
-  type BlockLease,
-  type BlockReply,
-  type BlockRequest,
-  blockReplyMessage,
-  blockRequestMessage,
-  blockRequestSubject,
-} from '../../shared/nats/messages.ts';
+import type { BlockLease } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
-import type { AddressBook } from './address-book.ts';
 import { type AcquireRefusal, type BlockLeases, type Lease, needsMore } from './block-leases.ts';
 import { deleteLease, restoreLeases, saveLease } from './block-store.ts';
+import { findSpare } from './block-supply.ts';
+import { BlocksInUse, type BlocksInUseOptions } from './blocks-in-use.ts';
 import { monotonicMs, readBootId } from './boot-clock.ts';
+import { requestBlocks } from './request-blocks.ts';
+import type { ShardBlock } from './shard-block.ts';
 
 /** Ours: how often leases and free addresses are looked at, milliseconds. */
 const TICK_MS = 1_000;
-const REQUEST_TIMEOUT_MS = 5_000;
 const FAMILIES: readonly AddressFamily[] = [4, 6];
-/** Ours: a bound for one round; the next follows a second later. */
-const MAX_ACQUIRES_PER_ROUND = 16;
+/** Ours: the longest that a client waits for an address. */
+const DEMAND_TIMEOUT_MS = 3_000;
+/** Ours: a bound for one shard in one round; the next follows a second later. */
+const MAX_BLOCKS_PER_ROUND = 16;
 
-export interface BlockClientOptions {
+export interface BlockClientOptions extends BlocksInUseOptions {
   readonly node: string;
+  /** How many there are; each is kept supplied. */
+  readonly shards: number;
   readonly link: Link;
   readonly database: NodeDatabase;
   readonly leases: BlockLeases;
-  readonly book: AddressBook;
-  readonly log: Logger;
-  /** Addresses and routes are set up here. The block is used after it; when it throws it is called again a second later. */
-  readonly onBlockGranted: (poolBlock: PoolBlock) => void | Promise<void>;
-  /** The lease has ended: these connections have addresses of the block and must be closed at once. */
-  readonly onBlockLost: (poolBlock: PoolBlock, connectionIds: readonly string[]) => void;
   readonly now?: () => number;
   readonly bootId?: string;
 }
 
-/** Gets address blocks from the control plane, keeps their leases alive, and ends their use in time when it cannot. */
+/**
+ * Gets address blocks from the control plane for each shard, keeps their leases alive, and ends their use in time when it cannot. Where the
+ * pools are spent, a shard that is short gets a block in which nobody has an address from another.
+ */
 export class BlockClient {
   readonly #options: BlockClientOptions;
   readonly #now: () => number;
   readonly #bootId: string;
-  /** The blocks that are in use. */
-  readonly #announced = new Map<string, PoolBlock>();
-  readonly #announcing = new Set<string>();
-  /** What could not be set up, and why: said once, tried every second. */
-  readonly #problems = new Map<string, string>();
+  readonly #inUse: BlocksInUse;
   /** A request that got no answer is repeated under its id; its lease counts from the first time. */
   readonly #open = new Map<AddressFamily, { readonly requestId: string; readonly sentAt: number }>();
+  /** Shards that a client found without a free address since the last round began. */
+  #demands = new Set<number>();
   #timer: NodeJS.Timeout | undefined;
-  #asking = false;
+  #running: Promise<void> = Promise.resolve();
+  #next: Promise<void> | undefined;
   #stopLink: (() => void) | undefined;
 
   constructor(options: BlockClientOptions) {
     this.#options = options;
+    this.#inUse = new BlocksInUse(options);
     this.#now = options.now ?? monotonicMs;
     this.#bootId = options.bootId ?? readBootId();
   }
 
   /** The blocks that are set up and leased. */
-  get blocks(): PoolBlock[] {
-    return [...this.#announced.values()];
+  get blocks(): ShardBlock[] {
+    return this.#inUse.all;
+  }
+
+  /** Whether every shard has a block. */
+  get areSupplied(): boolean {
+    return new Set(this.blocks.map(({ shard }) => shard)).size === this.#options.shards;
   }
 
   /** Resolves when the blocks that an earlier process left and that are still leased are in use. */
   async start(): Promise<void> {
-    const { database, leases, link } = this.#options;
-    restoreLeases(database.reader, leases, this.#bootId);
+    const { database, leases, link, shards } = this.#options;
+    restoreLeases(database.reader, leases, this.#bootId, shards);
     await this.#reconcile();
-    this.#timer = setInterval(() => void this.#tick(), TICK_MS);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
     this.#stopLink = link.onUp(() => {
       leases.reachable();
-      void this.#tick();
+      this.#tick();
     });
   }
 
   /** Looks at once whether more addresses are needed; for after an assignment. */
   nudge(): void {
-    if (!this.#asking && FAMILIES.some((family) => this.#wants(family))) void this.#tick();
+    if (this.#everyShard((family, shard) => this.#wants(family, shard) && this.#canSupply(family, shard))) {
+      void this.#round();
+    }
+  }
+
+  /** A client found no free address: resolves when its shard has one more block, or none is to be had now, within 3 s. */
+  async demand(shard: number): Promise<void> {
+    this.#demands.add(shard);
+    await Promise.race([this.#round(), delay(DEMAND_TIMEOUT_MS, undefined, { ref: false })]);
   }
 
   /** Blocks stay leased: a restarted node goes on with them. */
@@ -92,69 +99,68 @@ export class BlockClient {
     this.#stopLink?.();
   }
 
-  async #tick(): Promise<void> {
+  #tick(): void {
+    // Not behind a round that waits for an answer: what has ended has ended.
+    this.#reconcile().catch((error: unknown) => this.#failed(error));
+    void this.#round();
+  }
+
+  /** A round that begins after this call. There is one at a time, and those who ask for the next one share it. */
+  #round(): Promise<void> {
+    this.#next ??= this.#running.then(() => {
+      this.#next = undefined;
+      this.#running = this.#runRound();
+      return this.#running;
+    });
+    return this.#next;
+  }
+
+  async #runRound(): Promise<void> {
+    const demands = this.#demands;
+    this.#demands = new Set();
+    if (this.#timer === undefined) return;
     try {
+      const mayAsk = this.#options.link.connection !== undefined && (await this.#renew());
+      for (const family of FAMILIES) {
+        for (let shard = 0; shard < this.#options.shards; shard++) {
+          await this.#supply(family, shard, mayAsk, demands.has(shard));
+        }
+      }
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#options.log.error({ err: error }, 'address blocks cannot be kept');
+  }
+
+  async #supply(family: AddressFamily, shard: number, mayAsk: boolean, demanded: boolean): Promise<void> {
+    const { leases } = this.#options;
+    for (let i = 0; i < MAX_BLOCKS_PER_ROUND && this.#wants(family, shard); i++) {
+      const asked = mayAsk && leases.mayAcquire(family, this.#now()) && (await this.#acquire(family, shard));
+      if (!asked && !(await this.#takeSpare(family, shard, demanded))) return;
+      // Only a block that is in use counts.
       await this.#reconcile();
-      if (this.#asking || this.#timer === undefined || this.#options.link.connection === undefined) return;
-      this.#asking = true;
-      try {
-        if ((await this.#renew()) && (await this.#acquireAll())) await this.#reconcile();
-      } finally {
-        this.#asking = false;
-      }
-    } catch (error) {
-      this.#options.log.error({ err: error }, 'address blocks cannot be kept');
     }
   }
 
-  /** Brings what is in use in line with what is leased. What has ended goes first, and never waits for anything. */
-  async #reconcile(): Promise<void> {
-    const held = new Map(this.#options.leases.held(this.#now()).map((lease) => [formatPrefix(lease.block), lease]));
-    for (const [block, poolBlock] of this.#announced) if (!held.has(block)) this.#withdraw(block, poolBlock);
-    for (const [block, poolBlock] of held) {
-      if (!this.#announced.has(block) && !this.#announcing.has(block)) await this.#announce(block, poolBlock);
-    }
-  }
-
-  #withdraw(block: string, poolBlock: PoolBlock): void {
-    this.#announced.delete(block);
-    this.#problems.delete(block);
-    const connections = this.#options.book.removeBlock(poolBlock);
-    this.#options.log.warn({ block, connections: connections.length }, 'the lease of an address block has ended');
-    this.#options.onBlockLost(poolBlock, connections);
-  }
-
-  async #announce(block: string, poolBlock: PoolBlock): Promise<void> {
-    this.#announcing.add(block);
-    try {
-      await this.#options.onBlockGranted(poolBlock);
-      this.#announced.set(block, poolBlock);
-      this.#options.book.addBlock(poolBlock);
-      this.#problems.delete(block);
-      this.#options.log.info({ block }, 'address block in use');
-    } catch (error) {
-      const problem = describeError(error);
-      if (this.#problems.get(block) !== problem) {
-        this.#options.log.error({ err: error, block }, 'an address block cannot be set up, trying again');
-      }
-      this.#problems.set(block, problem);
-    } finally {
-      this.#announcing.delete(block);
-    }
+  #reconcile(): Promise<void> {
+    return this.#inUse.reconcile(this.#options.leases.held(this.#now()));
   }
 
   /** Whether every block is accounted for, so that more may be asked for. */
   async #renew(): Promise<boolean> {
-    const { node, leases, database } = this.#options;
+    const { node, leases, database, link, log } = this.#options;
     const blocks = leases.dueForRenewal(this.#now());
     if (blocks.length > 0) {
       const sentAt = this.#now();
-      const reply = await this.#request({ op: 'renew', node, blocks });
+      const reply = await requestBlocks(link, { op: 'renew', node, blocks }, log);
       if (!reply.ok) {
         leases.renewalFailed(this.#now());
       } else {
         leases.renewalSucceeded();
-        await this.#store(reply.leases.map((lease) => this.#leased(lease, sentAt)));
+        await this.#store(reply.leases.map((lease) => this.#leased(lease, sentAt, 0)));
         const renewed = new Set(reply.leases.map(({ block }) => canonical(block)));
         const lost = new Set(reply.lost.map(canonical));
         const held = new Set(leases.held(this.#now()).map(({ block }) => formatPrefix(block)));
@@ -170,77 +176,73 @@ export class BlockClient {
     return leases.held(this.#now()).length === leases.all().length;
   }
 
-  async #acquireAll(): Promise<boolean> {
-    let granted = false;
-    for (const family of FAMILIES) {
-      for (let i = 0; i < MAX_ACQUIRES_PER_ROUND && this.#wants(family) && (await this.#acquire(family)); i++) {
-        granted = true;
-        // Only a block that is in use counts.
-        await this.#reconcile();
-      }
-    }
-    return granted;
+  #everyShard(probe: (family: AddressFamily, shard: number) => boolean): boolean {
+    const shards = Array.from({ length: this.#options.shards }, (_, shard) => shard);
+    return FAMILIES.some((family) => shards.some((shard) => probe(family, shard)));
   }
 
-  #wants(family: AddressFamily): boolean {
+  #wants(family: AddressFamily, shard: number): boolean {
     const { book, leases } = this.#options;
-    const now = this.#now();
     // One that is leased and not in use has room yet; to take another instead would empty the pool.
     const isOneToCome = leases
-      .held(now)
-      .some(({ block }) => block.address.family === family && !this.#announced.has(formatPrefix(block)));
-    return !isOneToCome && needsMore(book.count(family)) && leases.mayAcquire(family, now);
+      .held(this.#now())
+      .some((held) => held.block.address.family === family && held.shard === shard && !this.#inUse.has(held));
+    return !isOneToCome && needsMore(book.count(family, shard));
   }
 
-  async #acquire(family: AddressFamily): Promise<boolean> {
-    const { node, leases, log } = this.#options;
+  #canSupply(family: AddressFamily, shard: number): boolean {
+    return this.#options.leases.mayAcquire(family, this.#now()) || this.#findSpare(family, shard, false) !== undefined;
+  }
+
+  #findSpare(family: AddressFamily, shard: number, isUrgent: boolean): ShardBlock | undefined {
+    const { book, leases } = this.#options;
+    const assignable = this.blocks.filter(({ block }) => leases.isAssignable(block, this.#now()));
+    return findSpare(assignable, book, family, shard, isUrgent);
+  }
+
+  async #acquire(family: AddressFamily, shard: number): Promise<boolean> {
+    const { node, leases, link, log } = this.#options;
     const open = this.#open.get(family) ?? { requestId: randomBytes(16).toString('hex'), sentAt: this.#now() };
     this.#open.set(family, open);
-    const reply = await this.#request({ op: 'acquire', node, family, requestId: open.requestId });
+    const reply = await requestBlocks(link, { op: 'acquire', node, family, requestId: open.requestId }, log);
     if (!reply.ok) {
       const refusal: AcquireRefusal =
         reply.code === 'exhausted' || reply.code === 'no_pool' ? reply.code : 'unavailable';
       if (refusal !== 'unavailable') this.#open.delete(family);
-      if (refusal === 'exhausted') log.warn({ family }, 'no address block is free in any pool');
+      if (refusal === 'exhausted') log.warn({ family, shard }, 'no address block is free in any pool');
       leases.acquireFailed(family, refusal, this.#now());
       return false;
     }
     this.#open.delete(family);
     leases.acquireSucceeded(family);
-    await this.#store(reply.leases.map((lease) => this.#leased(lease, open.sentAt)));
+    await this.#store(reply.leases.map((lease) => this.#leased(lease, open.sentAt, shard)));
     return reply.leases.length > 0;
   }
 
-  #leased({ block, pool, leaseSeconds }: BlockLease, sentAt: number): Lease {
-    return this.#options.leases.leased(
-      { pool: parsePrefix(pool), block: parsePrefix(block) },
-      leaseSeconds * 1000,
-      sentAt,
-    );
+  async #takeSpare(family: AddressFamily, shard: number, demanded: boolean): Promise<boolean> {
+    const { book, leases, log } = this.#options;
+    const isUrgent = demanded && book.count(family, shard).free === 0n;
+    const spare = this.#findSpare(family, shard, isUrgent);
+    if (spare === undefined) return false;
+    const block = formatPrefix(spare.block);
+    const moved = leases.move(block, shard);
+    if (moved === undefined) return false;
+    // Before anything else can happen: nobody gets an address of it on its way.
+    this.#inUse.withdraw(spare);
+    log.info({ block, shard, from: spare.shard }, 'an address block that nobody uses moves to another shard');
+    await this.#store([moved]);
+    return true;
+  }
+
+  #leased({ block, pool, leaseSeconds }: BlockLease, sentAt: number, shard: number): Lease {
+    const poolBlock = { pool: parsePrefix(pool), block: parsePrefix(block) };
+    return this.#options.leases.leased(poolBlock, leaseSeconds * 1000, sentAt, shard);
   }
 
   async #store(leases: readonly Lease[]): Promise<void> {
     await this.#options.database.commit((db) => {
       for (const lease of leases) saveLease(db, lease, this.#bootId);
     });
-  }
-
-  async #request(request: BlockRequest): Promise<BlockReply> {
-    const { link, log } = this.#options;
-    try {
-      const { connection } = link;
-      if (connection === undefined) return { ok: false, code: 'unavailable', message: 'NATS is away' };
-      const reply = await connection.request(blockRequestSubject(request.node), blockRequestMessage.encode(request), {
-        timeout: REQUEST_TIMEOUT_MS,
-      });
-      const answer = blockReplyMessage.decode(reply.data);
-      if (!answer.ok && answer.code === 'invalid')
-        log.error({ request, reason: answer.message }, 'block request refused');
-      return answer;
-    } catch (error) {
-      log.debug({ reason: describeError(error), op: request.op }, 'a block request was not answered');
-      return { ok: false, code: 'unavailable', message: describeError(error) };
-    }
   }
 }
 

@@ -1,6 +1,7 @@
 import type { AddressFamily } from '../../shared/ip/address.ts';
 import type { PoolBlock } from '../../shared/ip/block.ts';
 import { formatPrefix } from '../../shared/ip/prefix.ts';
+import type { ShardBlock } from './shard-block.ts';
 
 /** Before a lease ends, no new assignments are made from its block for this long, milliseconds. */
 export const NO_ASSIGNMENTS_BEFORE_END_MS = 60_000;
@@ -19,7 +20,7 @@ const ASK_NO_POOL_EVERY_MS = 10 * 60_000;
 
 /** A block of which this node has had a lease. Times are milliseconds of the monotonic clock. */
 export interface Lease {
-  readonly poolBlock: PoolBlock;
+  readonly poolBlock: ShardBlock;
   readonly leaseMs: number;
   readonly endsAt: number;
 }
@@ -49,7 +50,7 @@ export class BlockLeases {
   }
 
   /** Blocks whose lease has not ended. */
-  held(now: number): PoolBlock[] {
+  held(now: number): ShardBlock[] {
     return this.all()
       .filter(({ endsAt }) => now < endsAt)
       .map(({ poolBlock }) => poolBlock);
@@ -61,15 +62,29 @@ export class BlockLeases {
     return lease !== undefined && now < lease.endsAt - unassignableMs(lease);
   }
 
-  /** A lease that was granted or renewed by a request sent at `sentAt`. It can be shorter than before: leases are configured. */
-  leased(poolBlock: PoolBlock, leaseMs: number, sentAt: number): Lease {
-    const lease = { poolBlock, leaseMs, endsAt: sentAt + leaseMs };
-    this.#leases.set(formatPrefix(poolBlock.block), lease);
+  /**
+   * A lease that was granted or renewed by a request sent at `sentAt`. It can be shorter than before: leases are configured. A block that
+   * is here stays with its shard; a new one goes to `shard`.
+   */
+  leased(poolBlock: PoolBlock, leaseMs: number, sentAt: number, shard: number): Lease {
+    const key = formatPrefix(poolBlock.block);
+    const held = { ...poolBlock, shard: this.#leases.get(key)?.poolBlock.shard ?? shard };
+    const lease = { poolBlock: held, leaseMs, endsAt: sentAt + leaseMs };
+    this.#leases.set(key, lease);
     return lease;
   }
 
+  /** The block goes to another shard; undefined when it is not here. */
+  move(block: string, shard: number): Lease | undefined {
+    const lease = this.#leases.get(block);
+    if (lease === undefined) return undefined;
+    const moved = { ...lease, poolBlock: { ...lease.poolBlock, shard } };
+    this.#leases.set(block, moved);
+    return moved;
+  }
+
   /** A lease that was stored by an earlier process; `endsAt` is undefined when its clock cannot be compared with ours. */
-  restored(poolBlock: PoolBlock, leaseMs: number, endsAt: number | undefined): void {
+  restored(poolBlock: ShardBlock, leaseMs: number, endsAt: number | undefined): void {
     const end = endsAt ?? Number.NEGATIVE_INFINITY;
     this.#leases.set(formatPrefix(poolBlock.block), { poolBlock, leaseMs, endsAt: end });
   }

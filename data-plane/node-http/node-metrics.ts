@@ -30,7 +30,8 @@ export class NodeMetrics {
   readonly #failed: Counter<'status'>;
   readonly #clients = new Set<string>();
   readonly #counted = new Map<string, ConnectionSnapshot['totals']>();
-  #lastDrops: Readonly<Record<string, number>> = {};
+  /** By shard. */
+  readonly #lastDrops = new Map<number, Readonly<Record<string, number>>>();
 
   constructor(sources: NodeMetricsSources) {
     const registers = [this.registry];
@@ -155,13 +156,14 @@ export class NodeMetrics {
     this.#counted.delete(connectionId);
   }
 
-  /** Dropped packets by reason since the packet thread started. */
-  observeDrops(drops: Readonly<Record<string, number>>): void {
+  /** Dropped packets by reason since the packet thread of that shard started. */
+  observeDrops(shard: number, drops: Readonly<Record<string, number>>): void {
+    const last = this.#lastDrops.get(shard);
     for (const [reason, count] of Object.entries(drops)) {
-      const before = this.#lastDrops[reason] ?? 0;
+      const before = last?.[reason] ?? 0;
       this.#drops.inc({ reason }, count >= before ? count - before : count);
     }
-    this.#lastDrops = drops;
+    this.#lastDrops.set(shard, drops);
   }
 
   connectionFailed(status: number, count = 1): void {

@@ -28,3 +28,23 @@ export const NO_QUIC_STATE: QuicServerState = {
   memoryBytes: 0,
   abortedCores: 0,
 };
+
+/** Several servers taken together. */
+export function sumOfQuicStates(states: readonly QuicServerState[]): QuicServerState {
+  return states.reduce(
+    (a, b) => ({
+      retriesSent: a.retriesSent + b.retriesSent,
+      tokensRefused: {
+        expired: a.tokensRefused.expired + b.tokensRefused.expired,
+        another_address: a.tokensRefused.another_address + b.tokensRefused.another_address,
+      },
+      versionsNegotiated: a.versionsNegotiated + b.versionsNegotiated,
+      connections: a.connections + b.connections,
+      handshakes: a.handshakes + b.handshakes,
+      connectionsRefused: a.connectionsRefused + b.connectionsRefused,
+      memoryBytes: a.memoryBytes + b.memoryBytes,
+      abortedCores: a.abortedCores + b.abortedCores,
+    }),
+    NO_QUIC_STATE,
+  );
+}

@@ -47,4 +47,8 @@ export const SCHEMA_VERSIONS: readonly string[] = [
     updated_at TEXT NOT NULL
   ) STRICT;
   `,
+  `
+  -- The shard whose clients get the block's addresses.
+  ALTER TABLE blocks ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
+  `,
 ];

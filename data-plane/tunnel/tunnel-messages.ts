@@ -14,6 +14,9 @@ export interface TunnelBlock {
 }
 
 export interface ServerThreadOptions {
+  /** The number of this thread, of so many. */
+  readonly shard: number;
+  readonly shards: number;
   readonly listen: string;
   readonly certPath: string;
   readonly keyPath: string;
@@ -23,6 +26,7 @@ export interface ServerThreadOptions {
   readonly tunOffload: 'auto' | 'off';
   /** Prefixes that clients may reach through the node. */
   readonly advertiseRoutes: readonly string[];
+  /** Of this thread. */
   readonly maxConnections: number;
   /** The same for all threads of a node, so that each takes the Retry tokens of the others. */
   readonly retryKey: Uint8Array;

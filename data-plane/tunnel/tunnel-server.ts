@@ -10,7 +10,7 @@ import { IpCommandError } from '../tun/ip-command.ts';
 import type { TunOffload } from '../tun/open-tun.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
-import { UdpSocket } from '../udp/udp-socket.ts';
+import { UdpSocket, type UdpSocketOptions } from '../udp/udp-socket.ts';
 import { downlinkInfo, routeDownlink } from './downlink.ts';
 import { DropCounters } from './drop-counters.ts';
 import { IcmpResponder } from './icmp-responder.ts';
@@ -56,7 +56,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#options = options;
     this.#report = report;
     this.#icmp = new IcmpResponder(options.tunnelMtu);
-    this.#udp = UdpSocket.bind(options.listen);
+    this.#udp = UdpSocket.bind(options.listen, shareOf(options));
     const { tunName, tunnelMtu, tunOffload } = options;
     this.#tun = TunDevice.open({ name: tunName, mtu: tunnelMtu, offload: tunOffload }, (session, packets, bytes) => {
       session.counters.uncountIn(packets, bytes);
@@ -412,6 +412,11 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#otherErrors++;
     this.#report({ type: 'coreAborted', message: describeError(error) });
   }
+}
+
+/** How the socket shares the node's address with those of the other shards. */
+function shareOf({ shard, shards }: ServerThreadOptions): UdpSocketOptions {
+  return shards === 1 ? {} : { share: shard === 0 ? 'first' : 'join' };
 }
 
 function hostPrefixText(address: string): string {

@@ -17,6 +17,7 @@ const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0x800;
 const SOCK_CLOEXEC = 0x80000;
 const SOL_SOCKET = 1;
+const SO_REUSEPORT = 15;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
 const SO_SNDBUFFORCE = 32;
@@ -44,6 +45,11 @@ export interface UdpSocketOptions {
   readonly dualStack?: boolean;
   /** Peers to remember, see SocketAddressCache. */
   readonly maxPeers?: number;
+  /**
+   * Several sockets on one address, over which the kernel spreads peers: the `first` finds the address free, or fails, and lets those that
+   * `join` in after it.
+   */
+  readonly share?: 'first' | 'join';
 }
 
 /** A non-blocking UDP socket with batched I/O. `received` and `sent` hold its counters. */
@@ -82,7 +88,10 @@ export class UdpSocket {
       // Also on an IPv6 socket, for the IPv4 that a dual-stack one carries.
       libc.setIntOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, PMTUDISC_PROBE);
       const gro = options.gro !== false && libc.setIntOption(fd, SOL_UDP, UDP_GRO, 1);
+      if (options.share === 'join') allowSharing(fd, address);
       libc.check(libc.bind(fd, address.bytes, address.bytes.length), 'bind', address.text);
+      // Not before: sockets of another program that share would not be in its way.
+      if (options.share === 'first') allowSharing(fd, address);
       return new UdpSocket(fd, localAddressOf(fd, address.text), gro, new SocketAddressCache(options.maxPeers));
     } catch (error) {
       libc.closeQuietly(fd);
@@ -123,6 +132,10 @@ export class UdpSocket {
 // The number of a closed descriptor may belong to something else already, so the kernel is not asked.
 function closedError(syscall: string, address: SocketAddress): OsError {
   return new OsError(syscall, address.text, constants.errno.EBADF, 'the socket is closed');
+}
+
+function allowSharing(fd: number, address: SocketAddress): void {
+  libc.check(libc.setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, new Int32Array([1]), 4), 'SO_REUSEPORT', address.text);
 }
 
 /** The forced option goes beyond the system's maximum, if we are allowed to. */

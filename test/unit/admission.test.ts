@@ -10,8 +10,8 @@ import { validateEvent } from '../../shared/events/envelope.ts';
 import { parsePrefix } from '../../shared/ip/prefix.ts';
 import { createLogger } from '../../shared/log/logger.ts';
 
-const v4 = { pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
-const v6 = { pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
+const v4 = { shard: 0, pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
+const v6 = { shard: 0, pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
 /** A /29 at the pool's start: less its network address and the node's. */
 const CAPACITY = 6;
 
@@ -49,6 +49,7 @@ function setup(maxTunnelsPerClient = 100) {
   book.addBlock(v4);
   book.addBlock(v6);
   const credentials = { known: true };
+  const more: { addresses(shard: number): Promise<void> } = { addresses: async () => {} };
   const names: { resolve(hostname: string): Promise<string[]> } = { resolve: async () => ['192.0.2.1'] };
   const admission = new Admission({
     canAuthenticate: () => credentials.known,
@@ -57,6 +58,7 @@ function setup(maxTunnelsPerClient = 100) {
       return clientId === undefined ? undefined : { clientId };
     },
     book,
+    moreAddresses: (shard) => more.addresses(shard),
     spool: disk,
     tunnelMtu: 1400,
     maxTunnelsPerClient,
@@ -67,6 +69,7 @@ function setup(maxTunnelsPerClient = 100) {
   let requestId = 0;
   const request = (token: string | null, scope: Partial<TunnelRequest> = {}): TunnelRequest => ({
     type: 'request',
+    shard: 0,
     requestId: ++requestId,
     remoteAddress: '192.0.2.9',
     remotePort: 5,
@@ -80,7 +83,7 @@ function setup(maxTunnelsPerClient = 100) {
     assert.equal(answer.type, 'accept');
     return answer as Extract<typeof answer, { type: 'accept' }>;
   };
-  return { disk, tokens, credentials, names, book, admission, request, admit };
+  return { disk, tokens, credentials, names, more, book, admission, request, admit };
 }
 
 const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
@@ -139,6 +142,44 @@ suite('admission', () => {
     assert.equal(accepted.length, CAPACITY);
     assert.equal(new Set(accepted.map(({ addresses }) => addresses[0]?.address)).size, CAPACITY);
     assert.deepEqual(answers.at(-1)?.failure?.status, 503);
+  });
+
+  test('one that finds no address waits for more of its shard, counted as a tunnel, and then gets one', async () => {
+    const { admission, book, more, request } = setup(CAPACITY + 2);
+    const asked: number[] = [];
+    const { promise, resolve } = Promise.withResolvers<void>();
+    more.addresses = (shard) => {
+      asked.push(shard);
+      return promise;
+    };
+    for (let i = 0; i < CAPACITY; i++) await admission.decide(request('token-a'));
+    const waiting = [1, 2].map(() => admission.decide(request('token-a')));
+    assert.equal((await admission.decide(request('token-a'))).failure?.status, 429);
+    book.addBlock({ ...v4, block: parsePrefix('10.99.0.8/29') });
+    resolve();
+    const answers = await Promise.all(waiting);
+    assert.deepEqual(
+      answers.map(({ answer }) => answer.type === 'accept' && answer.addresses[0]?.address),
+      ['10.99.0.9', '10.99.0.10'],
+    );
+    assert.deepEqual(asked, [0, 0]);
+  });
+
+  test('each shard has its own addresses, and the node knows which shard has a tunnel', async () => {
+    const { admission, book, request } = setup();
+    book.addBlock({ ...v4, block: parsePrefix('10.99.0.8/29'), shard: 1 });
+    const answers = await Promise.all([0, 1].map((shard) => admission.decide(request('token-a', { shard }))));
+    const accepted = answers.flatMap(({ answer }) => (answer.type === 'accept' ? [answer] : []));
+    assert.deepEqual(
+      accepted.map(({ connectionId, addresses }) => [admission.shardOf(connectionId), addresses[0]?.address]),
+      [
+        [0, '10.99.0.2'],
+        [1, '10.99.0.9'],
+      ],
+    );
+    assert.deepEqual([admission.sizeOf(0), admission.sizeOf(1), admission.size], [1, 1, 2]);
+    await admission.closed(end(accepted[1]?.connectionId ?? '', 'client-a'));
+    assert.deepEqual([admission.sizeOf(1), admission.shardOf(accepted[1]?.connectionId ?? '')], [0, undefined]);
   });
 
   test('a client that is revoked while its record is written gets no tunnel, and the record is ended', async () => {

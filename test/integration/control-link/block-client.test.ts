@@ -27,6 +27,8 @@ class Control {
   readonly lost = new Set<string>();
   leaseSeconds = 3600;
   silent = false;
+  /** Blocks that the pool has. */
+  capacity = 32;
 
   constructor(setup: LinkSetup) {
     setup.control.subscribe(BLOCK_REQUEST_SUBJECTS, {
@@ -49,6 +51,9 @@ class Control {
     if (request.op === 'acquire') {
       if (request.family === 6) return { ok: false, code: 'no_pool', message: 'no such pool' };
       const known = this.granted.get(request.requestId);
+      if (known === undefined && this.granted.size >= this.capacity) {
+        return { ok: false, code: 'exhausted', message: 'every block is taken' };
+      }
       const block = known ?? formatPrefix(blockAt(POOL, 29, BigInt(this.granted.size)));
       this.granted.set(request.requestId, block);
       return { ok: true, leases: [lease(block)], lost: [] };
@@ -62,7 +67,7 @@ interface Clock {
   ahead: number;
 }
 
-function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1', setUp: () => void = () => {}) {
+function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1', setUp: () => void = () => {}, shards = 1) {
   const granted: string[] = [];
   const lost: [string, readonly string[]][] = [];
   const leases = new BlockLeases();
@@ -74,6 +79,7 @@ function open(setup: LinkSetup, clock: Clock, bootId = 'boot-1', setUp: () => vo
   });
   const client = new BlockClient({
     node: 'node-a',
+    shards,
     link: setup.link,
     database: setup.database,
     leases,
@@ -102,7 +108,7 @@ test('blocks are acquired until a quarter is free, and a family without a pool i
   await node.client.start();
   await until(() => node.granted.length === 1, 'the first block');
   for (let i = 0; i < 6; i++) {
-    node.book.assign({ clientId: `client-${i}`, connectionId: `c${i}`, families: [4, 6] });
+    node.book.assign({ shard: 0, clientId: `client-${i}`, connectionId: `c${i}`, families: [4, 6] });
     node.client.nudge();
   }
   await until(() => node.granted.length === 2, 'a second block');
@@ -153,7 +159,7 @@ test('leases are renewed in time; one that cannot be renewed ends its connection
   const node = open(setup, clock);
   await node.client.start();
   await until(() => node.granted.length === 1, 'the block');
-  node.book.assign({ clientId: 'alice', connectionId: 'c1', families: [4] });
+  node.book.assign({ shard: 0, clientId: 'alice', connectionId: 'c1', families: [4] });
   clock.ahead += 5 * 60_000;
   await until(() => control.count('renew') === 1, 'the renewal');
   control.lost.add('10.99.0.0/29');
@@ -162,11 +168,11 @@ test('leases are renewed in time; one that cannot be renewed ends its connection
   assert.deepEqual(node.lost[0], ['10.99.0.0/29', ['c1']]);
   await until(() => node.granted.length === 2, 'another block');
 
-  node.book.assign({ clientId: 'bob', connectionId: 'c2', families: [4] });
+  node.book.assign({ shard: 0, clientId: 'bob', connectionId: 'c2', families: [4] });
   await setup.nats.stop();
   await until(() => !setup.link.connected, 'the loss of NATS to be noticed');
   clock.ahead += 3_541_000;
-  assert.throws(() => node.book.assign({ clientId: 'carol', connectionId: 'c3', families: [4] }), {
+  assert.throws(() => node.book.assign({ shard: 0, clientId: 'carol', connectionId: 'c3', families: [4] }), {
     code: 'ADDRESSES_EXHAUSTED',
   });
   assert.equal(node.lost.length, 1);
@@ -192,4 +198,87 @@ test('a block that cannot be set up is tried again, and no other is taken in its
   isPossible = true;
   await until(() => node.granted.length === 1, 'the block');
   assert.equal(control.count('acquire', 4), 1);
+});
+
+/** The blocks in use by shard. */
+const byShard = (client: BlockClient, shards: number) =>
+  Array.from({ length: shards }, (_, shard) =>
+    client.blocks.filter((held) => held.shard === shard).map(({ block }) => formatPrefix(block)),
+  );
+
+test('each shard is kept supplied, and has its blocks again after a restart with as many; others get them with fewer', {
+  skip,
+}, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  const restart = async (before: BlockClient, shards: number) => {
+    before.stop();
+    setup.reopenDatabase();
+    const after = open(setup, { ahead: 0 }, 'boot-1', () => {}, shards);
+    await after.client.start();
+    return after;
+  };
+  const first = open(setup, { ahead: 0 }, 'boot-1', () => {}, 2);
+  await first.client.start();
+  await until(() => first.client.areSupplied, 'a block for each shard');
+  for (let i = 0; i < 6; i++) {
+    first.book.assign({ shard: 1, clientId: `client-${i}`, connectionId: `c${i}`, families: [4] });
+    first.client.nudge();
+  }
+  const held = [['10.99.0.0/29'], ['10.99.0.8/29', '10.99.0.16/29']];
+  await until(() => first.client.blocks.length === 3, 'a second block of the shard with many clients');
+  assert.deepEqual(byShard(first.client, 2), held);
+
+  const second = await restart(first.client, 2);
+  assert.deepEqual(byShard(second.client, 2), held);
+  const third = await restart(second.client, 1);
+  assert.deepEqual(byShard(third.client, 1).flat().sort(), held.flat().sort());
+  const fourth = await restart(third.client, 4);
+  await until(() => fourth.client.areSupplied, 'a block for each of four shards');
+  assert.equal(control.granted.size, 4, 'one more than there were');
+});
+
+test('when the pool is spent, a shard whose client waits gets a block that nobody uses, and another what a shard can spare', {
+  skip,
+}, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  control.capacity = 2;
+  const node = open(setup, { ahead: 0 }, 'boot-1', () => {}, 2);
+  await node.client.start();
+  await until(() => node.client.areSupplied, 'a block for each shard');
+  const take = (shard: number, id: string) =>
+    node.book.assign({ shard, clientId: id, connectionId: id, families: [4] });
+  for (let i = 0; i < 6; i++) take(0, `a${i}`);
+  // It wants more, and there is none: the only block of the other stays where it is, since nobody waits.
+  await until(() => control.count('acquire', 4) >= 3, 'a request that is refused');
+  assert.deepEqual(byShard(node.client, 2), [['10.99.0.0/29'], ['10.99.0.8/29']]);
+  assert.throws(() => take(0, 'waits'), { code: 'ADDRESSES_EXHAUSTED' });
+  await node.client.demand(0);
+  assert.deepEqual(byShard(node.client, 2), [['10.99.0.0/29', '10.99.0.8/29'], []]);
+  assert.deepEqual(node.lost.at(-1), ['10.99.0.8/29', []]);
+  take(0, 'waits');
+
+  // Somebody has an address in each: none moves, and who waits is told so at once.
+  await node.client.demand(1);
+  assert.throws(() => take(1, 'too-late'), { code: 'ADDRESSES_EXHAUSTED' });
+  node.book.release('waits');
+  await node.client.demand(1);
+  assert.equal(node.client.areSupplied, true);
+  take(1, 'now');
+});
+
+test('while NATS is away an idle block still goes where a client waits', { skip }, async (t) => {
+  const setup = await LinkSetup.start(t);
+  new Control(setup);
+  const node = open(setup, { ahead: 0 }, 'boot-1', () => {}, 2);
+  await node.client.start();
+  await until(() => node.client.areSupplied, 'a block for each shard');
+  await setup.nats.stop();
+  await until(() => !setup.link.connected, 'the loss of NATS to be noticed');
+  const take = (id: string) => node.book.assign({ shard: 0, clientId: id, connectionId: id, families: [4] });
+  for (let i = 0; i < 6; i++) take(`a${i}`);
+  assert.throws(() => take('waits'), { code: 'ADDRESSES_EXHAUSTED' });
+  await node.client.demand(0);
+  take('waits');
 });

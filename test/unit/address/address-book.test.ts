@@ -3,23 +3,24 @@ import { DatabaseSync } from 'node:sqlite';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { AddressBook, type StoredAssignment } from '../../../data-plane/address/address-book.ts';
+import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
 import { SCHEMA_VERSIONS } from '../../../data-plane/state/schema.ts';
 import { formatAddress } from '../../../shared/ip/address.ts';
-import { ADDRESS_REST_MS, isAssignable, type PoolBlock } from '../../../shared/ip/block.ts';
+import { ADDRESS_REST_MS, isAssignable } from '../../../shared/ip/block.ts';
 import { parsePrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 
-const V4: PoolBlock = { pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
-const V4_NEXT: PoolBlock = { pool: V4.pool, block: parsePrefix('10.99.0.8/29') };
-const V6: PoolBlock = { pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
+const V4: ShardBlock = { shard: 0, pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
+const V4_NEXT: ShardBlock = { shard: 0, pool: V4.pool, block: parsePrefix('10.99.0.8/29') };
+const V6: ShardBlock = { shard: 0, pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
 
 function bookAt(clock: { now: number }, stored: StoredAssignment[] = []): AddressBook {
   return new AddressBook({ now: () => clock.now, wallClock: () => clock.now, mayAssign: () => true, stored });
 }
 
 let connections = 0;
-function assign(book: AddressBook, clientId: string, families: (4 | 6)[] = [4]) {
+function assign(book: AddressBook, clientId: string, families: (4 | 6)[] = [4], shard = 0) {
   const connectionId = `c${++connections}`;
-  return { connectionId, addresses: book.assign({ clientId, connectionId, families }).addresses };
+  return { connectionId, addresses: book.assign({ shard, clientId, connectionId, families }).addresses };
 }
 const only = (addresses: readonly { address: Parameters<typeof formatAddress>[0] }[]) =>
   addresses.map(({ address }) => formatAddress(address)).join();
@@ -81,7 +82,7 @@ test('a restart takes what was assigned as released, and lets it rest', () => {
   book.addBlock(V4);
   for (let i = 0; i < 6; i++) {
     const connectionId = `before-${i}`;
-    book.assign({ clientId: `client-${i}`, connectionId, families: [4] }).save(db);
+    book.assign({ shard: 0, clientId: `client-${i}`, connectionId, families: [4] }).save(db);
   }
   book.release('before-0').save(db);
   clock.now += ADDRESS_REST_MS;
@@ -144,9 +145,9 @@ test('no address is assigned twice, outside the blocks held, or to another clien
     fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
       const clock = { now: 0 };
       const book = bookAt(clock);
-      const held = new Set<PoolBlock>();
+      const held = new Set<ShardBlock>();
       const open = new Map<string, { client: string; address: string }>();
-      const released = new Map<string, { client: string; at: number; block: PoolBlock }>();
+      const released = new Map<string, { client: string; at: number; block: ShardBlock }>();
       for (const s of steps) {
         if (s.do === 'wait') clock.now += s.ms;
         else if (s.do === 'add') {
@@ -188,6 +189,109 @@ test('no address is assigned twice, outside the blocks held, or to another clien
           } catch (error) {
             if ((error as { code?: string }).code !== 'ADDRESSES_EXHAUSTED') throw error;
             assert.equal(book.count(4).free, 0n);
+          }
+        }
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('each shard hands out addresses of its own blocks, and a client gets its last one of that shard back', () => {
+  const book = bookAt({ now: 0 });
+  book.addBlock(V4);
+  book.addBlock({ ...V4_NEXT, shard: 1 });
+  const first = assign(book, 'a', [4], 0);
+  const second = assign(book, 'a', [4], 1);
+  assert.deepEqual([only(first.addresses), only(second.addresses)], ['10.99.0.2', '10.99.0.9']);
+  for (const { connectionId } of [first, second]) book.release(connectionId);
+  assert.equal(only(assign(book, 'a', [4], 1).addresses), '10.99.0.9');
+  assert.equal(only(assign(book, 'a', [4], 0).addresses), '10.99.0.2');
+  for (let i = 0; i < 5; i++) assign(book, `other-${i}`, [4], 0);
+  assert.throws(() => assign(book, 'late', [4], 0), { code: 'ADDRESSES_EXHAUSTED' });
+  assert.deepEqual([book.count(4, 0).free, book.count(4, 1).free, book.count(4).free], [0n, 6n, 6n]);
+  assert.throws(() => assign(book, 'nowhere', [4], 2), { code: 'ADDRESSES_EXHAUSTED' });
+});
+
+test('a block that moves to another shard takes the memory of its clients and their rest along', () => {
+  const book = bookAt({ now: 0 });
+  book.addBlock(V4);
+  const before = assign(book, 'a');
+  assert.equal(book.isIdle(V4), false);
+  book.release(before.connectionId);
+  assert.equal(book.isIdle(V4), true);
+  assert.deepEqual(book.removeBlock(V4), []);
+  book.addBlock({ ...V4, shard: 1 });
+  assert.notEqual(only(assign(book, 'b', [4], 1).addresses), only(before.addresses));
+  assert.equal(only(assign(book, 'a', [4], 1).addresses), only(before.addresses));
+  assert.throws(() => assign(book, 'c', [4], 0), { code: 'ADDRESSES_EXHAUSTED' });
+});
+
+test('whatever shards do and wherever blocks go, no address is held twice, outside of its shard, or before it has rested', () => {
+  const BLOCKS = [0, 8, 16, 24].map((n) => ({ ...V4, block: parsePrefix(`10.99.0.${n}/29`) }));
+  const step = fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({ do: fc.constant('assign' as const), client: fc.nat(9), shard: fc.nat(2) }),
+    },
+    { weight: 4, arbitrary: fc.record({ do: fc.constant('release' as const), n: fc.nat(20) }) },
+    { weight: 1, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.nat(ADDRESS_REST_MS) }) },
+    {
+      weight: 3,
+      arbitrary: fc.record({
+        do: fc.constantFrom('give' as const, 'lose' as const),
+        block: fc.nat(3),
+        shard: fc.nat(2),
+      }),
+    },
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+      const clock = { now: 0 };
+      const book = bookAt(clock);
+      const shardOf = new Map<number, number>();
+      const open = new Map<string, { client: string; address: string }>();
+      const released = new Map<string, { client: string; at: number }>();
+      const release = (id: string) => {
+        const held = open.get(id);
+        assert.ok(held !== undefined);
+        assert.equal(only(book.release(id).addresses), held.address);
+        open.delete(id);
+        released.set(held.address, { client: held.client, at: clock.now });
+      };
+      for (const s of steps) {
+        if (s.do === 'wait') clock.now += s.ms;
+        else if (s.do === 'release') {
+          const id = [...open.keys()][s.n % Math.max(1, open.size)];
+          if (id !== undefined) release(id);
+        } else if (s.do === 'give' || s.do === 'lose') {
+          const poolBlock = BLOCKS[s.block]!;
+          const from = shardOf.get(s.block);
+          // A move is for blocks in which nobody has an address; a lease that ends asks nobody.
+          if (from !== undefined && s.do === 'give' && !book.isIdle(poolBlock)) continue;
+          if (from !== undefined) for (const id of book.removeBlock(poolBlock)) release(id);
+          shardOf.delete(s.block);
+          if (s.do === 'lose') continue;
+          book.addBlock({ ...poolBlock, shard: s.shard });
+          shardOf.set(s.block, s.shard);
+        } else if (s.do === 'assign') {
+          const client = `client-${s.client}`;
+          try {
+            const { connectionId, addresses } = assign(book, client, [4], s.shard);
+            const { address } = addresses[0]!;
+            const text = formatAddress(address);
+            const block = BLOCKS.findIndex((candidate) => prefixContains(candidate.block, address));
+            assert.equal(shardOf.get(block), s.shard, `${text} is of another shard`);
+            assert.ok(![...open.values()].some((other) => other.address === text), `${text} is held twice`);
+            const last = released.get(text);
+            assert.ok(
+              !last || last.client === client || clock.now - last.at >= ADDRESS_REST_MS,
+              `${text} has not rested`,
+            );
+            open.set(connectionId, { client, address: text });
+          } catch (error) {
+            if ((error as { code?: string }).code !== 'ADDRESSES_EXHAUSTED') throw error;
+            assert.equal(book.count(4, s.shard).free, 0n);
           }
         }
       }

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BlockLeases, needsMore } from '../../../data-plane/address/block-leases.ts';
-import type { PoolBlock } from '../../../shared/ip/block.ts';
+import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
 
 const HOUR = 3_600_000;
-const BLOCK: PoolBlock = { pool: parsePrefix('10.99.0.0/16'), block: parsePrefix('10.99.1.0/26') };
+const BLOCK: ShardBlock = { shard: 1, pool: parsePrefix('10.99.0.0/16'), block: parsePrefix('10.99.1.0/26') };
 
 function leased(): BlockLeases {
   const leases = new BlockLeases();
-  leases.leased(BLOCK, HOUR, 0);
+  leases.leased(BLOCK, HOUR, 0, 1);
   return leases;
 }
 
@@ -25,7 +25,7 @@ test('a lease is renewed after five minutes, and 12 times in a short one', () =>
   const leases = leased();
   assert.deepEqual(leases.dueForRenewal(299_999), []);
   assert.deepEqual(leases.dueForRenewal(300_000), ['10.99.1.0/26']);
-  leases.leased(BLOCK, 12_000, 300_000);
+  leases.leased(BLOCK, 12_000, 300_000, 0);
   assert.deepEqual(leases.dueForRenewal(300_999), []);
   assert.deepEqual(leases.dueForRenewal(301_000), ['10.99.1.0/26']);
 });
@@ -46,12 +46,21 @@ test('a renewal that fails is tried again after 1 s, then less often, and at onc
   assert.equal(leases.dueForRenewal(now).length, 1);
 });
 
+test('a block stays with its shard when it is renewed, until it moves', () => {
+  const leases = leased();
+  leases.leased(BLOCK, HOUR, 10, 0);
+  assert.equal(leases.held(11)[0]?.shard, 1);
+  assert.equal(leases.move('10.99.1.0/26', 2)?.endsAt, 10 + HOUR);
+  assert.equal(leases.held(11)[0]?.shard, 2);
+  assert.equal(leases.move('10.99.2.0/26', 2), undefined);
+});
+
 test('a lease of another boot is not held, but asked for', () => {
   const leases = new BlockLeases();
   leases.restored(BLOCK, HOUR, undefined);
   assert.deepEqual(leases.held(0), []);
   assert.deepEqual(leases.dueForRenewal(0), ['10.99.1.0/26']);
-  leases.leased(BLOCK, HOUR, 5);
+  leases.leased(BLOCK, HOUR, 5, 0);
   assert.equal(leases.held(6).length, 1);
 });
 

@@ -32,8 +32,10 @@ test('the server answers for its health, names what is not ready, and shows its 
   node.observeTraffic([{ connectionId: 'x', clientId: 'alice', totals: { ...totals, bytesIn: 130 } }]);
   node.forgetConnection('x');
   node.observeTraffic([{ connectionId: 'y', clientId: 'alice', totals }]);
-  node.observeDrops({ spoofed: 4 });
-  node.observeDrops({ spoofed: 5 });
+  node.observeDrops(0, { spoofed: 4 });
+  node.observeDrops(0, { spoofed: 5 });
+  node.observeDrops(1, { spoofed: 2 });
+  node.observeDrops(1, { spoofed: 3 });
   node.connectionFailed(401);
   const listen = { host: '127.0.0.1', port: 0 };
   const server = await startNodeHttpServer({ listen, registry: node.registry, notReady: () => missing, log });
@@ -55,7 +57,7 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_bytes_total{client_id="alice",direction="in"} 230',
     'masque_vpn_node_packets_total{client_id="alice",direction="out"} 2',
     'masque_vpn_node_active_connections 1',
-    'masque_vpn_node_drops_total{reason="spoofed"} 5',
+    'masque_vpn_node_drops_total{reason="spoofed"} 8',
     'masque_vpn_node_connections_failed_total{status="401"} 1',
     'masque_vpn_node_published_events_total 7',
     'masque_vpn_node_addresses_free{family="4"} 60',

@@ -29,6 +29,7 @@ test('each bad variable is named, with what it got and what it takes', () => {
     ['LISTEN', 'localhost:4433', /^LISTEN: got "localhost:4433", expected ip:port/],
     ['LISTEN', '0.0.0.0:99999', /^LISTEN: got/],
     ['TUN_NAME', 'name/with/slashes', /^TUN_NAME: got/],
+    ['SHARDS', '65', /^SHARDS: got "65", expected a whole number from 1 to 64/],
     ['TUN_OFFLOAD', 'on', /^TUN_OFFLOAD: got "on", expected auto or off/],
     ['HTTP_LISTEN', '9091', /^HTTP_LISTEN: got "9091", expected host:port/],
     ['TUNNEL_MTU', '1500', /^TUNNEL_MTU: got "1500", expected a whole number from 1280 to 1406/],

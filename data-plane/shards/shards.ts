@@ -1,0 +1,130 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Logger } from '../../shared/log/logger.ts';
+import type { NodeConfig } from '../config.ts';
+import { NO_QUIC_STATE, type QuicServerState, sumOfQuicStates } from '../quic/quic-server-state.ts';
+import { RETRY_KEY_BYTES } from '../quic/retry-token.ts';
+import type { ServerThreadOptions, TunnelBlock } from '../tunnel/tunnel-messages.ts';
+import { Shard, type ShardOptions, type ShardReport } from './shard.ts';
+import { tunNameOf } from './tun-names.ts';
+
+/** What the clients' goodbyes may take once a stop was asked for. */
+const DRAIN_TIMEOUT_MS = 3_000;
+/** A packet thread that does not end must not keep its node from ending. */
+const THREAD_TIMEOUT_MS = 3_000;
+
+export interface ShardsOptions {
+  readonly config: NodeConfig;
+  readonly log: Logger;
+  readonly onReport: (shard: number, report: ShardReport) => void;
+}
+
+/**
+ * The node's packet threads, by number from 0. Each has its own QUIC cores, TUN device and address blocks, and a socket on the one address of
+ * the node; the kernel spreads peers over the sockets.
+ */
+export class Shards {
+  readonly count: number;
+  readonly #options: ShardsOptions;
+  readonly #shards: Shard[] = [];
+  readonly #quic: QuicServerState[];
+  readonly #retryKey = randomBytes(RETRY_KEY_BYTES);
+  /** Blocks that leave a shard: the next one takes them when they are gone there. */
+  readonly #leaving = new Map<string, Promise<void>>();
+  readonly #failed = Promise.withResolvers<never>();
+  /** Rejects when a thread has failed. A node of fewer shards than it was told to have would be slow and not say why: it ends. */
+  readonly failed = this.#failed.promise;
+
+  constructor(options: ShardsOptions) {
+    this.#options = options;
+    this.count = options.config.SHARDS;
+    this.#quic = Array.from({ length: this.count }, () => NO_QUIC_STATE);
+    this.failed.catch(() => undefined);
+  }
+
+  /** Resolves with the address that is listened on. Rejects with what a thread cannot start without. */
+  async start(): Promise<string> {
+    const { config } = this.#options;
+    // One after the other: the first one chooses the port, and their order is the same after every start.
+    let listen = config.LISTEN;
+    for (let shard = 0; shard < this.count; shard++) listen = await this.#start(shard, listen).listening;
+    return listen;
+  }
+
+  get areReady(): boolean {
+    return this.#shards.length === this.count && this.#shards.every(({ isReady }) => isReady);
+  }
+
+  /** Of all shards, as their last windows said. */
+  get quic(): QuicServerState {
+    return sumOfQuicStates(this.#quic);
+  }
+
+  /** Of one shard, as its last window said. */
+  quicOf(shard: number): QuicServerState | undefined {
+    return this.#quic[shard];
+  }
+
+  /** A shard that is not started, or has ended, hears nothing. */
+  post(shard: number, command: Parameters<Shard['post']>[0]): void {
+    this.#shards[shard]?.post(command);
+  }
+
+  /** Resolves when the block's packets reach the shard, which may have to wait for another to leave it. Rejects with BLOCK_SETUP_FAILED. */
+  async addBlock(shard: number, block: TunnelBlock): Promise<void> {
+    await this.#leaving.get(block.block);
+    await this.#shards[shard]?.addBlock(block);
+  }
+
+  removeBlock(shard: number, block: TunnelBlock): void {
+    const left = (this.#shards[shard]?.removeBlock(block) ?? Promise.resolve()).finally(() => {
+      if (this.#leaving.get(block.block) === left) this.#leaving.delete(block.block);
+    });
+    this.#leaving.set(block.block, left);
+  }
+
+  /** Ends all tunnels; resolves when that is done, or takes too long. */
+  async drain(): Promise<void> {
+    const drained = Promise.all(this.#shards.map((shard) => shard.drain()));
+    await Promise.race([drained, delay(DRAIN_TIMEOUT_MS, undefined, { ref: false })]);
+  }
+
+  /** Ends the threads. Where one has failed, the others' tunnels end with a goodbye. */
+  async stop(): Promise<void> {
+    await Promise.all(this.#shards.map((shard) => shard.stop(THREAD_TIMEOUT_MS)));
+  }
+
+  #start(number: number, listen: string): Shard {
+    const { log, onReport } = this.#options;
+    const shard = new Shard({
+      thread: this.#threadOptions(number, listen),
+      log,
+      onReport: (from, report) => {
+        if (report.type === 'window') this.#quic[from] = report.quic;
+        onReport(from, report);
+      },
+      onFatal: this.#failed.reject,
+    } satisfies ShardOptions);
+    this.#shards.push(shard);
+    return shard;
+  }
+
+  #threadOptions(shard: number, listen: string): ServerThreadOptions {
+    const { config } = this.#options;
+    return {
+      shard,
+      shards: this.count,
+      listen,
+      certPath: config.TLS_CERT,
+      keyPath: config.TLS_KEY,
+      clientCaPath: config.CLIENT_CA,
+      tunName: tunNameOf(config.TUN_NAME, shard, this.count),
+      tunnelMtu: config.TUNNEL_MTU,
+      tunOffload: config.TUN_OFFLOAD,
+      advertiseRoutes: config.ADVERTISE_ROUTES,
+      maxConnections: Math.ceil(config.MAX_CONNECTIONS / this.count),
+      retryKey: this.#retryKey,
+      trafficWindowMs: config.TRAFFIC_WINDOW_MS,
+    };
+  }
+}
