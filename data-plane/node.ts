@@ -112,6 +112,8 @@ export class Node {
       addresses: (family) => this.#book.count(family),
       natsConnected: () => this.#link.connected,
       quic: () => this.#shards.quic,
+      shards: () =>
+        this.#shards.figures.map((figures, shard) => ({ ...figures, tunnels: this.#admission.sizeOf(shard) })),
     });
   }
 

@@ -4,6 +4,7 @@ import type { AddressCount } from '../address/address-book.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { PublisherStats } from '../telemetry/publisher.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
+import { registerShardMetrics, type ShardFigures } from './shard-metrics.ts';
 
 /** Where the values come from; asked at each scrape. */
 export interface NodeMetricsSources {
@@ -14,6 +15,7 @@ export interface NodeMetricsSources {
   readonly addresses: (family: AddressFamily) => AddressCount;
   readonly natsConnected: () => boolean;
   readonly quic: () => QuicServerState;
+  readonly shards: () => readonly ShardFigures[];
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
@@ -36,6 +38,7 @@ export class NodeMetrics {
   constructor(sources: NodeMetricsSources) {
     const registers = [this.registry];
     collectDefaultMetrics({ register: this.registry });
+    registerShardMetrics(this.registry, sources.shards);
     const client = ['client_id', 'direction'] as const;
     this.#bytes = new Counter({
       name: 'masque_vpn_node_bytes_total',

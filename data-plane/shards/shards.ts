@@ -27,7 +27,8 @@ export class Shards {
   readonly count: number;
   readonly #options: ShardsOptions;
   readonly #shards: Shard[] = [];
-  readonly #quic: QuicServerState[];
+  /** What the last window of each shard said. */
+  readonly #figures: { readonly quic: QuicServerState; readonly cpuSeconds: number }[];
   readonly #retryKey = randomBytes(RETRY_KEY_BYTES);
   /** Blocks that leave a shard: the next one takes them when they are gone there. */
   readonly #leaving = new Map<string, Promise<void>>();
@@ -38,7 +39,7 @@ export class Shards {
   constructor(options: ShardsOptions) {
     this.#options = options;
     this.count = options.config.SHARDS;
-    this.#quic = Array.from({ length: this.count }, () => NO_QUIC_STATE);
+    this.#figures = Array.from({ length: this.count }, () => ({ quic: NO_QUIC_STATE, cpuSeconds: 0 }));
     this.failed.catch(() => undefined);
   }
 
@@ -57,12 +58,12 @@ export class Shards {
 
   /** Of all shards, as their last windows said. */
   get quic(): QuicServerState {
-    return sumOfQuicStates(this.#quic);
+    return sumOfQuicStates(this.#figures.map(({ quic }) => quic));
   }
 
-  /** Of one shard, as its last window said. */
-  quicOf(shard: number): QuicServerState | undefined {
-    return this.#quic[shard];
+  /** Of each shard, as its last window said. */
+  get figures(): { quicConnections: number; cpuSeconds: number }[] {
+    return this.#figures.map(({ quic, cpuSeconds }) => ({ quicConnections: quic.connections, cpuSeconds }));
   }
 
   /** A shard that is not started, or has ended, hears nothing. */
@@ -100,7 +101,7 @@ export class Shards {
       thread: this.#threadOptions(number, listen),
       log,
       onReport: (from, report) => {
-        if (report.type === 'window') this.#quic[from] = report.quic;
+        if (report.type === 'window') this.#figures[from] = { quic: report.quic, cpuSeconds: report.cpuSeconds };
         onReport(from, report);
       },
       onFatal: this.#failed.reject,

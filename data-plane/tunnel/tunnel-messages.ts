@@ -113,6 +113,8 @@ export type ServerThreadReport =
       readonly drops: Readonly<Record<DropReason, number>>;
       readonly errors: { readonly packet: number; readonly other: number };
       readonly quic: QuicServerState;
+      /** CPU time of the thread since it started. */
+      readonly cpuSeconds: number;
     }
   /** The answer to `addBlock` and `removeBlock`; `problem` says what could not be done. */
   | {

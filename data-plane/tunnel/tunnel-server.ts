@@ -22,6 +22,8 @@ import { checkUplink, uplinkInfo } from './uplink.ts';
 
 /** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
 const TUN_BATCH = 64;
+/** In a second. */
+const MICROSECONDS = 1_000_000;
 
 /**
  * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`receiveUdp`, `forwardUp`) and down
@@ -222,12 +224,14 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   /** Ends a traffic window. */
   endWindow(): void {
     const connections = [...this.#open.values()].flatMap((tunnel) => tunnel.endWindow() ?? []);
+    const cpu = process.threadCpuUsage();
     this.#report({
       type: 'window',
       connections,
       drops: this.drops.snapshot(),
       errors: { packet: this.drops.packetErrors, other: this.#otherErrors },
       quic: this.#quic.state(),
+      cpuSeconds: (cpu.user + cpu.system) / MICROSECONDS,
     });
   }
 

@@ -15,6 +15,7 @@ function metrics(): NodeMetrics {
     blocks: () => [],
     addresses: () => ({ total: 62n, free: 60n }),
     natsConnected: () => true,
+    shards: () => [1, 2].map((n) => ({ tunnels: n, quicConnections: 2 * n, cpuSeconds: 3 * n })),
     quic: () => ({
       ...NO_QUIC_STATE,
       handshakes: 2,
@@ -62,6 +63,9 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_published_events_total 7',
     'masque_vpn_node_addresses_free{family="4"} 60',
     'masque_vpn_node_nats_connected 1',
+    'masque_vpn_node_shard_tunnels{shard="0"} 1',
+    'masque_vpn_node_shard_quic_connections{shard="1"} 4',
+    'masque_vpn_node_shard_cpu_seconds_total{shard="1"} 6',
     'masque_vpn_node_quic_handshakes 2',
     'masque_vpn_node_quic_retries_sent_total 5',
     'masque_vpn_node_quic_retry_tokens_refused_total{reason="expired"} 1',
