@@ -1,10 +1,10 @@
 import { ConfigError, describeVariables, EXIT_BAD_CONFIG, parseConfig } from '../shared/config/parse-config.ts';
 import { describeError, errorCode } from '../shared/errors.ts';
 import { createLogger } from '../shared/log/logger.ts';
-import { checkTlsFiles } from './check-tls-files.ts';
 import { type NodeConfig, nodeVariables } from './config.ts';
 import { Node } from './node.ts';
 import { checkTunName } from './shards/tun-names.ts';
+import { readTlsIdentity, type TlsIdentity } from './tls/tls-identity.ts';
 
 const EXIT_FAILED = 1;
 
@@ -23,10 +23,11 @@ async function main(): Promise<void> {
     return;
   }
   let config: NodeConfig;
+  let identity: TlsIdentity;
   try {
     config = parseConfig(nodeVariables, process.env);
-    checkTlsFiles(config);
     checkTunName(config);
+    identity = readTlsIdentity(config);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     process.stderr.write(`masque-vpn node: ${error.message}\n`);
@@ -36,11 +37,12 @@ async function main(): Promise<void> {
   const log = createLogger(`node ${config.NODE_ID}`, config.LOG_LEVEL);
   let node: Node | undefined;
   try {
-    node = new Node(config, log);
+    node = new Node(config, identity, log);
     const asked = new Promise<void>((resolve) => {
       process.once('SIGTERM', resolve);
       process.once('SIGINT', resolve);
     });
+    process.on('SIGHUP', () => node?.reloadCertificate());
     await node.start();
     await Promise.race([asked, node.failed]);
     log.info('stopping');

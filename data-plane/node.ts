@@ -25,6 +25,8 @@ import { FailureReporter } from './telemetry/failure-reporter.ts';
 import { EventPublisher } from './telemetry/publisher.ts';
 import { Spool } from './telemetry/spool.ts';
 import { TrafficWindows, type TrafficWindowsOptions } from './telemetry/traffic-windows.ts';
+import type { TlsIdentity } from './tls/tls-identity.ts';
+import { TlsReloader } from './tls/tls-reloader.ts';
 import type { TunnelBlock } from './tunnel/tunnel-messages.ts';
 
 /** After a stop was asked for: what the last events' way to NATS may take. */
@@ -50,14 +52,15 @@ export class Node {
   readonly #windows: readonly TrafficWindows[];
   readonly #shards: Shards;
   readonly #metrics: NodeMetrics;
+  readonly #tls: TlsReloader;
   #http: NodeHttpServer | undefined;
 
   /** Opens the state directory. Throws StateError. */
-  constructor(config: NodeConfig, log: Logger) {
+  constructor(config: NodeConfig, identity: TlsIdentity, log: Logger) {
     const { NODE_ID: node } = config;
     this.#config = config;
     this.#log = log;
-    this.#shards = new Shards({ config, log, onReport: (shard, report) => this.#onReport(shard, report) });
+    this.#shards = new Shards({ config, identity, log, onReport: (shard, report) => this.#onReport(shard, report) });
     this.#database = new NodeDatabase(config.STATE_DIR);
     const database = this.#database;
     const incarnation = randomBytes(16).toString('hex');
@@ -104,6 +107,12 @@ export class Node {
     const append: TrafficWindowsOptions['append'] = (events) => this.#spool.append(events);
     const startedAt = new Date();
     this.#windows = Array.from({ length: config.SHARDS }, () => new TrafficWindows({ append, startedAt }));
+    this.#tls = new TlsReloader({
+      files: config,
+      identity,
+      log,
+      onRenewed: (renewed) => this.#shards.renew(renewed),
+    });
     this.#metrics = new NodeMetrics({
       spool: () => this.#spool,
       publisher: () => this.#publisher.stats,
@@ -114,6 +123,7 @@ export class Node {
       quic: () => this.#shards.quic,
       shards: () =>
         this.#shards.figures.map((figures, shard) => ({ ...figures, tunnels: this.#admission.sizeOf(shard) })),
+      tls: () => this.#tls.state,
     });
   }
 
@@ -138,12 +148,18 @@ export class Node {
       { type: 'node.started', at, data: { softwareVersion: SOFTWARE_VERSION, listen, tunnelMtu } },
     ]);
     this.#failures.start();
+    this.#tls.start();
     await this.#blocks.start();
     this.#publisher.start();
     this.#credentials.start();
     this.#presence.start();
     this.#link.start();
     this.#log.info({ listen, tunnelMtu, shards }, 'node is up');
+  }
+
+  /** Looks for a renewed certificate now, instead of within seconds. */
+  reloadCertificate(): void {
+    this.#tls.check(true);
   }
 
   /** Ends the tunnels, publishes what is left, and stops. What is not published stays in the spool. */
@@ -172,6 +188,7 @@ export class Node {
 
   /** Ends what still runs and releases everything; what ended so is in the spool and published by the next process. */
   async close(): Promise<void> {
+    this.#tls.stop();
     this.#admission.drain();
     await this.#shards.stop();
     await this.#settle();

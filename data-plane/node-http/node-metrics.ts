@@ -4,6 +4,7 @@ import type { AddressCount } from '../address/address-book.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { PublisherStats } from '../telemetry/publisher.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
+import type { TlsReloaderState } from '../tls/tls-reloader.ts';
 import { registerShardMetrics, type ShardFigures } from './shard-metrics.ts';
 
 /** Where the values come from; asked at each scrape. */
@@ -16,6 +17,7 @@ export interface NodeMetricsSources {
   readonly natsConnected: () => boolean;
   readonly quic: () => QuicServerState;
   readonly shards: () => readonly ShardFigures[];
+  readonly tls: () => TlsReloaderState;
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
@@ -82,8 +84,12 @@ export class NodeMetrics {
       'Events published and not known to be committed',
       () => sources.publisher().uncommitted,
     );
+    gauge('tls_certificate_expiry_timestamp_seconds', 'When the certificate in use ends, Unix time', () => {
+      return sources.tls().end.getTime() / 1_000;
+    });
     gauge('quic_connections', 'QUIC connections, handshakes under way included', () => sources.quic().connections);
     gauge('quic_handshakes', 'QUIC handshakes in flight', () => sources.quic().handshakes);
+    gauge('quic_cores', 'QUIC cores', () => sources.quic().cores);
     gauge('quic_memory_bytes', 'Memory held by the QUIC cores', () => sources.quic().memoryBytes);
     gauge('quic_aborted_cores', 'QUIC cores that aborted since the start', () => sources.quic().abortedCores);
     const byFamily = (name: string, help: string, value: (family: AddressFamily) => number) =>
@@ -127,16 +133,30 @@ export class NodeMetrics {
       'Version Negotiation packets: answers to packets of unknown QUIC versions',
       () => quic().versionsNegotiated,
     );
-    new Counter({
-      name: 'masque_vpn_node_quic_retry_tokens_refused_total',
-      help: 'First packets dropped because their Retry token had expired or was made for another address',
-      labelNames: ['reason'],
-      registers,
-      collect() {
-        this.reset();
-        for (const [reason, count] of Object.entries(quic().tokensRefused)) this.inc({ reason }, count);
-      },
-    });
+    const counterBy = <L extends string>(name: string, help: string, label: L, values: () => Record<string, number>) =>
+      new Counter({
+        name: `masque_vpn_node_${name}`,
+        help,
+        labelNames: [label],
+        registers,
+        collect() {
+          this.reset();
+          for (const [value, count] of Object.entries(values()))
+            this.inc({ [label]: value } as Record<L, string>, count);
+        },
+      });
+    counterBy(
+      'quic_retry_tokens_refused_total',
+      'First packets dropped because their Retry token had expired or was made for another address',
+      'reason',
+      () => ({ ...quic().tokensRefused }),
+    );
+    counterBy(
+      'tls_reloads_total',
+      'Times that the certificate on disk had changed: taken into use, or not usable and left alone',
+      'result',
+      () => ({ success: sources.tls().renewed, failure: sources.tls().refused }),
+    );
   }
 
   /** The totals of open connections, and of one that closes (its last). */

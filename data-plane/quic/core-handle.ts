@@ -20,7 +20,7 @@ export interface QuicServerOptions {
   readonly cert: string;
   readonly key: string;
   /** PEM of the authority that client certificates must come from; none are asked for without it. */
-  readonly clientCa?: string;
+  readonly clientCa?: string | undefined;
   /** `ip:port` of the socket. */
   readonly localAddress: string;
   readonly maxConnections: number;

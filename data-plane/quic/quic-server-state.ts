@@ -13,6 +13,7 @@ export interface QuicServerState extends GateState {
   readonly handshakes: number;
   /** First packets that were dropped because there are as many connections as there may be. */
   readonly connectionsRefused: number;
+  readonly cores: number;
   /** Held by the cores. */
   readonly memoryBytes: number;
   readonly abortedCores: number;
@@ -25,6 +26,7 @@ export const NO_QUIC_STATE: QuicServerState = {
   connections: 0,
   handshakes: 0,
   connectionsRefused: 0,
+  cores: 0,
   memoryBytes: 0,
   abortedCores: 0,
 };
@@ -42,6 +44,7 @@ export function sumOfQuicStates(states: readonly QuicServerState[]): QuicServerS
       connections: a.connections + b.connections,
       handshakes: a.handshakes + b.handshakes,
       connectionsRefused: a.connectionsRefused + b.connectionsRefused,
+      cores: a.cores + b.cores,
       memoryBytes: a.memoryBytes + b.memoryBytes,
       abortedCores: a.abortedCores + b.abortedCores,
     }),

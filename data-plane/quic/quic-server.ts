@@ -9,6 +9,8 @@ import type { QuicServerState } from './quic-server-state.ts';
 export const CONNECTIONS_PER_CELL = 256;
 /** The longest that an id stays known which no packet uses: twice QUIC's idle timeout. */
 const FORGET_IDS_AFTER_MS = 60_000;
+/** Cores with identities of old that may stay for the sake of their connections (ours); a core takes 35 MB. */
+const MAX_OUTDATED_CELLS = 8;
 /** Ids that are kept (ours): strangers can make up as many as they like. Beyond it, new ones are spread by their bytes. */
 const MAX_IDS = 65_536;
 
@@ -31,6 +33,8 @@ export interface ServerConnectionEvents {
   onStreamReset(streamId: number, errorCode: number): void;
   onDatagram(bytes: Uint8Array, offset: number, length: number): void;
   onClosed(errorCode: number, reason: string): void;
+  /** The core that carries the connection is to be given up: it must close. */
+  onRetired(): void;
   /** The core that carried the connection aborted. */
   onLost(cause: unknown): void;
 }
@@ -39,6 +43,8 @@ interface Cell {
   readonly slot: number;
   /** Its core demands tokens, and tells the clients what those expect that were sent a Retry (RFC 9000 7.3). */
   readonly retried: boolean;
+  /** How many identities came before the one that it shows: a core never takes another. */
+  readonly generation: number;
   readonly endpoint: QuicEndpoint;
   readonly connections: Map<number, ServerConnectionEvents>;
   /** Those of them whose handshake is not complete. */
@@ -56,7 +62,7 @@ interface Cell {
  */
 export class QuicServer {
   /** Of one cell. */
-  readonly #options: QuicServerOptions;
+  #options: QuicServerOptions;
   readonly #retryKey: Uint8Array;
   readonly #events: QuicServerEvents;
   readonly #onCoreMessage: (text: string) => void;
@@ -65,6 +71,7 @@ export class QuicServer {
   readonly #cells: (Cell | undefined)[] = [];
   readonly #ids = new ConnectionIdTable();
   readonly #packetIds = createConnectionIds();
+  #generation = 0;
   #aborted = 0;
   #connectionsRefused = 0;
 
@@ -86,7 +93,7 @@ export class QuicServer {
     this.#events = events;
     this.#onCoreMessage = onCoreMessage;
     this.#maxConnections = options.maxConnections;
-    this.#openCell(0, false);
+    this.#openCell(false);
   }
 
   state(): QuicServerState {
@@ -95,6 +102,7 @@ export class QuicServer {
       connections: this.#sum((cell) => cell.connections.size),
       handshakes: this.#sum((cell) => cell.handshakes.size),
       connectionsRefused: this.#connectionsRefused,
+      cores: this.#sum(() => 1),
       memoryBytes: this.#sum((cell) => cell.endpoint.memoryBytes),
       abortedCores: this.#aborted,
     };
@@ -145,21 +153,56 @@ export class QuicServer {
     }
   }
 
-  /** After any call threw, also one to an endpoint: replaces the cores that aborted. Throws what was no abort again. */
+  /** After any call threw, also one to an endpoint: gives up the cores that aborted. Throws what was no abort again. */
   recover(error: unknown): void {
     const broken = this.#cells.filter((cell) => cell?.endpoint.broken);
     if (!isCoreTrap(error) || broken.length === 0) throw error;
-    for (const cell of broken) if (cell !== undefined) this.#replace(cell, error);
+    for (const cell of broken) if (cell !== undefined) this.#giveUp(cell, error);
+  }
+
+  /**
+   * New connections get this identity from now on. Those that are there keep theirs, in their cells, which are freed when they are
+   * empty; of more than MAX_OUTDATED_CELLS, the oldest are given up. Throws QuicConfigError, and nothing has changed then. Takes
+   * some 20 ms, as every new core does.
+   */
+  renew(identity: Pick<QuicServerOptions, 'cert' | 'key' | 'clientCa'>): void {
+    const before = this.#options;
+    this.#options = { ...before, ...identity };
+    this.#generation++;
+    try {
+      this.#openCell(false);
+    } catch (error) {
+      this.#options = before;
+      this.#generation--;
+      throw error;
+    }
+    this.#freeEmptyCells();
+    const outdated = this.#cells
+      .filter((cell) => cell !== undefined)
+      .filter(({ generation, connections }) => generation !== this.#generation && connections.size > 0)
+      .sort((a, b) => a.generation - b.generation);
+    for (const cell of outdated.slice(0, -MAX_OUTDATED_CELLS)) {
+      for (const connection of [...cell.connections.values()]) connection.onRetired();
+    }
   }
 
   /** Forgets ids that nobody uses and gives back the memory of empty cells. To be called every few seconds. */
   sweep(nowMs: number): void {
+    this.#freeEmptyCells();
     const cells = this.#cells;
     this.#ids.sweep((slot, usedMs) => nowMs - usedMs > FORGET_IDS_AFTER_MS || cells[slot] === undefined);
-    for (const cell of cells.slice(1)) {
-      if (cell === undefined || cell.connections.size > 0 || cell.endpoint.hasWork) continue;
+  }
+
+  // One is kept for those to come.
+  #freeEmptyCells(): void {
+    let kept = false;
+    for (const cell of this.#cells) {
+      if (cell === undefined) continue;
+      const isNext: boolean = !cell.retried && cell.generation === this.#generation && !kept;
+      kept ||= isNext;
+      if (isNext || cell.connections.size + cell.beginning > 0 || cell.endpoint.hasWork) continue;
       cell.endpoint.free();
-      cells[cell.slot] = undefined;
+      this.#cells[cell.slot] = undefined;
     }
   }
 
@@ -201,13 +244,12 @@ export class QuicServer {
     let emptiest: Cell | undefined;
     let fewest = this.#options.maxConnections;
     for (const cell of this.#cells) {
-      if (cell?.retried !== retried || cell.connections.size + cell.beginning >= fewest) continue;
+      if (cell?.retried !== retried || cell.generation !== this.#generation) continue;
+      if (cell.connections.size + cell.beginning >= fewest) continue;
       emptiest = cell;
       fewest = cell.connections.size + cell.beginning;
     }
-    if (emptiest !== undefined) return emptiest;
-    const free = this.#cells.indexOf(undefined);
-    return this.#openCell(free < 0 ? this.#cells.length : free, retried);
+    return emptiest ?? this.#openCell(retried);
   }
 
   #sum(of: (cell: Cell) => number): number {
@@ -216,7 +258,7 @@ export class QuicServer {
     return sum;
   }
 
-  #openCell(slot: number, retried: boolean): Cell {
+  #openCell(retried: boolean): Cell {
     const connections = new Map<number, ServerConnectionEvents>();
     const handshakes = new Set<number>();
     const endpoint: QuicEndpoint = new QuicEndpoint(
@@ -242,15 +284,25 @@ export class QuicServer {
       },
       this.#onCoreMessage,
     );
+    const free = this.#cells.indexOf(undefined);
+    const slot = free < 0 ? this.#cells.length : free;
     const state = { beginning: 0, dueMs: Number.POSITIVE_INFINITY };
-    const cell: Cell = { slot, retried, endpoint, connections, handshakes, ...state };
+    const cell: Cell = {
+      slot,
+      retried,
+      generation: this.#generation,
+      endpoint,
+      connections,
+      handshakes,
+      ...state,
+    };
     this.#cells[slot] = cell;
     return cell;
   }
 
-  #replace(cell: Cell, error: unknown): void {
+  #giveUp(cell: Cell, error: unknown): void {
     this.#aborted++;
-    this.#openCell(cell.slot, cell.retried);
+    this.#cells[cell.slot] = undefined;
     this.#ids.sweep((slot) => slot === cell.slot);
     for (const connection of cell.connections.values()) connection.onLost(error);
   }

@@ -4,6 +4,7 @@ import type { Logger } from '../../shared/log/logger.ts';
 import type { NodeConfig } from '../config.ts';
 import { NO_QUIC_STATE, type QuicServerState, sumOfQuicStates } from '../quic/quic-server-state.ts';
 import { RETRY_KEY_BYTES } from '../quic/retry-token.ts';
+import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { ServerThreadOptions, TunnelBlock } from '../tunnel/tunnel-messages.ts';
 import { Shard, type ShardOptions, type ShardReport } from './shard.ts';
 import { tunNameOf } from './tun-names.ts';
@@ -15,6 +16,7 @@ const THREAD_TIMEOUT_MS = 3_000;
 
 export interface ShardsOptions {
   readonly config: NodeConfig;
+  readonly identity: TlsIdentity;
   readonly log: Logger;
   readonly onReport: (shard: number, report: ShardReport) => void;
 }
@@ -71,6 +73,11 @@ export class Shards {
     this.#shards[shard]?.post(command);
   }
 
+  /** New connections get this identity, those that are there keep theirs. */
+  renew(identity: TlsIdentity): void {
+    for (const shard of this.#shards) shard.post({ type: 'renewIdentity', identity });
+  }
+
   /** Resolves when the block's packets reach the shard, which may have to wait for another to leave it. Rejects with BLOCK_SETUP_FAILED. */
   async addBlock(shard: number, block: TunnelBlock): Promise<void> {
     await this.#leaving.get(block.block);
@@ -111,14 +118,12 @@ export class Shards {
   }
 
   #threadOptions(shard: number, listen: string): ServerThreadOptions {
-    const { config } = this.#options;
+    const { config, identity } = this.#options;
     return {
       shard,
       shards: this.count,
       listen,
-      certPath: config.TLS_CERT,
-      keyPath: config.TLS_KEY,
-      clientCaPath: config.CLIENT_CA,
+      identity,
       tunName: tunNameOf(config.TUN_NAME, shard, this.count),
       tunnelMtu: config.TUNNEL_MTU,
       tunOffload: config.TUN_OFFLOAD,

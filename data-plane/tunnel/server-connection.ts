@@ -125,7 +125,7 @@ export class ServerConnection implements Http3Events {
   }
 
   /** Says goodbye: no new requests, and the tunnels that are open end. */
-  drain(): void {
+  drain(why: string): void {
     if (!this.#started) {
       this.close();
       return;
@@ -136,7 +136,7 @@ export class ServerConnection implements Http3Events {
       this.#host.requestAbandoned(requestId);
       this.reject(requestId, SERVICE_UNAVAILABLE);
     }
-    for (const tunnel of [...this.#tunnels.values()]) tunnel.close('drained', 'the node stops');
+    for (const tunnel of [...this.#tunnels.values()]) tunnel.close('drained', why);
   }
 
   close(): void {

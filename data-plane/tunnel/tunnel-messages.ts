@@ -2,6 +2,7 @@ import type { CloseReason, TrafficTotals } from '../../shared/events/node-events
 import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
+import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { TunOffload } from '../tun/open-tun.ts';
 import type { DropReason } from './drop-counters.ts';
 
@@ -18,9 +19,7 @@ export interface ServerThreadOptions {
   readonly shard: number;
   readonly shards: number;
   readonly listen: string;
-  readonly certPath: string;
-  readonly keyPath: string;
-  readonly clientCaPath: string;
+  readonly identity: TlsIdentity;
   readonly tunName: string;
   readonly tunnelMtu: number;
   readonly tunOffload: 'auto' | 'off';
@@ -60,6 +59,8 @@ export type ServerThreadCommand =
   | { readonly type: 'close'; readonly connectionId: string; readonly reason: CloseReason; readonly detail: string }
   | { readonly type: 'addBlock'; readonly block: TunnelBlock }
   | { readonly type: 'removeBlock'; readonly block: TunnelBlock }
+  /** New connections get it; those that are there keep theirs. */
+  | { readonly type: 'renewIdentity'; readonly identity: TlsIdentity }
   | { readonly type: 'drain' }
   | { readonly type: 'stop' };
 

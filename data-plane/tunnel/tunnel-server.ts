@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { describeError } from '../../shared/errors.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
@@ -287,9 +286,12 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
           () => this.#tun.removeAddress(hostPrefixText(nodeAddress)),
         ]);
         return;
+      case 'renewIdentity':
+        this.#quic.renew(command.identity);
+        return;
       case 'drain':
         this.#draining = true;
-        for (const connection of this.#connections) connection.drain();
+        for (const connection of this.#connections) connection.drain('the node stops');
         this.endWindow();
         this.#report({ type: 'drained' });
         return;
@@ -370,13 +372,11 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   // --- QUIC
 
   #startQuic(): QuicServer {
-    const { certPath, keyPath, clientCaPath, maxConnections, retryKey } = this.#options;
+    const { identity, maxConnections, retryKey } = this.#options;
     return new QuicServer(
       {
         role: 'server',
-        cert: readFileSync(certPath, 'utf8'),
-        key: readFileSync(keyPath, 'utf8'),
-        ...(clientCaPath === '' ? {} : { clientCa: readFileSync(clientCaPath, 'utf8') }),
+        ...identity,
         localAddress: this.#udp.localAddress.text,
         maxConnections,
         retryKey,
@@ -397,6 +397,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       onClosed: (code, reason) => {
         this.#connections.delete(connection);
         connection.closed(code, reason);
+      },
+      onRetired: () => {
+        connection.drain('its certificate was replaced several times');
+        connection.close();
       },
       onLost: (cause) => {
         this.#connections.delete(connection);

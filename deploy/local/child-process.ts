@@ -42,6 +42,8 @@ export interface ManagedProcess {
   /** How it ended, or undefined while it runs. */
   exitStatus(): ExitStatus | undefined;
   lastLogLines(count?: number): string;
+  /** Sends a signal; nothing happens when it has ended. */
+  signal(name: NodeJS.Signals): void;
   /** Asks it to end, and sends SIGKILL when it is still there after the deadline. Does nothing when it has ended. */
   stop(deadlineMs?: number): Promise<ExitStatus>;
   /** SIGKILL, and waits for the end. */
@@ -111,6 +113,7 @@ export async function startProcess(spec: ProcessSpec): Promise<ManagedProcess> {
     ended,
     exitStatus: () => status,
     lastLogLines,
+    signal,
     async stop(deadlineMs = DEFAULT_STOP_DEADLINE_MS) {
       signal(stopSignal);
       const abort = new AbortController();

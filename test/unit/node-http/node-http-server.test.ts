@@ -22,6 +22,7 @@ function metrics(): NodeMetrics {
       retriesSent: 5,
       tokensRefused: { expired: 1, another_address: 0 },
     }),
+    tls: () => ({ end: new Date('2027-01-01T00:00:00Z'), renewed: 1, refused: 2 }),
   });
 }
 
@@ -66,6 +67,8 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_shard_tunnels{shard="0"} 1',
     'masque_vpn_node_shard_quic_connections{shard="1"} 4',
     'masque_vpn_node_shard_cpu_seconds_total{shard="1"} 6',
+    'masque_vpn_node_tls_certificate_expiry_timestamp_seconds 1798761600',
+    'masque_vpn_node_tls_reloads_total{result="failure"} 2',
     'masque_vpn_node_quic_handshakes 2',
     'masque_vpn_node_quic_retries_sent_total 5',
     'masque_vpn_node_quic_retry_tokens_refused_total{reason="expired"} 1',

@@ -3,6 +3,7 @@ import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-end
 import { type QuicConnection, QuicServer } from '../../../data-plane/quic/quic-server.ts';
 import { RETRY_KEY_BYTES } from '../../../data-plane/quic/retry-token.ts';
 import type { TestCertificate } from '../../support/test-certificate.ts';
+import { waitFor } from '../../support/wait-for.ts';
 
 export const RETRY_KEY = randomBytes(RETRY_KEY_BYTES);
 const SERVER = '198.51.100.2:4433';
@@ -49,6 +50,7 @@ export class QuicNetwork {
             onDatagram: (bytes, offset, length) =>
               this.log.push(`${peer} sends ${Buffer.from(bytes.subarray(offset, offset + length))}`),
             onClosed: (_code, reason) => this.log.push(`${peer} closed ${reason}`),
+            onRetired: () => connection.endpoint.closeConnection(connection.number, 0x100, 'retired'),
             onLost: () => this.log.push(`${peer} lost`),
           };
         },
@@ -57,8 +59,25 @@ export class QuicNetwork {
     );
   }
 
+  /** Lets the server's timers run, on its core's own clock, until `done`. */
+  async settle(done: () => boolean): Promise<void> {
+    const probe = () => {
+      this.server.onTimeout(Number.POSITIVE_INFINITY);
+      this.exchange();
+      this.server.sweep(this.nowMs);
+      return done();
+    };
+    await waitFor(probe, { timeoutMs: 10_000, what: 'what the timers of the server bring' });
+  }
+
   connect(...peers: string[]): void {
     for (const peer of peers) this.#begin(peer);
+    this.exchange();
+  }
+
+  /** A client that trusts another authority. */
+  connectTrusting(ca: string, peer: string): void {
+    this.#begin(peer, ca);
     this.exchange();
   }
 
@@ -68,7 +87,7 @@ export class QuicNetwork {
     this.exchange();
   }
 
-  #begin(peer: string): void {
+  #begin(peer: string, ca = this.#pem.ca): void {
     const received: string[] = [];
     const events: QuicEvents = {
       onConnection: () => {},
@@ -81,7 +100,7 @@ export class QuicNetwork {
     };
     const options = { role: 'client', localAddress: peer, serverAddress: SERVER, serverName: 'node-a.test' } as const;
     this.clients.set(peer, {
-      endpoint: new QuicEndpoint({ ...options, ca: this.#pem.ca }, events, () => {}),
+      endpoint: new QuicEndpoint({ ...options, ca }, events, () => {}),
       received,
     });
   }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { before, test } from 'node:test';
+import { before, suite, test } from 'node:test';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 import { QuicNetwork } from './quic-network.ts';
 
@@ -121,4 +121,68 @@ test('garbage of every form opens nothing', () => {
   }
   network.exchange();
   assert.equal(network.server.state().connections, 0);
+});
+
+suite('a renewed identity', () => {
+  test('is what new connections see; those that are there live on, and their core goes with the last of them', async () => {
+    const network = new QuicNetwork(pem);
+    network.connect(first);
+    const renewed = await issueTestCertificate(['node-a.test']);
+    network.server.renew(renewed);
+    network.connectTrusting(renewed.ca, second);
+    assert.deepEqual(network.clients.get(second)?.received, ['up']);
+    network.connectTrusting(pem.ca, third);
+    assert.deepEqual(network.clients.get(third)?.received, []);
+    for (const peer of [first, second]) {
+      network.say(peer, 'hello');
+      network.answer(peer, 'welcome');
+      assert.ok(network.log.includes(`${peer} says hello`), network.log.join('\n'));
+      assert.equal(network.clients.get(peer)?.received.at(-1), 'welcome');
+    }
+    assert.equal(network.server.state().cores, 2);
+    const { endpoint, number } = network.connections.get(first)!;
+    endpoint.closeConnection(number, 0x100, 'done');
+    await network.settle(() => network.server.state().cores === 1);
+    network.say(second, 'still here');
+    assert.ok(network.log.includes(`${second} says still here`));
+  });
+
+  test('holds for clients that were sent a Retry too', async () => {
+    const network = new QuicNetwork(pem, { retryFrom: 0 });
+    network.connect(first);
+    const renewed = await issueTestCertificate(['node-a.test']);
+    network.server.renew(renewed);
+    network.connectTrusting(renewed.ca, second);
+    assert.deepEqual(network.clients.get(second)?.received, ['up']);
+    network.say(first, 'still here');
+    assert.ok(network.log.includes(`${first} says still here`));
+  });
+
+  test('that the core refuses changes nothing', () => {
+    const network = new QuicNetwork(pem);
+    assert.throws(() => network.server.renew({ cert: 'no certificate', key: pem.key }), { code: 'QUIC_CONFIG' });
+    network.connect(first);
+    assert.deepEqual(network.clients.get(first)?.received, ['up']);
+    assert.equal(network.server.state().cores, 1);
+  });
+
+  test('comes as often as it likes: a bounded number of old cores stays for their connections, the oldest are given up', async () => {
+    const many = Array.from({ length: 12 }, (_, i) => `198.51.100.8:${i + 1}`);
+    const network = new QuicNetwork(pem, { maxConnections: 20 });
+    for (const peer of many) {
+      network.connect(peer);
+      network.server.renew(pem);
+    }
+    await network.settle(() => network.server.state().cores === 9);
+    assert.deepEqual(
+      many.filter((peer) => network.log.includes(`${peer} closed retired`)),
+      many.slice(0, 4),
+    );
+    for (let i = 0; i < 5; i++) network.server.renew(pem);
+    await network.settle(() => network.server.state().cores === 9);
+    for (const peer of many.slice(4)) {
+      network.say(peer, 'still here');
+      assert.ok(network.log.includes(`${peer} says still here`), peer);
+    }
+  });
 });

@@ -110,7 +110,7 @@ suite('a tunnel from its request to its end', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();
     pair.host.draining = true;
-    pair.connection.drain();
+    pair.connection.drain('the node stops');
     pair.exchange();
     assert.deepEqual(pair.client.log, ['goaway', 'goaway', `end ${streamId}`]);
     assert.equal(pair.host.closed[0]?.reason, 'drained');
@@ -121,7 +121,7 @@ suite('a tunnel from its request to its end', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.request();
     pair.host.draining = true;
-    pair.connection.drain();
+    pair.connection.drain('the node stops');
     pair.exchange();
     assert.deepEqual(pair.client.log, ['goaway', 'goaway', `response ${streamId} 503`, `end ${streamId}`]);
     assert.deepEqual([pair.host.abandoned, pair.host.closed], [[1], []]);
