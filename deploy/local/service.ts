@@ -7,18 +7,18 @@ export interface ServiceSpec extends ProcessSpec {
   readonly onStart?: (process: ManagedProcess) => void;
 }
 
-/** A process that can be stopped, killed and started again with the same configuration: what fault tests act on. */
+/** A process that can be stopped, killed and started again: what fault tests act on. */
 export interface Service {
   readonly name: string;
   readonly logFile: string;
   /** The running or last process. Throws before the first start. */
   process(): ManagedProcess;
   running(): boolean;
-  /** Starts it; returns before it is ready. */
-  launch(): Promise<void>;
+  /** Starts it, with more variables if so wanted; returns before it is ready. */
+  launch(env?: Readonly<Record<string, string>>): Promise<void>;
   untilReady(): Promise<void>;
   /** `launch` and `untilReady`. */
-  start(): Promise<void>;
+  start(env?: Readonly<Record<string, string>>): Promise<void>;
   stop(deadlineMs?: number): Promise<ExitStatus | undefined>;
   kill(): Promise<ExitStatus | undefined>;
 }
@@ -30,9 +30,9 @@ export function createService(spec: ServiceSpec): Service {
     if (current === undefined) throw new Error(`${spec.name} was never started`);
     return current;
   };
-  const launch = async () => {
+  const launch: Service['launch'] = async (env) => {
     if (running()) throw new Error(`${spec.name} runs already`);
-    current = await startProcess(spec);
+    current = await startProcess({ ...spec, env: { ...spec.env, ...env } });
     spec.onStart?.(current);
   };
   const untilReady = async () => {
@@ -45,8 +45,8 @@ export function createService(spec: ServiceSpec): Service {
     running,
     launch,
     untilReady,
-    async start() {
-      await launch();
+    async start(env) {
+      await launch(env);
       await untilReady();
     },
     stop: async (deadlineMs) => current?.stop(deadlineMs),

@@ -1,9 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { KEEPALIVE_INTERVAL_MS } from '../../data-plane/client/client-tunnel.ts';
-import { createEchoInfo, readEcho, writeEcho } from '../../data-plane/ip/icmp-echo.ts';
-import { inspectPacket } from '../../data-plane/ip/packet.ts';
-import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
-import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
+import { answerPing } from './answer-ping.ts';
 import { type PeerTarget, RefusedError, TestPeer } from './test-peer.ts';
 
 /*
@@ -45,8 +42,6 @@ const RETRY_MS = 250;
 const ATTEMPTS = 20;
 
 const peers: TestPeer[] = [];
-const info = createPacketInfo();
-const echo = createEchoInfo();
 
 process.on('message', (command: LoadCommand) => {
   void run(command).catch((error: unknown) => {
@@ -111,20 +106,6 @@ async function openAll(target: PeerTarget, tokens: readonly string[], idleTurnMs
   };
   await Promise.all(Array.from({ length: AT_ONCE }, worker));
   return refusals;
-}
-
-function answerPing(peer: TestPeer, packet: Buffer): void {
-  if (inspectPacket(packet, 0, packet.length, info) !== 'ok' || readEcho(packet, 0, info, echo) !== 'request') return;
-  const own = peer.addresses
-    .map((text) => addressToBytes(parseAddress(text)))
-    .find((a) => a.length === info.addressLength);
-  if (own === undefined) return;
-  const answer = Buffer.alloc(packet.length);
-  const destination = packet.subarray(info.sourceOffset, info.sourceOffset + info.addressLength);
-  const payload = packet.subarray(echo.payloadOffset, echo.payloadOffset + echo.payloadLength);
-  const { identifier, sequence } = echo;
-  writeEcho(answer, 0, { kind: 'reply', source: own, destination, identifier, sequence, payload });
-  peer.packet(answer);
 }
 
 function report(message: LoadReport): void {
