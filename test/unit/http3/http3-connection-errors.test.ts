@@ -19,11 +19,19 @@ type Step =
   | { readonly reset: number }
   | { readonly datagram: Uint8Array };
 
+/** What a client sends on streams 2, 6, 10 and 14, a server sends on 3, 7, 11 and 15; our own control stream is the other way round. */
+function mirrored(step: Step): Step {
+  if ('on' in step && step.on % 4 === 2) return { ...step, on: step.on + 1 };
+  if ('reset' in step) return { reset: step.reset % 4 === 2 ? step.reset + 1 : step.reset - 1 };
+  return step;
+}
+
 /** C is a connection error, S one of stream 0; alive means that neither happened. */
 type Outcome = `C${string}` | `S${string}` | 'alive';
 
 interface Case {
   readonly item: string;
+  /** Ours; both where it is not said. */
   readonly role?: Http3Role;
   readonly steps: readonly Step[];
   readonly outcome: Outcome;
@@ -91,7 +99,7 @@ const controlCases: Case[] = [
     steps: [serverControl(hex('0d01 01'))],
     outcome: 'C105',
   },
-  { item: '9114-7.2.7 MAX_PUSH_ID falls', steps: [control(hex('0d01 05 0d01 04'))], outcome: 'C108' },
+  { item: '9114-7.2.7 MAX_PUSH_ID falls', role: 'server', steps: [control(hex('0d01 05 0d01 04'))], outcome: 'C108' },
   { item: '9114-7.2.3 CANCEL_PUSH', steps: [control(hex('0301 00'))], outcome: 'C108' },
   {
     item: 'input 13 GREASE uni stream, reset',
@@ -104,7 +112,7 @@ const controlCases: Case[] = [
     steps: [{ on: 14, bytes: concat(hex('21'), new Uint8Array(5000)) }],
     outcome: 'alive',
   },
-  { item: 'input 15 push stream at a server', steps: [{ on: 6, bytes: hex('01') }], outcome: 'C103' },
+  { item: 'input 15 push stream at a server', role: 'server', steps: [{ on: 6, bytes: hex('01') }], outcome: 'C103' },
   { item: 'item 5 push stream at a client', role: 'client', steps: [{ on: 7, bytes: hex('01 00') }], outcome: 'C108' },
   {
     item: 'input 16 second encoder stream',
@@ -158,7 +166,13 @@ const requestCases: Case[] = [
     outcome: 'S200',
   },
   { item: 'input 26 DATA first', steps: [request(frame(0x00, hex('61')))], outcome: 'C105' },
-  { item: 'input 27 trailers after 2xx', open: true, steps: [request(headers([['a', 'b']]))], outcome: 'C105' },
+  {
+    item: 'input 27 trailers after 2xx',
+    role: 'server',
+    open: true,
+    steps: [request(headers([['a', 'b']]))],
+    outcome: 'C105',
+  },
   {
     item: 'input 27 trailers after 2xx at a client',
     role: 'client',
@@ -175,12 +189,14 @@ const requestCases: Case[] = [
   { item: 'item 6 FIN mid frame header', open: true, steps: [{ on: 0, bytes: hex('00'), fin: true }], outcome: 'C106' },
   {
     item: 'item 6 FIN mid-HEADERS',
+    role: 'server',
     steps: [{ on: 0, bytes: headers(CONNECT_IP).subarray(0, 9), fin: true }],
     outcome: 'C106',
   },
-  { item: 'input 29 empty stream FIN', steps: [{ on: 0, bytes: hex(''), fin: true }], outcome: 'S10d' },
+  { item: 'input 29 empty stream FIN', role: 'server', steps: [{ on: 0, bytes: hex(''), fin: true }], outcome: 'S10d' },
   {
     item: 'item 9 GREASE frame and FIN',
+    role: 'server',
     steps: [{ on: 0, bytes: frame(0x21, hex('00')), fin: true }],
     outcome: 'S10d',
   },
@@ -189,7 +205,12 @@ const requestCases: Case[] = [
   { item: 'item 6 GOAWAY on a request stream', steps: [request(hex('0701 00'))], outcome: 'C105' },
   { item: 'item 6 MAX_PUSH_ID on a request stream', steps: [request(hex('0d01 00'))], outcome: 'C105' },
   { item: 'item 6 CANCEL_PUSH on a request stream', steps: [request(hex('0301 00'))], outcome: 'C105' },
-  { item: '9114-7.2.5 PUSH_PROMISE at a server', steps: [request(frame(0x05, hex('00')))], outcome: 'C105' },
+  {
+    item: '9114-7.2.5 PUSH_PROMISE at a server',
+    role: 'server',
+    steps: [request(frame(0x05, hex('00')))],
+    outcome: 'C105',
+  },
   {
     item: '9114-7.2.5 PUSH_PROMISE at a client',
     role: 'client',
@@ -199,6 +220,7 @@ const requestCases: Case[] = [
   },
   {
     item: 'item 6 GREASE frames around the request',
+    role: 'server',
     steps: [request(concat(frame(0x21, hex('0102')), headers(CONNECT_IP), frame(0x40, hex(''))))],
     outcome: 'alive',
   },
@@ -208,72 +230,127 @@ const requestCases: Case[] = [
     steps: [request(frame(0x21, hex('00'), 2n ** 62n - 1n))],
     outcome: 'alive',
   },
-  { item: 'input 30 duplicate :path', steps: [request(headers([[':path', '/'], ...CONNECT_IP]))], outcome: 'S10e' },
+  {
+    item: 'input 30 duplicate :path',
+    role: 'server',
+    steps: [request(headers([[':path', '/'], ...CONNECT_IP]))],
+    outcome: 'S10e',
+  },
   {
     item: 'input 31 pseudo-header after a field',
+    role: 'server',
     steps: [request(headers([...without(':path'), [':path', '/']]))],
     outcome: 'S10e',
   },
-  { item: 'item 7 no :scheme', steps: [request(headers(without(':scheme')))], outcome: 'S10e' },
-  { item: 'item 7 no :authority', steps: [request(headers(without(':authority')))], outcome: 'S10e' },
-  { item: 'item 7 no :path', steps: [request(headers(without(':path')))], outcome: 'S10e' },
-  { item: 'item 7 no :method', steps: [request(headers(without(':method')))], outcome: 'S10e' },
-  { item: 'item 7 empty :path', steps: [request(headers(replaced(':path', '')))], outcome: 'S10e' },
-  { item: 'item 7 empty :authority', steps: [request(headers(replaced(':authority', '')))], outcome: 'S10e' },
-  { item: 'item 7 empty :protocol', steps: [request(headers(replaced(':protocol', '')))], outcome: 'S10e' },
-  { item: '8441-4 :protocol with GET', steps: [request(headers(replaced(':method', 'GET')))], outcome: 'S10e' },
-  { item: '9114-4.4 plain CONNECT with :path', steps: [request(headers(without(':protocol')))], outcome: 'S10e' },
+  { item: 'item 7 no :scheme', role: 'server', steps: [request(headers(without(':scheme')))], outcome: 'S10e' },
+  { item: 'item 7 no :authority', role: 'server', steps: [request(headers(without(':authority')))], outcome: 'S10e' },
+  { item: 'item 7 no :path', role: 'server', steps: [request(headers(without(':path')))], outcome: 'S10e' },
+  { item: 'item 7 no :method', role: 'server', steps: [request(headers(without(':method')))], outcome: 'S10e' },
+  { item: 'item 7 empty :path', role: 'server', steps: [request(headers(replaced(':path', '')))], outcome: 'S10e' },
+  {
+    item: 'item 7 empty :authority',
+    role: 'server',
+    steps: [request(headers(replaced(':authority', '')))],
+    outcome: 'S10e',
+  },
+  {
+    item: 'item 7 empty :protocol',
+    role: 'server',
+    steps: [request(headers(replaced(':protocol', '')))],
+    outcome: 'S10e',
+  },
+  {
+    item: '8441-4 :protocol with GET',
+    role: 'server',
+    steps: [request(headers(replaced(':method', 'GET')))],
+    outcome: 'S10e',
+  },
+  {
+    item: '9114-4.4 plain CONNECT with :path',
+    role: 'server',
+    steps: [request(headers(without(':protocol')))],
+    outcome: 'S10e',
+  },
   {
     item: '9114-4.3 unknown pseudo-header',
+    role: 'server',
     steps: [request(headers([[':own', 'x'], ...CONNECT_IP]))],
     outcome: 'S10e',
   },
   {
     item: '9114-4.3 :status in a request',
+    role: 'server',
     steps: [request(headers([[':status', '200'], ...CONNECT_IP]))],
     outcome: 'S10e',
   },
-  { item: 'item 7 uppercase name', steps: [request(headers(withField('X-Own', '1')))], outcome: 'S10e' },
-  { item: '9114-4.2 empty name', steps: [request(headers(withField('', '1')))], outcome: 'S10e' },
-  { item: 'item 7 connection', steps: [request(headers(withField('connection', 'close')))], outcome: 'S10e' },
+  {
+    item: 'item 7 uppercase name',
+    role: 'server',
+    steps: [request(headers(withField('X-Own', '1')))],
+    outcome: 'S10e',
+  },
+  { item: '9114-4.2 empty name', role: 'server', steps: [request(headers(withField('', '1')))], outcome: 'S10e' },
+  {
+    item: 'item 7 connection',
+    role: 'server',
+    steps: [request(headers(withField('connection', 'close')))],
+    outcome: 'S10e',
+  },
   {
     item: 'item 7 transfer-encoding',
+    role: 'server',
     steps: [request(headers(withField('transfer-encoding', 'chunked')))],
     outcome: 'S10e',
   },
-  { item: '9114-4.2 te', steps: [request(headers(withField('te', 'gzip')))], outcome: 'S10e' },
-  { item: '9114-10.3 line break in a value', steps: [request(headers(withField('a', 'b\r\nc: d')))], outcome: 'S10e' },
+  { item: '9114-4.2 te', role: 'server', steps: [request(headers(withField('te', 'gzip')))], outcome: 'S10e' },
+  {
+    item: '9114-10.3 line break in a value',
+    role: 'server',
+    steps: [request(headers(withField('a', 'b\r\nc: d')))],
+    outcome: 'S10e',
+  },
   {
     item: '9114-4.3.1 host and :authority differ',
+    role: 'server',
     steps: [request(headers(withField('host', 'other')))],
     outcome: 'S10e',
   },
   {
     item: '9114-4.1.2 more content than content-length',
+    role: 'server',
     steps: [request(concat(headers(POST(1)), frame(0, hex('6161'))))],
     outcome: 'S10e',
   },
   {
     item: '9114-4.1.2 less content than content-length',
+    role: 'server',
     steps: [{ on: 0, bytes: headers(POST(1)), fin: true }],
     outcome: 'S10e',
   },
   {
     item: '9114-4.1 DATA after trailers',
+    role: 'server',
     steps: [request(concat(headers(POST(0)), headers([['a', 'b']]), frame(0, hex('61'))))],
     outcome: 'C105',
   },
   {
     item: '9114-4.3 pseudo-header in trailers',
+    role: 'server',
     steps: [request(concat(headers(POST(0)), headers([[':path', '/']])))],
     outcome: 'S10e',
   },
   {
     item: '9114-4.1 trailers of a POST',
+    role: 'server',
     steps: [{ on: 0, bytes: concat(headers(POST(0)), headers([['a', 'b']])), fin: true }],
     outcome: 'alive',
   },
 ];
+
+for (const [name, value] of CONNECT_IP.filter(([name]) => name.startsWith(':'))) {
+  const twice = headers([[name, value], ...CONNECT_IP]);
+  requestCases.push({ item: `item 7 ${name} twice`, role: 'server', steps: [request(twice)], outcome: 'S10e' });
+}
 
 const responseCases: Case[] = (
   [
@@ -305,9 +382,15 @@ const datagramCases: Case[] = [
   { item: 'input 36 quarter id 2^60', steps: [{ datagram: hex('d000000000000000') }], outcome: 'C33' },
   { item: 'input 36 quarter id 2^62-1', steps: [{ datagram: hex('ffffffffffffffff') }], outcome: 'C33' },
   { item: 'item 17 quarter id 2^60-1', steps: [{ datagram: hex('cfffffffffffffff') }], outcome: 'C108' },
-  { item: 'item 17 beyond the stream limit', steps: [{ datagram: hex('0a 00') }], outcome: 'C108' },
-  { item: 'item 17 below the stream limit, not open', steps: [{ datagram: hex('09 00') }], outcome: 'alive' },
+  { role: 'server', item: 'item 17 beyond the stream limit', steps: [{ datagram: hex('0a 00') }], outcome: 'C108' },
   {
+    role: 'server',
+    item: 'item 17 below the stream limit, not open',
+    steps: [{ datagram: hex('09 00') }],
+    outcome: 'alive',
+  },
+  {
+    role: 'server',
     item: 'item 18 stream without datagram semantics',
     steps: [request(headers(POST(1))), { datagram: hex('00 00') }],
     outcome: 'S33',
@@ -318,7 +401,12 @@ for (const [name, cases] of Object.entries({ controlCases, requestCases, respons
   suite(name, () => {
     for (const one of cases) {
       test(`${one.item} -> ${one.outcome}`, () => {
-        for (const chunk of [Number.POSITIVE_INFINITY, 1, 3]) assertOutcome(play(one, chunk), one.outcome);
+        for (const role of one.role === undefined ? (['server', 'client'] as const) : [one.role]) {
+          const steps = one.role === undefined && role === 'client' ? one.steps.map(mirrored) : one.steps;
+          for (const chunk of [Number.POSITIVE_INFINITY, 1, 3]) {
+            assertOutcome(play({ ...one, role, steps }, chunk), one.outcome);
+          }
+        }
       });
     }
   });
@@ -338,8 +426,8 @@ function POST(length: number): FieldLine[] {
   ];
 }
 
-function play(one: Case, chunkLength: number): Recorded {
-  const role = one.role ?? 'server';
+function play(one: Case & { readonly role: Http3Role }, chunkLength: number): Recorded {
+  const { role } = one;
   const side = recorded(role, { initialStreamLimit: 10 });
   const { connection } = side;
   if (role === 'client' && requestNeeded(one)) {

@@ -12,6 +12,7 @@ import { H3_MESSAGE_ERROR, Http3StreamError, Http3UsageError } from '../../../da
 import { Http3Connection, MAX_DISCARDED_BYTES } from '../../../data-plane/http3/http3-connection.ts';
 import { decodeFieldSection } from '../../../data-plane/http3/qpack/decoder.ts';
 import { parseSettings } from '../../../data-plane/http3/settings-frame.ts';
+import { readVarint, varintLength } from '../../../data-plane/http3/varint.ts';
 import {
   CONNECT_IP,
   CONTROL_WITH_SETTINGS,
@@ -64,6 +65,33 @@ suite('start', () => {
     assert.equal(settings.enableConnectProtocol, false);
     assert.equal(settings.h3Datagram, true);
   });
+});
+
+test('item 3 a reserved setting is sent along, and nothing of a dynamic table is offered', () => {
+  for (const [role, stream] of [
+    ['server', 3],
+    ['client', 2],
+  ] as const) {
+    const bytes = recorded(role).transport.sent.get(stream)!.bytes;
+    const ids: number[] = [];
+    for (let at = 3; at < bytes.length; ) {
+      ids.push(readVarint(bytes, at, bytes.length));
+      at += varintLength(bytes[at]!);
+      at += varintLength(bytes[at]!);
+    }
+    assert.ok(
+      ids.some((id) => (id - 0x21) % 0x1f === 0),
+      `${role}: ${ids}`,
+    );
+    assert.ok(!ids.includes(0x01) && !ids.includes(0x07), `${role}: ${ids}`);
+  }
+});
+
+test('item 3 unknown settings are ignored', () => {
+  const { connection, events } = recorded('client');
+  connection.receiveStream(3, concat(hex('00'), frame(0x04, hex('4040 7fff 0801 dfffffffffffffff 05 3301'))), false);
+  assert.deepEqual(events.log, ['settings']);
+  assert.equal(connection.peerSettings?.enableConnectProtocol, true);
 });
 
 suite('requests at a server', () => {

@@ -136,6 +136,14 @@ suite('a tunnel from its request to its end', () => {
   });
 });
 
+test('items 1, 5 a client may open unidirectional streams beyond its three, with a kilobyte and more on each', () => {
+  const pair = new TunnelPair(pem);
+  const streamId = pair.open();
+  for (const unknown of [14, 18, 22]) pair.raw(unknown, concat(hex('21'), new Uint8Array(2_000)));
+  assert.equal(pair.sendUp(streamId, sample), true);
+  assert.deepEqual([pair.host.up.length, pair.host.closed], [1, []]);
+});
+
 suite('who gets no tunnel', () => {
   test('item 8 a refused token: its status, and nothing of the tunnel stays', () => {
     const pair = new TunnelPair(pem);

@@ -1,0 +1,41 @@
+import {
+  blockReplyMessage,
+  blockRequestMessage,
+  credentialMessage,
+  type Message,
+  presenceMessage,
+  watermarkMessage,
+  watermarkRequestMessage,
+} from '../../../shared/nats/messages.ts';
+
+const id = '0123456789abcdef'.repeat(2);
+export const credential = {
+  clientId: 'client-1',
+  version: 3,
+  state: 'active',
+  tokenSha256: 'f'.repeat(64),
+  updatedAt: '2026-01-02T03:04:05.678Z',
+} as const;
+
+/** Good messages of each kind. */
+export const samples: readonly (readonly [Message<never>, readonly object[]])[] = [
+  [presenceMessage as Message<never>, [{ epoch: id, incarnation: id }]],
+  [watermarkMessage as Message<never>, [{ epoch: id, appliedSeq: 0, streamSeq: 9, streamCreated: 'x' }]],
+  [watermarkRequestMessage as Message<never>, [{ node: 'node-a', epoch: id }]],
+  [
+    blockRequestMessage as Message<never>,
+    [
+      { op: 'acquire', node: 'node-a', family: 4, requestId: id },
+      { op: 'renew', node: 'node-a', blocks: ['10.99.0.0/26', 'fd00:99::/120'] },
+      { op: 'return', node: 'node-a', blocks: [] },
+    ],
+  ],
+  [
+    blockReplyMessage as Message<never>,
+    [
+      { ok: true, leases: [{ block: '10.99.0.0/26', pool: '10.99.0.0/16', leaseSeconds: 3600 }], lost: [] },
+      { ok: false, code: 'exhausted', message: 'none left' },
+    ],
+  ],
+  [credentialMessage as Message<never>, [credential, { ...credential, state: 'revoked' }]],
+];
