@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { CodedError, errorCode } from '../shared/errors.ts';
 import type { NewEvent } from '../shared/events/envelope.ts';
-import type { CloseReason } from '../shared/events/node-events.ts';
+import type { CloseReason, Transport } from '../shared/events/node-events.ts';
 import { type AddressFamily, formatAddress, parseAddress } from '../shared/ip/address.ts';
 import { nodeAddress } from '../shared/ip/block.ts';
 import { formatPrefix, hostPrefix, type IpPrefix } from '../shared/ip/prefix.ts';
@@ -19,10 +19,10 @@ import { HostnameError } from './resolve-hostname.ts';
 import { EndRecorder } from './telemetry/end-recorder.ts';
 import type { Spool } from './telemetry/spool.ts';
 import { commonPrefixes } from './tunnel/scope.ts';
-import type { ServerThreadCommand, ServerThreadReport } from './tunnel/tunnel-messages.ts';
+import type { RequestReport, ServerThreadCommand, ServerThreadReport, TunnelGrant } from './tunnel/tunnel-messages.ts';
 
-/** A request, and the shard that it came to. */
-export type TunnelRequest = Extract<ServerThreadReport, { type: 'request' }> & { readonly shard: number };
+/** A request, and the shard that it came to, or is to come to. */
+export type TunnelRequest = RequestReport & { readonly shard: number };
 export type TunnelClosed = Extract<ServerThreadReport, { type: 'closed' }>;
 type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
 
@@ -49,6 +49,12 @@ export interface AdmissionOptions {
   readonly log: Logger;
 }
 
+interface OpenConnection {
+  readonly clientId: string;
+  readonly shard: number;
+  readonly transport: Transport;
+}
+
 /** Why a request is refused: its status, and whose it was where that is known. */
 class Refusal extends CodedError {
   readonly status: number;
@@ -69,7 +75,7 @@ class Refusal extends CodedError {
  */
 export class Admission {
   readonly #options: AdmissionOptions;
-  readonly #open = new Map<string, { readonly clientId: string; readonly shard: number }>();
+  readonly #open = new Map<string, OpenConnection>();
   /** Connections whose record is on its way to the disk, and why they must not open after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
   /** Requests that wait for a name's or more addresses, by client: each may become a tunnel. */
@@ -82,9 +88,9 @@ export class Admission {
     this.#ends = new EndRecorder(options);
   }
 
-  /** Tunnels that are open or about to be. */
-  get size(): number {
-    return this.#open.size;
+  /** Tunnels over one transport that are open or about to be. */
+  count(transport: Transport): number {
+    return [...this.#open.values()].filter((open) => open.transport === transport).length;
   }
 
   connectionsOf(clientId: string): string[] {
@@ -135,7 +141,7 @@ export class Admission {
   }
 
   async #admit(request: TunnelRequest): Promise<Answer> {
-    const { shard, requestId, token, remoteAddress, remotePort, target, protocol } = request;
+    const { shard, requestId, token, transport, remoteAddress, remotePort, target, protocol } = request;
     const { book, spool, tunnelMtu } = this.#options;
     // To wait takes time, in which the token may be revoked: it is judged before, for a stranger is not waited for, and after.
     const targets =
@@ -150,13 +156,13 @@ export class Admission {
       change = this.#assign({ shard, clientId, connectionId, families });
     }
     if (change instanceof AddressesExhaustedError) throw new Refusal(503, change.message, clientId, change);
-    this.#open.set(connectionId, { clientId, shard });
+    this.#open.set(connectionId, { clientId, shard, transport });
     this.#pending.set(connectionId, undefined);
     const at = new Date().toISOString();
     const established: NewEvent = {
       type: 'connection.established',
       at,
-      data: { connectionId, clientId, remoteAddress, remotePort, transport: 'http3', tunnelMtu },
+      data: { connectionId, clientId, remoteAddress, remotePort, transport, tunnelMtu },
     };
     const assigned = change.addresses.map(
       (address): NewEvent => ({ type: 'address.assigned', at, data: { connectionId, clientId, ...texts(address) } }),
@@ -173,9 +179,8 @@ export class Admission {
     const cancelled = this.#pending.get(connectionId);
     this.#pending.delete(connectionId);
     if (cancelled !== undefined) {
-      const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
       const detail = 'ended before it was open';
-      await this.closed({ type: 'closed', connectionId, clientId, reason: cancelled, detail, durationMs: 0, totals });
+      await this.unopened({ connectionId, clientId }, cancelled, detail);
       throw new Refusal(cancelled === 'revoked' ? 401 : 503, detail, clientId);
     }
     const addresses = change.addresses.map((held) => ({
@@ -233,6 +238,16 @@ export class Admission {
     if (families.length > 0) return families;
     const reason = 'the target is outside of the routes';
     throw new Refusal(BAD_GATEWAY, reason, clientId, undefined, 'destination_ip_prohibited');
+  }
+
+  /** Records the end of a tunnel that was let in, and never opened. */
+  unopened(
+    { connectionId, clientId }: Pick<TunnelGrant, 'connectionId' | 'clientId'>,
+    reason: CloseReason,
+    detail: string,
+  ): Promise<void> {
+    const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+    return this.closed({ type: 'closed', connectionId, clientId, reason, detail, durationMs: 0, totals });
   }
 
   /** Records the end of a tunnel and gives its addresses back. */

@@ -29,6 +29,11 @@ export const nodeVariables = {
     ...url('nats:', 'tls:'),
   },
   LISTEN: { help: 'the UDP address for tunnels', fallback: '0.0.0.0:4433', ...listenAddress() },
+  HTTP2_LISTEN: {
+    help: 'the TCP address for tunnels over HTTP/2, where UDP is blocked; default: as LISTEN',
+    fallback: '',
+    ...http2Address(),
+  },
   TLS_CERT: { help: 'the certificate chain, a PEM file', ...text('a path') },
   TLS_KEY: { help: "the certificate's key, a PEM file", ...text('a path') },
   CLIENT_CA: {
@@ -85,6 +90,14 @@ function listenAddress() {
       const parsed = hostPort.parse(value);
       return parsed && /^[0-9a-fA-F.:]+$/.test(parsed.host) ? formatHostPort(parsed) : undefined;
     },
+  };
+}
+
+function http2Address() {
+  const address = listenAddress();
+  return {
+    expected: `${address.expected}, or off`,
+    parse: (value: string) => (value === '' || value === 'off' ? value : address.parse(value)),
   };
 }
 

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { describeError } from '../shared/errors.ts';
 import type { CloseReason } from '../shared/events/node-events.ts';
 import { formatAddress } from '../shared/ip/address.ts';
 import { nodeAddress, type PoolBlock } from '../shared/ip/block.ts';
@@ -27,12 +28,20 @@ import { Spool } from './telemetry/spool.ts';
 import { TrafficWindows, type TrafficWindowsOptions } from './telemetry/traffic-windows.ts';
 import type { TlsIdentity } from './tls/tls-identity.ts';
 import { TlsReloader } from './tls/tls-reloader.ts';
-import type { TunnelBlock } from './tunnel/tunnel-messages.ts';
+import type { ServerThreadCommand, TunnelBlock } from './tunnel/tunnel-messages.ts';
+import { WebGateway } from './web-thread/web-gateway.ts';
 
 /** After a stop was asked for: what the last events' way to NATS may take. */
 const PUBLISH_TIMEOUT_MS = 5_000;
 
 export const SOFTWARE_VERSION = '0.1.0';
+
+/** Where a request came from, and its answer goes. */
+interface RequestOrigin {
+  /** May throw what keeps the tunnel from being opened. */
+  accept(answer: Extract<ServerThreadCommand, { type: 'accept' }>): void;
+  reject(answer: Extract<ServerThreadCommand, { type: 'reject' }>): void;
+}
 
 /** One data-plane node: its main thread, which decides and records, and the packet threads that it starts. */
 export class Node {
@@ -53,6 +62,8 @@ export class Node {
   readonly #shards: Shards;
   readonly #metrics: NodeMetrics;
   readonly #tls: TlsReloader;
+  /** HTTP/2; undefined where it is off. */
+  #web: WebGateway | undefined;
   #http: NodeHttpServer | undefined;
 
   /** Opens the state directory. Throws StateError. */
@@ -111,18 +122,22 @@ export class Node {
       files: config,
       identity,
       log,
-      onRenewed: (renewed) => this.#shards.renew(renewed),
+      onRenewed: (renewed) => {
+        this.#shards.renew(renewed);
+        this.#web?.renew(renewed);
+      },
     });
     this.#metrics = new NodeMetrics({
       spool: () => this.#spool,
       publisher: () => this.#publisher.stats,
-      activeConnections: () => this.#admission.size,
+      activeConnections: (transport) => this.#admission.count(transport),
       blocks: () => this.#blocks.blocks,
       addresses: (family) => this.#book.count(family),
       natsConnected: () => this.#link.connected,
       quic: () => this.#shards.quic,
       shards: () =>
         this.#shards.figures.map((figures, shard) => ({ ...figures, tunnels: this.#admission.sizeOf(shard) })),
+      web: () => this.#web?.state,
       tls: () => this.#tls.state,
     });
   }
@@ -142,6 +157,7 @@ export class Node {
       log: this.#log,
     });
     const listen = await this.#shards.start();
+    const http2Listen = await this.#startWeb(listen);
     const at = new Date().toISOString();
     const { TUNNEL_MTU: tunnelMtu, SHARDS: shards } = config;
     await this.#spool.append([
@@ -154,7 +170,7 @@ export class Node {
     this.#credentials.start();
     this.#presence.start();
     this.#link.start();
-    this.#log.info({ listen, tunnelMtu, shards }, 'node is up');
+    this.#log.info({ listen, http2Listen, tunnelMtu, shards }, 'node is up');
   }
 
   /** Looks for a renewed certificate now, instead of within seconds. */
@@ -166,7 +182,7 @@ export class Node {
   async stop(): Promise<void> {
     await this.#recordStop('node.draining');
     this.#admission.drain();
-    await this.#shards.drain();
+    await Promise.all([this.#shards.drain(), this.#web?.drain()]);
     await this.#settle();
     await this.#failures.stop();
     await this.#recordStop('node.stopped');
@@ -190,6 +206,7 @@ export class Node {
   async close(): Promise<void> {
     this.#tls.stop();
     this.#admission.drain();
+    this.#web?.stop();
     await this.#shards.stop();
     await this.#settle();
     await this.#link.close();
@@ -203,10 +220,31 @@ export class Node {
     await Promise.all(this.#windows.map((windows) => windows.settle()));
   }
 
+  /** TCP beside the UDP of HTTP/3, on the same port unless the configuration says otherwise; 'off' where there is none. */
+  async #startWeb(udpListen: string): Promise<string> {
+    const { HTTP2_LISTEN, MAX_CONNECTIONS: maxConnections } = this.#config;
+    if (HTTP2_LISTEN === 'off') return HTTP2_LISTEN;
+    const web = new WebGateway({
+      thread: { listen: HTTP2_LISTEN || udpListen, identity: this.#tls.identity, maxConnections },
+      log: this.#log,
+      onRequest: (request) => void this.#admit({ ...request, shard: this.#emptiestShard() }, web),
+      onFailed: (failure) => this.#connectionFailed({ ...failure, clientId: null }),
+      post: (command) => this.#postTo(command.connectionId, command),
+    });
+    this.#web = web;
+    return Promise.race([web.start(), this.failed]);
+  }
+
+  /** For clients that no shard's socket has received. */
+  #emptiestShard(): number {
+    const sizes = Array.from({ length: this.#shards.count }, (_, shard) => this.#admission.sizeOf(shard));
+    return sizes.indexOf(Math.min(...sizes));
+  }
+
   #onReport(shard: number, report: ShardReport): void {
     switch (report.type) {
       case 'request':
-        void this.#admit({ ...report, shard });
+        void this.#admit({ ...report, shard }, this.#originOf(shard));
         return;
       case 'failed':
         this.#connectionFailed({ ...report, clientId: null });
@@ -215,7 +253,11 @@ export class Node {
         this.#windows[shard]?.forget(report.connectionId);
         this.#metrics.observeTraffic([report]);
         this.#metrics.forgetConnection(report.connectionId);
+        this.#web?.closed(report.connectionId);
         void this.#admission.closed(report);
+        return;
+      case 'channelAborted':
+        this.#web?.abort(report.connectionId, report.errorCode);
         return;
       case 'window':
         this.#endWindow(shard, report);
@@ -225,18 +267,36 @@ export class Node {
     }
   }
 
-  async #admit(request: TunnelRequest): Promise<void> {
+  #originOf(shard: number): RequestOrigin {
+    const post = (answer: Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>) => {
+      this.#shards.post(shard, answer);
+    };
+    return { accept: post, reject: post };
+  }
+
+  async #admit(request: TunnelRequest, origin: RequestOrigin): Promise<void> {
     try {
       const { answer, failure } = await this.#admission.decide(request);
       if (failure !== undefined) this.#connectionFailed(failure);
-      this.#shards.post(request.shard, answer);
+      if (answer.type === 'reject') origin.reject(answer);
+      else this.#open(answer, origin);
       this.#blocks.nudge();
     } catch (error) {
       this.#log.error({ err: error }, 'a request cannot be decided');
-      const { shard, requestId, remoteAddress } = request;
+      const { requestId, remoteAddress } = request;
       const reason = 'the request cannot be decided';
       this.#connectionFailed({ remoteAddress, clientId: null, status: 500, reason, errorType: 'connection' });
-      this.#shards.post(shard, { type: 'reject', requestId, status: 500 });
+      origin.reject({ type: 'reject', requestId, status: 500 });
+    }
+  }
+
+  /** Throws what keeps the tunnel from being opened, once its end is on its way to the record. */
+  #open(answer: Extract<ServerThreadCommand, { type: 'accept' }>, origin: RequestOrigin): void {
+    try {
+      origin.accept(answer);
+    } catch (error) {
+      void this.#admission.unopened(answer, 'error', describeError(error));
+      throw error;
     }
   }
 
@@ -261,8 +321,13 @@ export class Node {
 
   #close(connectionId: string, reason: CloseReason, detail: string): void {
     if (this.#admission.cancel(connectionId, reason)) return;
+    this.#postTo(connectionId, { type: 'close', connectionId, reason, detail });
+  }
+
+  /** To the shard of a connection; false when that has ended, or there is none any more. */
+  #postTo(connectionId: string, command: Parameters<Shards['post']>[1]): boolean {
     const shard = this.#admission.shardOf(connectionId);
-    if (shard !== undefined) this.#shards.post(shard, { type: 'close', connectionId, reason, detail });
+    return shard !== undefined && this.#shards.post(shard, command);
   }
 
   #notReady(): string[] {

@@ -28,6 +28,8 @@ export interface ByteChannelEvents {
   onBytes(bytes: Uint8Array): void;
   /** The other end has said its last, or is gone: nothing more comes. Sending may still work. */
   onEnd(): void;
+  /** The first bytes since the queue was empty were queued. */
+  onQueued?(): void;
 }
 
 /**
@@ -145,6 +147,7 @@ export class ByteChannel implements LoopSource {
 
   #reserve(length: number, limit: number): number {
     if (this.#state !== 'open' || this.queuedBytes + length > limit) return -1;
+    if (this.#start === this.#end) this.#events.onQueued?.();
     if (this.#end + length > this.#buffer.length) this.#makeRoom(length);
     const offset = this.#end;
     this.#end += length;

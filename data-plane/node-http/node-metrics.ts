@@ -1,26 +1,31 @@
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
+import type { Transport } from '../../shared/events/node-events.ts';
 import type { AddressFamily } from '../../shared/ip/address.ts';
 import type { AddressCount } from '../address/address-book.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { PublisherStats } from '../telemetry/publisher.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
 import type { TlsReloaderState } from '../tls/tls-reloader.ts';
+import type { WebState } from '../web-thread/web-messages.ts';
 import { registerShardMetrics, type ShardFigures } from './shard-metrics.ts';
 
 /** Where the values come from; asked at each scrape. */
 export interface NodeMetricsSources {
   readonly spool: () => { readonly depth: number; readonly bytes: number };
   readonly publisher: () => PublisherStats;
-  readonly activeConnections: () => number;
+  readonly activeConnections: (transport: Transport) => number;
   readonly blocks: () => readonly { readonly block: { readonly address: { readonly family: AddressFamily } } }[];
   readonly addresses: (family: AddressFamily) => AddressCount;
   readonly natsConnected: () => boolean;
   readonly quic: () => QuicServerState;
   readonly shards: () => readonly ShardFigures[];
+  /** Undefined where HTTP/2 is off. */
+  readonly web: () => WebState | undefined;
   readonly tls: () => TlsReloaderState;
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
+const TRANSPORTS: readonly Transport[] = ['http3', 'http2', 'webtransport'];
 /** Ours: beyond this many clients the rest share one label, so that a scrape stays small. */
 const MAX_CLIENT_SERIES = 5_000;
 const OTHER_CLIENTS = '_other';
@@ -77,7 +82,15 @@ export class NodeMetrics {
       });
     gauge('spool_depth', 'Events that are not known to be committed', () => sources.spool().depth);
     gauge('spool_bytes', 'Bytes of those events', () => sources.spool().bytes);
-    gauge('active_connections', 'Tunnels open now', sources.activeConnections);
+    new Gauge({
+      name: 'masque_vpn_node_active_connections',
+      help: 'Tunnels open now, by what carries them',
+      labelNames: ['transport'],
+      registers,
+      collect() {
+        for (const transport of TRANSPORTS) this.set({ transport }, sources.activeConnections(transport));
+      },
+    });
     gauge('nats_connected', '1 while NATS is reachable', () => (sources.natsConnected() ? 1 : 0));
     gauge(
       'uncommitted_events',
@@ -92,6 +105,12 @@ export class NodeMetrics {
     gauge('quic_cores', 'QUIC cores', () => sources.quic().cores);
     gauge('quic_memory_bytes', 'Memory held by the QUIC cores', () => sources.quic().memoryBytes);
     gauge('quic_aborted_cores', 'QUIC cores that aborted since the start', () => sources.quic().abortedCores);
+    gauge(
+      'http2_connections',
+      'TCP connections for HTTP/2, handshakes under way included',
+      () => sources.web()?.connections ?? 0,
+    );
+    gauge('http2_handshakes', 'TLS handshakes of HTTP/2 in flight', () => sources.web()?.handshakes ?? 0);
     const byFamily = (name: string, help: string, value: (family: AddressFamily) => number) =>
       new Gauge({
         name: `masque_vpn_node_${name}`,
@@ -132,6 +151,11 @@ export class NodeMetrics {
       'quic_versions_negotiated_total',
       'Version Negotiation packets: answers to packets of unknown QUIC versions',
       () => quic().versionsNegotiated,
+    );
+    counter(
+      'http2_connections_refused_total',
+      'TCP connections refused because there were too many, or too many handshakes',
+      () => sources.web()?.refused ?? 0,
     );
     const counterBy = <L extends string>(name: string, help: string, label: L, values: () => Record<string, number>) =>
       new Counter({

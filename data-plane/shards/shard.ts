@@ -10,7 +10,10 @@ import type {
 } from '../tunnel/tunnel-messages.ts';
 
 /** What concerns the whole node; the rest is between a shard and its thread. */
-export type ShardReport = Extract<ServerThreadReport, { type: 'request' | 'failed' | 'closed' | 'window' }>;
+export type ShardReport = Extract<
+  ServerThreadReport,
+  { type: 'request' | 'failed' | 'closed' | 'channelAborted' | 'window' }
+>;
 
 export interface ShardOptions {
   readonly thread: ServerThreadOptions;
@@ -56,8 +59,9 @@ export class Shard {
     return this.#ready.promise;
   }
 
-  post(command: Exclude<ServerThreadCommand, { type: 'addBlock' | 'removeBlock' | 'drain' | 'stop' }>): void {
-    this.#thread.post(command);
+  /** False when the thread has ended. */
+  post(command: Exclude<ServerThreadCommand, { type: 'addBlock' | 'removeBlock' | 'drain' | 'stop' }>): boolean {
+    return this.#thread.post(command);
   }
 
   /** Resolves when the block's packets reach the thread. Rejects with BLOCK_SETUP_FAILED. */
@@ -98,6 +102,7 @@ export class Shard {
       case 'request':
       case 'failed':
       case 'closed':
+      case 'channelAborted':
       case 'window':
         this.#options.onReport(this.#number, report);
         return;

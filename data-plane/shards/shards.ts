@@ -68,9 +68,9 @@ export class Shards {
     return this.#figures.map(({ quic, cpuSeconds }) => ({ quicConnections: quic.connections, cpuSeconds }));
   }
 
-  /** A shard that is not started, or has ended, hears nothing. */
-  post(shard: number, command: Parameters<Shard['post']>[0]): void {
-    this.#shards[shard]?.post(command);
+  /** A shard that is not started, or has ended, hears nothing: false then. */
+  post(shard: number, command: Parameters<Shard['post']>[0]): boolean {
+    return this.#shards[shard]?.post(command) ?? false;
   }
 
   /** New connections get this identity, those that are there keep theirs. */

@@ -25,7 +25,7 @@ import { http3OverQuic } from './http3-over-quic.ts';
 import { Http3TunnelTransport } from './http3-tunnel-transport.ts';
 import { Tunnel } from './tunnel.ts';
 import type { TunnelHost } from './tunnel-host.ts';
-import type { ServerThreadCommand, ServerThreadReport } from './tunnel-messages.ts';
+import type { FailureReport, ServerThreadCommand } from './tunnel-messages.ts';
 
 /** What a connection asks of the server that it belongs to. */
 export interface ServerConnectionHost extends TunnelHost {
@@ -34,7 +34,7 @@ export interface ServerConnectionHost extends TunnelHost {
   requestTunnel(connection: ServerConnection, request: AcceptedRequest): number;
   /** Nobody waits for the answer any more. */
   requestAbandoned(requestId: number): void;
-  requestFailed(report: Extract<ServerThreadReport, { type: 'failed' }>): void;
+  requestFailed(report: FailureReport): void;
 }
 
 /** A handshake that is not complete after this long is given up (ours): time for two retransmissions. */

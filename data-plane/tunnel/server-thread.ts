@@ -17,8 +17,11 @@ function main(): void {
   const port: Port = new ThreadPort();
   let server: TunnelServer | undefined;
   try {
-    server = new TunnelServer(port.options, (report) => port.post(report));
-    serve(server, port);
+    const loop = new PacketLoop(port.wake, () =>
+      port.receive((command) => (command.type === 'stop' ? loop.stop() : server?.command(command))),
+    );
+    server = new TunnelServer(port.options, (report) => port.post(report), loop);
+    serve(server, loop, port);
     server.close();
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -27,12 +30,7 @@ function main(): void {
   }
 }
 
-function serve(server: TunnelServer, port: Port): void {
-  const loop = new PacketLoop(port.wake, () =>
-    port.receive((command) => (command.type === 'stop' ? loop.stop() : server.command(command))),
-  );
-  loop.add(server.udpFd, { drain: () => server.receiveUdp() });
-  loop.add(server.tunFd, { drain: () => server.receiveTun() });
+function serve(server: TunnelServer, loop: PacketLoop, port: Port): void {
   const nowMs = performance.now();
   loop.timers.every(port.options.trafficWindowMs, nowMs, () => server.endWindow());
   loop.timers.every(PROBE_INTERVAL_MS, nowMs, (now) => server.probe(now));

@@ -1,4 +1,4 @@
-import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
+import type { CloseReason, TrafficTotals, Transport } from '../../shared/events/node-events.ts';
 import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
@@ -56,7 +56,11 @@ export type ServerThreadCommand =
       /** For Proxy-Status, where the target is the reason. */
       readonly proxyError?: ProxyError;
     }
+  /** A tunnel whose client another thread carries: the end of a byte channel, which the packet thread owns from here on. */
+  | ({ readonly type: 'adopt'; readonly fd: number } & TunnelGrant)
   | { readonly type: 'close'; readonly connectionId: string; readonly reason: CloseReason; readonly detail: string }
+  /** That other thread lost the client of a tunnel, and waits for the end of the channel. */
+  | { readonly type: 'lost'; readonly connectionId: string; readonly reason: CloseReason; readonly detail: string }
   | { readonly type: 'addBlock'; readonly block: TunnelBlock }
   | { readonly type: 'removeBlock'; readonly block: TunnelBlock }
   /** New connections get it; those that are there keep theirs. */
@@ -78,26 +82,34 @@ export interface ConnectionCounters {
   };
 }
 
+/** A client asks for a tunnel. */
+export interface RequestReport {
+  readonly type: 'request';
+  /** Of the thread that asks. */
+  readonly requestId: number;
+  readonly transport: Transport;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  /** The bearer token, or null where there was none. */
+  readonly token: string | null;
+  readonly target: ConnectIpTarget;
+  readonly protocol: ConnectIpProtocol;
+}
+
+/** A request was refused, or broke before it was one (status 0), and the main thread did not decide that. */
+export interface FailureReport {
+  readonly type: 'failed';
+  readonly remoteAddress: string;
+  readonly status: number;
+  readonly reason: string;
+  readonly errorType: 'auth' | 'connection';
+}
+
 /** From the packet thread to the main thread. */
 export type ServerThreadReport =
   | { readonly type: 'ready'; readonly listen: string; readonly tunName: string; readonly tunOffload: TunOffload }
-  | {
-      readonly type: 'request';
-      readonly requestId: number;
-      readonly remoteAddress: string;
-      readonly remotePort: number;
-      /** The bearer token, or null where there was none. */
-      readonly token: string | null;
-      readonly target: ConnectIpTarget;
-      readonly protocol: ConnectIpProtocol;
-    }
-  | {
-      readonly type: 'failed';
-      readonly remoteAddress: string;
-      readonly status: number;
-      readonly reason: string;
-      readonly errorType: 'auth' | 'connection';
-    }
+  | RequestReport
+  | FailureReport
   | {
       readonly type: 'closed';
       readonly connectionId: string;
@@ -117,6 +129,8 @@ export type ServerThreadReport =
       /** CPU time of the thread since it started. */
       readonly cpuSeconds: number;
     }
+  /** The tunnel of a byte channel was ended by an error of HTTP/3: the client is to be told, and the other end of the channel closed. */
+  | { readonly type: 'channelAborted'; readonly connectionId: string; readonly errorCode: number }
   /** The answer to `addBlock` and `removeBlock`; `problem` says what could not be done. */
   | {
       readonly type: 'blockChanged';

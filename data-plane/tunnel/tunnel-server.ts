@@ -2,7 +2,7 @@ import { describeError } from '../../shared/errors.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
-import type { LoopTurn } from '../packet-thread/packet-loop.ts';
+import type { LoopSources, LoopTurn } from '../packet-thread/packet-loop.ts';
 import { type QuicConnection, QuicServer, type ServerConnectionEvents } from '../quic/quic-server.ts';
 import { acceptOwnSource } from '../tun/accept-own-source.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
@@ -10,12 +10,19 @@ import type { TunOffload } from '../tun/open-tun.ts';
 import { TunDevice } from '../tun/tun-device.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import { UdpSocket, type UdpSocketOptions } from '../udp/udp-socket.ts';
+import { ChannelTunnels } from './channel-tunnels.ts';
 import { downlinkInfo, routeDownlink } from './downlink.ts';
 import { DropCounters } from './drop-counters.ts';
 import { IcmpResponder } from './icmp-responder.ts';
 import { ServerConnection, type ServerConnectionHost } from './server-connection.ts';
 import type { Tunnel } from './tunnel.ts';
-import type { ServerThreadCommand, ServerThreadOptions, ServerThreadReport, TunnelBlock } from './tunnel-messages.ts';
+import type {
+  FailureReport,
+  ServerThreadCommand,
+  ServerThreadOptions,
+  ServerThreadReport,
+  TunnelBlock,
+} from './tunnel-messages.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
 
@@ -25,8 +32,8 @@ const TUN_BATCH = 64;
 const MICROSECONDS = 1_000_000;
 
 /**
- * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`receiveUdp`, `forwardUp`) and down
- * (`receiveTun`, `forwardDown`). Who may connect is decided by the main thread, by message.
+ * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`#receiveUdp`, `forwardUp`) and down
+ * (`#receiveTun`, `forwardDown`). Who may connect is decided by the main thread, by message.
  */
 export class TunnelServer implements LoopTurn, ServerConnectionHost {
   readonly drops = new DropCounters();
@@ -35,6 +42,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   readonly #udp: UdpSocket;
   readonly #tun: TunDevice<TunnelSession>;
   readonly #connections = new Set<ServerConnection>();
+  readonly #channels: ChannelTunnels;
   readonly #byAddress = new AddressTable<Tunnel>();
   readonly #requests = new Map<number, ServerConnection>();
   readonly #open = new Map<string, Tunnel>();
@@ -53,9 +61,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   #otherErrors = 0;
   #draining = false;
 
-  constructor(options: ServerThreadOptions, report: (report: ServerThreadReport) => void) {
+  constructor(options: ServerThreadOptions, report: (report: ServerThreadReport) => void, sources: LoopSources) {
     this.#options = options;
     this.#report = report;
+    this.#channels = new ChannelTunnels(sources, this);
     this.#icmp = new IcmpResponder(options.tunnelMtu);
     this.#udp = UdpSocket.bind(options.listen, shareOf(options));
     const { tunName, tunnelMtu, tunOffload } = options;
@@ -66,14 +75,8 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#tun.up();
     acceptOwnSource(this.#tun.name);
     this.#quic = this.#startQuic();
-  }
-
-  get udpFd(): number {
-    return this.#udp.fd;
-  }
-
-  get tunFd(): number {
-    return this.#tun.fd;
+    sources.add(this.#udp.fd, { drain: () => this.#receiveUdp() });
+    sources.add(this.#tun.fd, { drain: () => this.#receiveTun() });
   }
 
   get tunName(): string {
@@ -99,7 +102,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   // --- the packet's way up
 
   /** UDP datagrams into QUIC; true when there may be more. */
-  receiveUdp(): boolean {
+  #receiveUdp(): boolean {
     this.#nowMs = performance.now();
     const taken = this.#udp.receive(this.#onDatagram);
     this.#quic.processEvents();
@@ -142,7 +145,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   // --- the packet's way down
 
   /** A batch of packets from the TUN device into QUIC; true when there may be more. */
-  receiveTun(): boolean {
+  #receiveTun(): boolean {
     for (let packets = 0; packets < TUN_BATCH; ) {
       const taken = this.#tun.receive(this.#onTunPacket);
       if (taken === 0) return false;
@@ -217,6 +220,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
 
   sweep(nowMs: number): void {
     for (const connection of this.#connections) connection.sweep(nowMs);
+    this.#channels.sweep(nowMs);
     this.#quic.sweep(nowMs);
   }
 
@@ -242,6 +246,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       // It may be what failed; what it did not take is not in the totals.
     }
     for (const connection of [...this.#connections]) connection.lost(why);
+    this.#channels.abandon(why);
     this.endWindow();
     try {
       this.close();
@@ -252,6 +257,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
 
   close(): void {
     for (const connection of this.#connections) connection.close();
+    this.#channels.close();
     this.#flush();
     this.#tun.release();
     this.#udp.close();
@@ -268,6 +274,12 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       }
       case 'reject':
         this.#takeRequest(command.requestId)?.reject(command.requestId, command.status, command.proxyError);
+        return;
+      case 'adopt':
+        this.#channels.adopt(command);
+        return;
+      case 'lost':
+        this.#channels.lost(command);
         return;
       case 'close':
         this.#open.get(command.connectionId)?.close(command.reason, command.detail);
@@ -292,6 +304,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       case 'drain':
         this.#draining = true;
         for (const connection of this.#connections) connection.drain('the node stops');
+        this.#channels.drain();
         this.endWindow();
         this.#report({ type: 'drained' });
         return;
@@ -309,6 +322,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#report({
       type: 'request',
       requestId,
+      transport: 'http3',
       remoteAddress,
       remotePort,
       token: token?.value ?? null,
@@ -329,8 +343,12 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#report(report);
   }
 
-  requestFailed(report: Extract<ServerThreadReport, { type: 'failed' }>): void {
+  requestFailed(report: FailureReport): void {
     this.#report(report);
+  }
+
+  channelAborted(connectionId: string, errorCode: number): void {
+    this.#report({ type: 'channelAborted', connectionId, errorCode });
   }
 
   requestAbandoned(requestId: number): void {
@@ -410,6 +428,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   }
 
   #flush(): void {
+    this.#channels.flush();
     this.#quic.flush(this.#queue, performance.now());
     this.#udp.flush();
   }

@@ -1,7 +1,3 @@
-import type { NodeEventData } from '../../shared/events/node-events.ts';
-
-export type TransportName = NodeEventData<'connection.established'>['transport'];
-
 /**
  * What a tunnel needs of that which carries it: a request stream of HTTP/3, or of HTTP/2 or WebTransport behind a byte channel. Nothing of
  * it calls back into the tunnel, and after `end` or `abort` it is not used again.

@@ -71,6 +71,7 @@ function setup(maxTunnelsPerClient = 100) {
     type: 'request',
     shard: 0,
     requestId: ++requestId,
+    transport: 'http3',
     remoteAddress: '192.0.2.9',
     remotePort: 5,
     token,
@@ -99,7 +100,7 @@ suite('admission', () => {
       { address: 'fd00:99::2', nodeAddress: 'fd00:99::1' },
     ]);
     assert.deepEqual(disk.types, ['connection.established', 'address.assigned', 'address.assigned']);
-    assert.equal(admission.size, 1);
+    assert.equal(admission.count('http3'), 1);
     assert.deepEqual(admission.connectionsOf('client-a'), [answer.connectionId]);
   });
 
@@ -111,7 +112,7 @@ suite('admission', () => {
       assert.equal(failure?.clientId, null);
       if (token) assert.ok(!failure?.reason.includes(token));
     }
-    assert.deepEqual([disk.types, admission.size], [[], 0]);
+    assert.deepEqual([disk.types, admission.count('http3')], [[], 0]);
   });
 
   test('a full spool answers 503 and keeps the address for others', async () => {
@@ -122,7 +123,7 @@ suite('admission', () => {
       assert.deepEqual([answer.type, failure?.status, failure?.errorType], ['reject', 503, 'connection']);
       assert.equal(failure?.clientId, 'client-a');
     }
-    assert.equal(admission.size, 0);
+    assert.equal(admission.count('http3'), 0);
     disk.refuse = undefined;
     await admit('token-a');
     assert.equal(book.count(4).free, BigInt(CAPACITY - 1));
@@ -177,7 +178,7 @@ suite('admission', () => {
         [1, '10.99.0.9'],
       ],
     );
-    assert.deepEqual([admission.sizeOf(0), admission.sizeOf(1), admission.size], [1, 1, 2]);
+    assert.deepEqual([admission.sizeOf(0), admission.sizeOf(1), admission.count('http3')], [1, 1, 2]);
     await admission.closed(end(accepted[1]?.connectionId ?? '', 'client-a'));
     assert.deepEqual([admission.sizeOf(1), admission.shardOf(accepted[1]?.connectionId ?? '')], [0, undefined]);
   });
@@ -192,7 +193,7 @@ suite('admission', () => {
     const { answer, failure } = await admission.decide(request('token-a'));
     assert.deepEqual([answer.type, failure?.status, failure?.clientId], ['reject', 401, 'client-a']);
     assert.deepEqual(disk.types.slice(3), ['address.released', 'address.released', 'connection.closed']);
-    assert.equal(admission.size, 0);
+    assert.equal(admission.count('http3'), 0);
   });
 
   test('a client that has its share of tunnels gets 429, and others still get theirs', async () => {
@@ -213,7 +214,7 @@ suite('admission', () => {
     assert.deepEqual(disk.types.slice(3), ['address.released', 'address.released', 'connection.closed']);
     const closed = disk.accepted.at(-1)?.data as EventData<'connection.closed'>;
     assert.deepEqual([closed.reason, closed.totals, closed.durationMs], ['client', totals, 9]);
-    assert.equal(admission.size, 0);
+    assert.equal(admission.count('http3'), 0);
     assert.deepEqual((await admit('token-a')).addresses, addresses);
   });
 
@@ -238,7 +239,7 @@ suite('admission', () => {
     disk.refuse = new SpoolFullError(1, 1);
     await admission.closed(end(first.connectionId, 'client-a'));
     await admission.closed(end(second.connectionId, 'client-b'));
-    assert.equal(admission.size, 0);
+    assert.equal(admission.count('http3'), 0);
     assert.deepEqual(book.release(first.connectionId).addresses, []);
     disk.refuse = undefined;
     const { failure } = await admission.decide(request('token-a'));
@@ -322,7 +323,7 @@ suite('scoped requests', () => {
     const { answer, failure } = await admission.decide(request('token-a', hostname));
     assert.deepEqual(answer, { type: 'reject', requestId: 1, status: 502, proxyError: 'dns_error' });
     assert.deepEqual([failure?.status, failure?.clientId], [502, 'client-a']);
-    assert.equal(admission.size, 0);
+    assert.equal(admission.count('http3'), 0);
   });
 
   test('names are resolved for clients only, counted as tunnels, and a token revoked meanwhile lets nobody in', async () => {

@@ -11,7 +11,7 @@ function metrics(): NodeMetrics {
   return new NodeMetrics({
     spool: () => ({ depth: 3, bytes: 400 }),
     publisher: () => ({ acked: 7, repeated: 0, failures: 0, uncommitted: 2 }),
-    activeConnections: () => 1,
+    activeConnections: (transport) => (transport === 'http2' ? 2 : 1),
     blocks: () => [],
     addresses: () => ({ total: 62n, free: 60n }),
     natsConnected: () => true,
@@ -22,6 +22,7 @@ function metrics(): NodeMetrics {
       retriesSent: 5,
       tokensRefused: { expired: 1, another_address: 0 },
     }),
+    web: () => ({ connections: 6, handshakes: 4, refused: 9 }),
     tls: () => ({ end: new Date('2027-01-01T00:00:00Z'), renewed: 1, refused: 2 }),
   });
 }
@@ -58,7 +59,11 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_spool_bytes 400',
     'masque_vpn_node_bytes_total{client_id="alice",direction="in"} 230',
     'masque_vpn_node_packets_total{client_id="alice",direction="out"} 2',
-    'masque_vpn_node_active_connections 1',
+    'masque_vpn_node_active_connections{transport="http3"} 1',
+    'masque_vpn_node_active_connections{transport="http2"} 2',
+    'masque_vpn_node_http2_connections 6',
+    'masque_vpn_node_http2_handshakes 4',
+    'masque_vpn_node_http2_connections_refused_total 9',
     'masque_vpn_node_drops_total{reason="spoofed"} 8',
     'masque_vpn_node_connections_failed_total{status="401"} 1',
     'masque_vpn_node_published_events_total 7',

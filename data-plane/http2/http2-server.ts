@@ -1,0 +1,137 @@
+import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import type { SecureContextOptions } from 'node:tls';
+import { formatHostPort, hostPort } from '../../shared/config/parse-config.ts';
+import { CodedError, errorCode } from '../../shared/errors.ts';
+import type { TlsIdentity } from '../tls/tls-identity.ts';
+import type { WebState, WebThreadOptions } from '../web-thread/web-messages.ts';
+import { Http2Connection, type Http2ConnectionHost } from './http2-connection.ts';
+import {
+  HANDSHAKE_TIMEOUT_MS,
+  MAX_DECODED_HEADER_BYTES,
+  MAX_HANDSHAKES,
+  MAX_HEADER_FIELDS,
+  MAX_STREAMS,
+  STRANGER_WINDOW_BYTES,
+} from './http2-limits.ts';
+
+/** TLS over TCP with HTTP/2 for CONNECT-IP (RFC 8441, RFC 9484), and what all its connections together may cost. */
+export class Http2Server {
+  readonly #server: Http2SecureServer;
+  readonly #host: Http2ConnectionHost;
+  readonly #connections = new Set<Http2Connection>();
+  readonly #sockets = new Set<Socket>();
+  /** Those of `#sockets` that have finished their handshake. */
+  #secured = 0;
+  #refused = 0;
+  #onDrained: (() => void) | undefined;
+
+  constructor({ identity, maxConnections }: WebThreadOptions, host: Http2ConnectionHost) {
+    this.#host = host;
+    this.#server = createSecureServer({
+      ...secureContext(identity),
+      // Whether one is asked for does not change while the process runs: CLIENT_CA is there or not.
+      requestCert: identity.clientCa !== undefined,
+      rejectUnauthorized: identity.clientCa !== undefined,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      noDelay: true,
+      maxHeaderListPairs: MAX_HEADER_FIELDS,
+      settings: {
+        enableConnectProtocol: true,
+        enablePush: false,
+        initialWindowSize: STRANGER_WINDOW_BYTES,
+        maxConcurrentStreams: MAX_STREAMS,
+        maxHeaderListSize: MAX_DECODED_HEADER_BYTES,
+      },
+    });
+    this.#server.maxConnections = maxConnections;
+    this.#server.on('drop', () => this.#refused++);
+    this.#server.prependListener('connection', (socket: Socket) => this.#accepted(socket));
+    this.#server.on('secureConnection', (socket) => {
+      this.#secured++;
+      socket.once('close', () => this.#secured--);
+    });
+    // Strangers, scanners and broken connections: none of them has asked for anything yet.
+    this.#server.on('tlsClientError', (_error, socket) => socket.destroy());
+    this.#server.on('unknownProtocol', (socket) => socket.destroy());
+    this.#server.on('session', (session) => this.#connected(session));
+  }
+
+  get state(): WebState {
+    return { connections: this.#sockets.size, handshakes: this.#handshakes(), refused: this.#refused };
+  }
+
+  /** Resolves with `ip:port`. Rejects with a CodedError that names the address. */
+  listen(address: string): Promise<string> {
+    const parsed = hostPort.parse(address);
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', (cause) => {
+        const why = errorCode(cause) === 'EADDRINUSE' ? 'the port is in use' : cause.message;
+        reject(new CodedError('LISTEN_FAILED', `cannot listen on TCP ${address}: ${why}`, { cause }));
+      });
+      this.#server.listen({ host: parsed?.host, port: parsed?.port, ipv6Only: true }, () => {
+        const { address: host, port } = this.#server.address() as AddressInfo;
+        resolve(formatHostPort({ host, port }));
+      });
+    });
+  }
+
+  sweep(nowMs: number): void {
+    for (const connection of this.#connections) connection.sweep(nowMs);
+  }
+
+  /** New connections get this identity, those that are there keep theirs. */
+  renew(identity: TlsIdentity): void {
+    this.#server.setSecureContext(secureContext(identity));
+  }
+
+  /** No new connections and requests. `onDrained` is called when the last connection has closed. */
+  drain(onDrained: () => void): void {
+    this.#onDrained = onDrained;
+    this.#server.close();
+    for (const connection of this.#connections) connection.drain();
+    this.#tellWhenDrained();
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const connection of this.#connections) connection.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #accepted(socket: Socket): void {
+    if (this.#handshakes() >= MAX_HANDSHAKES) {
+      this.#refused++;
+      socket.destroy();
+      return;
+    }
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+  }
+
+  #handshakes(): number {
+    return Math.max(0, this.#sockets.size - this.#secured);
+  }
+
+  #connected(session: ServerHttp2Session): void {
+    const { remoteAddress, remotePort } = session.socket;
+    // It is gone already.
+    if (remoteAddress === undefined || remotePort === undefined) return;
+    const peer = { address: remoteAddress.replace(/%.*$/, ''), port: remotePort };
+    const connection = new Http2Connection(session, peer, this.#host);
+    this.#connections.add(connection);
+    session.once('close', () => {
+      this.#connections.delete(connection);
+      this.#tellWhenDrained();
+    });
+  }
+
+  #tellWhenDrained(): void {
+    if (this.#connections.size === 0) this.#onDrained?.();
+  }
+}
+
+/** As over HTTP/3, which has no older TLS. */
+function secureContext({ cert, key, clientCa }: TlsIdentity): SecureContextOptions {
+  return { cert, key, minVersion: 'TLSv1.3', ...(clientCa !== undefined && { ca: clientCa }) };
+}

@@ -1,0 +1,117 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
+import type { Socket } from 'node:net';
+import type { CloseReason } from '../../shared/events/node-events.ts';
+import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
+import {
+  type ProxyError,
+  refusalFields,
+  TUNNEL_RESPONSE_FIELDS,
+  TUNNEL_STATUS,
+} from '../masque/connect-ip-response.ts';
+import type { RemotePeer, WebTunnel, WebTunnels } from '../web-thread/web-tunnels.ts';
+import { http2ErrorCode } from './http2-error-code.ts';
+import { CHANNEL_END_TIMEOUT_MS, STREAM_END_TIMEOUT_MS } from './http2-limits.ts';
+import { respondOpen, respondWhole } from './respond.ts';
+
+const { NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR } = constants;
+
+/** What a tunnel asks of the connection that it is on. */
+export interface Http2TunnelOwner {
+  /** The client was let in. */
+  tunnelAccepted(): void;
+  /** The stream is gone. */
+  streamClosed(tunnel: Http2Tunnel): void;
+  /** Tells why the stream is gone, once that is known. */
+  explain(resetCode: number, tell: (reason: CloseReason, detail: string) => void): void;
+}
+
+/** A request stream of HTTP/2 that asks for a tunnel, and becomes one: its content is that of a byte channel to the packet thread. */
+export class Http2Tunnel implements WebTunnel {
+  readonly transport = 'http2';
+  readonly #stream: ServerHttp2Stream;
+  readonly #tunnels: WebTunnels;
+  readonly #owner: Http2TunnelOwner;
+  readonly #requestId: number;
+  #connectionId = '';
+  #socket: Socket | undefined;
+  /** The client has ended its side, which is on its way to the packet thread. */
+  #clientEnded = false;
+
+  constructor(
+    stream: ServerHttp2Stream,
+    request: AcceptedRequest,
+    peer: RemotePeer,
+    tunnels: WebTunnels,
+    owner: Http2TunnelOwner,
+  ) {
+    this.#stream = stream;
+    this.#tunnels = tunnels;
+    this.#owner = owner;
+    this.#requestId = tunnels.request(this, request, peer);
+    stream.once('close', () => this.#streamClosed());
+  }
+
+  accept(connectionId: string, socket: Socket): void {
+    const stream = this.#stream;
+    this.#connectionId = connectionId;
+    this.#socket = socket;
+    // What goes wrong with it shows by its end.
+    socket.on('error', () => {});
+    socket.once('end', () => this.#channelEnded());
+    socket.once('close', () => this.#channelClosed());
+    respondOpen(stream, TUNNEL_STATUS, TUNNEL_RESPONSE_FIELDS);
+    this.#owner.tunnelAccepted();
+    socket.pipe(stream);
+    stream.pipe(socket, { end: false });
+    stream.once('end', () => {
+      // A stream that was reset ends as well, but is closed by then.
+      if (stream.closed) return;
+      this.#clientEnded = true;
+      socket.end();
+    });
+  }
+
+  /** Answers a request that is not decided yet; nothing happens to a tunnel. */
+  refuse(status: number): void {
+    if (this.#socket === undefined) this.reject(status);
+  }
+
+  reject(status: number, proxyError?: ProxyError): void {
+    respondWhole(this.#stream, status, refusalFields(status, proxyError));
+  }
+
+  abort(errorCode: number): void {
+    this.#socket?.destroy();
+    this.#stream.close(http2ErrorCode(errorCode));
+  }
+
+  /** The packet thread has said its last; our side of the stream ends with it. */
+  #channelEnded(): void {
+    const timer = setTimeout(() => this.#stream.close(NGHTTP2_NO_ERROR), STREAM_END_TIMEOUT_MS);
+    this.#stream.once('close', () => clearTimeout(timer));
+  }
+
+  /** Both threads have closed their ends, or the packet thread is gone. */
+  #channelClosed(): void {
+    this.#tunnels.forget(this.#connectionId);
+    if (!this.#stream.closed && !this.#stream.writableEnded) this.#stream.close(NGHTTP2_INTERNAL_ERROR);
+  }
+
+  #streamClosed(): void {
+    this.#owner.streamClosed(this);
+    const socket = this.#socket;
+    if (socket === undefined) this.#tunnels.abandon(this.#requestId);
+    else if (socket.destroyed || socket.readableEnded) socket.destroy();
+    else {
+      if (!this.#clientEnded) {
+        this.#owner.explain(this.#stream.rstCode, (reason, detail) =>
+          this.#tunnels.lost(this.#connectionId, reason, detail),
+        );
+      }
+      // The packet thread closes its end first, for it is told by message.
+      socket.resume();
+      const timer = setTimeout(() => socket.destroy(), CHANNEL_END_TIMEOUT_MS);
+      socket.once('end', () => socket.destroy()).once('close', () => clearTimeout(timer));
+    }
+  }
+}

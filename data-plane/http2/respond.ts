@@ -1,0 +1,15 @@
+import { constants, type ServerHttp2Stream } from 'node:http2';
+import type { FieldLine } from '../http3/qpack/field-line.ts';
+
+/** Answers with a tunnel: the stream stays open. */
+export function respondOpen(stream: ServerHttp2Stream, status: number, fields: readonly FieldLine[]): void {
+  if (!stream.closed) stream.respond({ ':status': status, ...Object.fromEntries(fields) });
+}
+
+/** Answers without one, and has done with the stream: nothing that the client sends on it is of interest (RFC 9113 8.1). */
+export function respondWhole(stream: ServerHttp2Stream, status: number, fields: readonly FieldLine[]): void {
+  if (stream.closed) return;
+  stream.respond({ ':status': status, ...Object.fromEntries(fields) }, { endStream: true });
+  // Not at once: while nghttp2 hands over what it received, a reset would overtake the answer.
+  setImmediate(() => stream.close(constants.NGHTTP2_NO_ERROR));
+}

@@ -1,0 +1,48 @@
+import type { CloseReason } from '../../shared/events/node-events.ts';
+import type { ProxyError } from '../masque/connect-ip-response.ts';
+import type { TlsIdentity } from '../tls/tls-identity.ts';
+import type { FailureReport, RequestReport } from '../tunnel/tunnel-messages.ts';
+
+export interface WebThreadOptions {
+  /** `ip:port` of the TCP socket. */
+  readonly listen: string;
+  readonly identity: TlsIdentity;
+  /** Connections at once, handshakes under way included. */
+  readonly maxConnections: number;
+}
+
+/** From the main thread to the web thread. */
+export type WebThreadCommand =
+  /** The tunnel of a request is open; the end of a byte channel to the packet thread, which the web thread owns from here on. */
+  | { readonly type: 'accept'; readonly requestId: number; readonly connectionId: string; readonly fd: number }
+  | {
+      readonly type: 'reject';
+      readonly requestId: number;
+      readonly status: number;
+      readonly proxyError?: ProxyError;
+    }
+  /** The packet thread ended a tunnel by an error of HTTP/3, and waits for the end of its channel. */
+  | { readonly type: 'abort'; readonly connectionId: string; readonly errorCode: number }
+  /** New connections get it; those that are there keep theirs. */
+  | { readonly type: 'renewIdentity'; readonly identity: TlsIdentity }
+  | { readonly type: 'drain' }
+  | { readonly type: 'stop' };
+
+export interface WebState {
+  /** TCP connections, handshakes under way included. */
+  readonly connections: number;
+  readonly handshakes: number;
+  /** Refused since the thread started, for there were too many connections or handshakes. */
+  readonly refused: number;
+}
+
+/** From the web thread to the main thread. */
+export type WebThreadReport =
+  | { readonly type: 'ready'; readonly listen: string }
+  | RequestReport
+  | FailureReport
+  /** The client of a tunnel is gone without an end of its bytes. The packet thread is to close its end of the channel. */
+  | { readonly type: 'lost'; readonly connectionId: string; readonly reason: CloseReason; readonly detail: string }
+  | ({ readonly type: 'state' } & WebState)
+  | { readonly type: 'drained' }
+  | { readonly type: 'fatal'; readonly code: string; readonly message: string };

@@ -1,0 +1,185 @@
+import { type ClientHttp2Session, type ClientHttp2Stream, type ClientSessionOptions, connect } from 'node:http2';
+import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
+import { inspectPacket } from '../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
+import { buildConnectIpRequest } from '../../data-plane/masque/build-connect-ip-request.ts';
+import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
+import { encodeDatagramCapsule } from '../../data-plane/masque/datagram-capsule.ts';
+import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
+import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
+import { hostPort } from '../../shared/config/parse-config.ts';
+import { formatPrefix } from '../../shared/ip/prefix.ts';
+import { type PeerTarget, RefusedError } from './test-peer.ts';
+import { waitFor } from './wait-for.ts';
+
+const TIMEOUT_MS = 15_000;
+
+/** One request stream of a peer, and the tunnel that it became. */
+export class Http2PeerStream {
+  readonly stream: ClientHttp2Stream;
+  status = 0;
+  fields: Readonly<Record<string, unknown>> = {};
+  /** Of each ADDRESS_ASSIGN: `0=10.99.0.2/32`. */
+  readonly assigned: string[][] = [];
+  readonly routes: number[] = [];
+  /** IP packets that came, probes of the node aside (those are answered). */
+  onPacket: (packet: Buffer) => void = () => {};
+  answersProbes = true;
+  /** The node has ended its side, without a reset. */
+  ended = false;
+  /** The code that the stream closed with. */
+  closed: number | undefined;
+  readonly #info = createPacketInfo();
+  readonly #capsules = new CapsuleReader({
+    onAddressAssign: (assigned) =>
+      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
+    onAddressRequest: () => {},
+    onRouteAdvertisement: (routes) => this.routes.push(routes.length),
+    onDatagram: (payload) => this.#receive(payload),
+  });
+
+  constructor(stream: ClientHttp2Stream) {
+    this.stream = stream;
+    stream.on('response', ({ ':status': status = 0, ...fields }) => {
+      this.status = Number(status);
+      this.fields = fields;
+    });
+    stream.on('data', (bytes: Buffer) => this.#capsules.push(bytes));
+    stream.on('end', () => {
+      this.ended = !stream.closed;
+    });
+    // Told by `closed`.
+    stream.on('error', () => {});
+    stream.on('close', () => {
+      this.closed = stream.rstCode;
+    });
+  }
+
+  /** Addresses without their prefix lengths. */
+  get addresses(): string[] {
+    return this.assigned.at(-1)?.map((text) => text.replace(/^.*=|\/.*$/g, '')) ?? [];
+  }
+
+  /** Content as it is. */
+  raw(bytes: Uint8Array): void {
+    this.stream.write(bytes);
+  }
+
+  packet(bytes: Uint8Array): void {
+    const payload = new Uint8Array(1 + bytes.length);
+    payload.set(bytes, 1);
+    this.raw(encodeDatagramCapsule(payload));
+  }
+
+  #receive(payload: Uint8Array): void {
+    const at = ipPacketOffset(payload, 0, payload.length);
+    if (at < 0) return;
+    const packet = Buffer.from(payload.subarray(at));
+    if (inspectPacket(packet, 0, packet.length, this.#info) !== 'ok') return;
+    const answer = this.answersProbes ? answerProbe(packet, 0, this.#info) : undefined;
+    if (answer !== undefined) this.packet(answer);
+    else this.onPacket(packet);
+  }
+}
+
+/** TLS to the node's TCP port, with HTTP/2 as the protocol that is offered unless the test says otherwise. */
+export function connectNodeTls(
+  target: PeerTarget,
+  changes: { alpn?: string[]; cert?: string; key?: string } = {},
+): TLSSocket {
+  const { host, port } = hostPort.parse(target.server) ?? { host: '', port: 0 };
+  const { server: _server, serverName: servername, ca, from: localAddress } = target;
+  const { alpn = ['h2'], ...certificate } = changes;
+  const options: ConnectionOptions & { localAddress: string } = {
+    host,
+    port,
+    localAddress,
+    servername,
+    ca,
+    ALPNProtocols: alpn,
+    ...certificate,
+  };
+  const socket = connectTls(options);
+  // Told by its end.
+  return socket.on('error', () => {});
+}
+
+/** A client of a node over HTTP/2 that does what a test tells it, without a TUN device. */
+export class Http2Peer {
+  readonly session: ClientHttp2Session;
+  /** How the node said goodbye: the code of its GOAWAY. */
+  goaway: number | undefined;
+  closed = false;
+  readonly #serverName: string;
+
+  private constructor(target: PeerTarget, socket: TLSSocket, settings: ClientSessionOptions['settings']) {
+    this.#serverName = target.serverName;
+    this.session = connect(`https://${target.serverName}`, {
+      createConnection: () => socket,
+      ...(settings && { settings }),
+    });
+    this.session.on('goaway', (code) => {
+      this.goaway = code;
+    });
+    this.session.on('error', () => {});
+    this.session.on('close', () => {
+      this.closed = true;
+    });
+    // A peer that a failed test forgot must not keep the test's process alive.
+    this.session.unref();
+  }
+
+  /** Connects, and waits for the node's SETTINGS. */
+  static async connect(target: PeerTarget, settings?: ClientSessionOptions['settings']): Promise<Http2Peer> {
+    const peer = new Http2Peer(target, connectNodeTls(target), settings);
+    let settled = false;
+    peer.session.once('remoteSettings', () => {
+      settled = true;
+    });
+    await peer.until(() => settled || peer.closed, 'the SETTINGS of the node');
+    return peer;
+  }
+
+  /** Connects and opens a tunnel. Throws RefusedError. */
+  static async open(target: PeerTarget, token: string): Promise<{ peer: Http2Peer; tunnel: Http2PeerStream }> {
+    const peer = await Http2Peer.connect(target);
+    const tunnel = await peer.request(token);
+    if (tunnel.status !== 200) {
+      peer.close();
+      throw new RefusedError(tunnel.status);
+    }
+    await peer.until(() => tunnel.assigned.length > 0 && tunnel.routes.length > 0, 'the assignments');
+    return { peer, tunnel };
+  }
+
+  /** Sends a CONNECT-IP request; does not wait. */
+  send(token: string | undefined, changes: Readonly<Record<string, string>> = {}): Http2PeerStream {
+    const request = buildConnectIpRequest(`https://${this.#serverName}`, token);
+    const headers = {
+      ':method': request.method,
+      ':protocol': request.protocol,
+      ':scheme': request.scheme,
+      ':authority': request.authority,
+      ':path': request.path,
+      ...Object.fromEntries(request.fields),
+      ...changes,
+    };
+    return new Http2PeerStream(this.session.request(headers, { endStream: false }));
+  }
+
+  /** A CONNECT-IP request of this token, once it has an answer; the status is 0 when it was reset instead. */
+  async request(token: string | undefined, changes: Readonly<Record<string, string>> = {}): Promise<Http2PeerStream> {
+    const stream = this.send(token, changes);
+    await this.until(() => stream.status > 0 || stream.closed !== undefined || this.closed, 'an answer');
+    return stream;
+  }
+
+  until(done: () => unknown, what: string, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    return waitFor(done, { timeoutMs, intervalMs: 3, what });
+  }
+
+  /** Says goodbye. */
+  close(): void {
+    this.session.destroy();
+  }
+}
