@@ -28,7 +28,7 @@ export const nodeVariables = {
     secret: true,
     ...url('nats:', 'tls:'),
   },
-  LISTEN: { help: 'the UDP address for tunnels', fallback: '0.0.0.0:4433', ...listenAddress() },
+  LISTEN: { help: 'the UDP address for tunnels over HTTP/3', fallback: '0.0.0.0:4433', ...listenAddress() },
   HTTP2_LISTEN: {
     help: 'the TCP address for tunnels over HTTP/2, where UDP is blocked; default: as LISTEN',
     fallback: '',
