@@ -6,6 +6,7 @@ import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { buildConnectIpRequest, ConnectIpUrlError } from '../masque/build-connect-ip-request.ts';
 import { tunOffload } from '../tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
+import { type TransportChoice, transportChoice } from './transport-race.ts';
 
 export const CLIENT_USAGE = `usage: node data-plane/client/main.ts --url URL --ca FILE [options]
 
@@ -15,6 +16,7 @@ The reference client of masque-vpn: one TUN device, one CONNECT-IP tunnel (RFC 9
   --token TOKEN          the bearer token (better: the variable MASQUE_VPN_TOKEN, which other users cannot see)
   --ca FILE              PEM of the authority that the node's certificate must come from
   --connect-to HOST:PORT go there instead of to the URL's host and port; the certificate must still fit the URL
+  --transport WHICH      auto: HTTP/3, or HTTP/2 where UDP does not get through; http3 or http2: that one only (default auto)
   --tun NAME             the TUN interface (default masque%d)
   --mtu BYTES            its MTU, ${MIN_TUNNEL_MTU} to ${MAX_TUNNEL_MTU} (default 1400)
   --tun-offload MODE     auto: packets of one flow go through the TUN interface 64 KiB at a time, where the kernel can; off: one by one
@@ -31,6 +33,7 @@ export interface ClientConfig {
   readonly ca: string;
   readonly certificate: { readonly cert: string; readonly key: string } | undefined;
   readonly connectTo: { readonly host: string; readonly port: number };
+  readonly transport: TransportChoice;
   readonly tun: string;
   readonly mtu: number;
   readonly tunOffload: 'auto' | 'off';
@@ -45,6 +48,7 @@ const options = {
   token: { type: 'string' },
   ca: { type: 'string' },
   'connect-to': { type: 'string' },
+  transport: { type: 'string', default: 'auto' },
   tun: { type: 'string', default: 'masque%d' },
   mtu: { type: 'string', default: '1400' },
   'tun-offload': { type: 'string', default: 'auto' },
@@ -79,6 +83,7 @@ export function parseClientConfig(
     ca: readPem('--ca', values.ca),
     certificate: cert === undefined ? undefined : { cert: readPem('--cert', cert), key: readPem('--key', key) },
     connectTo: parseConnectTo(values['connect-to'], url),
+    transport: accept('--transport', values.transport, transportChoice.expected, transportChoice.parse),
     tun: accept('--tun', values.tun, 'an interface name of up to 15 characters', (v) =>
       /^[^\s/:]{1,15}$/.test(v) ? v : undefined,
     ),

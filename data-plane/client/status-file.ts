@@ -1,4 +1,5 @@
 import { renameSync, writeFileSync } from 'node:fs';
+import type { Transport } from './transport-race.ts';
 
 /** What the client tells of itself. Packets are inner IP packets, over all reconnects; `sent` is from the client. */
 export interface ClientStatus {
@@ -6,6 +7,8 @@ export interface ClientStatus {
   /** The node's URL without its query. */
   readonly url: string;
   readonly tun: string;
+  /** What the tunnel runs over; null while there is none. */
+  readonly transport: Transport | null;
   /** Assigned prefixes. */
   readonly addresses: readonly string[];
   readonly mtu: number;

@@ -2,6 +2,13 @@
 export type Transport = 'http3' | 'http2';
 export type TransportChoice = 'auto' | Transport;
 
+/** How a choice is written in configuration. */
+export const transportChoice = {
+  expected: 'auto, http3 or http2',
+  parse: (value: string): TransportChoice | undefined =>
+    value === 'auto' || value === 'http3' || value === 'http2' ? value : undefined,
+};
+
 /**
  * Milliseconds by which HTTP/3 is ahead of HTTP/2 (ours). RFC 8305 has 250 ms, for pages that are loaded in a second; a tunnel stays on what
  * won for hours, and TCP within TCP is the worse one on a link that loses packets. HTTP/3 shall win there too: when its first packets are

@@ -5,13 +5,9 @@ import type { TrafficTotals } from '../../shared/events/node-events.ts';
 import { type Logger, redactUrl } from '../../shared/log/logger.ts';
 import { PacketThread } from '../packet-thread/packet-thread.ts';
 import { Backoff } from './backoff.ts';
-import type {
-  ClientThreadCommand,
-  ClientThreadReport,
-  ConnectOptions,
-  TunnelConfiguration,
-} from './client-messages.ts';
+import type { ClientThreadCommand, ClientThreadReport, TunnelConfiguration } from './client-messages.ts';
 import type { ClientConfig } from './config.ts';
+import { ConnectionAttempt } from './connection-attempt.ts';
 import { type ClientStatus, writeStatusFile } from './status-file.ts';
 
 const STATUS_INTERVAL_MS = 1_000;
@@ -30,8 +26,8 @@ export class VpnClient {
   #totals: TrafficTotals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
   #lastError: string | null = null;
   #lastAddress: string | undefined;
-  #attempt = 0;
-  #options: ConnectOptions | undefined;
+  #attempts = 0;
+  #attempt: ConnectionAttempt | undefined;
   #failure: CodedError | undefined;
   #retry: NodeJS.Timeout | undefined;
   #stopping = false;
@@ -56,6 +52,7 @@ export class VpnClient {
     } finally {
       clearInterval(this.#statusTimer);
       clearTimeout(this.#retry);
+      this.#attempt?.close();
       this.#state = 'closed';
       this.#writeStatus();
     }
@@ -69,17 +66,12 @@ export class VpnClient {
   }
 
   #onReport(report: ClientThreadReport): void {
+    // Of an attempt before, which has ended here already.
+    if ('attempt' in report && report.attempt !== this.#attempt?.number) return;
     switch (report.type) {
       case 'ready':
         this.#tun = report.tun;
         void this.#connect();
-        return;
-      case 'prepared':
-        if (report.problem !== undefined) this.#connectLater(report.problem);
-        else if (this.#options !== undefined) this.#thread.post({ type: 'connectHttp3', options: this.#options });
-        return;
-      case 'http3Ready':
-        this.#thread.post({ type: 'requestHttp3' });
         return;
       case 'configured':
         if (this.#state !== 'connected') this.#connects++;
@@ -87,11 +79,16 @@ export class VpnClient {
         this.#configuration = report.configuration;
         this.#lastError = null;
         this.#backoff.reset();
-        this.#log.info({ ...report.configuration, tun: this.#tun }, 'tunnel is open');
+        this.#log.info(
+          { ...report.configuration, transport: this.#attempt?.transport, tun: this.#tun },
+          'tunnel is open',
+        );
         this.#writeStatus();
         return;
+      case 'prepared':
+      case 'http3Ready':
       case 'ended':
-        this.#connectLater(report.reason);
+        this.#attempt?.receive(report);
         return;
       case 'counters':
         this.#totals = report.totals;
@@ -106,18 +103,22 @@ export class VpnClient {
   }
 
   async #connect(): Promise<void> {
-    const { connectTo, url, token, ca, certificate } = this.#config;
+    const { connectTo, url, token, ca, certificate, transport } = this.#config;
     try {
       const address = await this.#addressOf(connectTo.host);
       const serverAddress = formatHostPort({ host: address, port: connectTo.port });
-      this.#options = { url: url.href, token, ca, certificate, serverAddress };
-      this.#thread.post({ type: 'prepare', attempt: ++this.#attempt, serverAddress });
+      const options = { url: url.href, token, ca, certificate, serverAddress };
+      this.#attempt = new ConnectionAttempt(++this.#attempts, transport, options, {
+        post: (command) => this.#thread.post(command),
+        onEnded: (reason) => this.#connectLater(reason),
+      });
     } catch (error) {
       this.#connectLater(describeError(error));
     }
   }
 
   #connectLater(why: string): void {
+    this.#attempt = undefined;
     this.#state = 'connecting';
     this.#lastError = why;
     if (this.#stopping) return;
@@ -144,6 +145,7 @@ export class VpnClient {
       state: this.#state,
       url: redactUrl(url.href),
       tun: this.#tun,
+      transport: (this.#state === 'connected' && this.#attempt?.transport) || null,
       addresses: this.#configuration.addresses,
       mtu,
       connects: this.#connects,

@@ -2,6 +2,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ClientStatus } from '../../data-plane/client/status-file.ts';
+import type { TransportChoice } from '../../data-plane/client/transport-race.ts';
 import { type CertificateAuthority, issueServerCertificate } from './certificate.ts';
 import type { ManagedProcess } from './child-process.ts';
 import { readClientStatus } from './client-status.ts';
@@ -158,6 +159,7 @@ export function createClient(
     readonly node: ClusterNode;
     readonly authority: CertificateAuthority;
     readonly token: string;
+    readonly transport: TransportChoice;
   },
 ): ClusterClient {
   const { place, plan, onStart } = options;
@@ -170,6 +172,7 @@ export function createClient(
     ...['--url', `https://${options.node.serverName}:${TUNNEL_PORT}/.well-known/masque/ip/*/*/`],
     ...['--connect-to', new URL(options.node.url).host],
     ...['--ca', options.authority.certificateFile],
+    ...['--transport', options.transport],
     ...['--tun', TUN_NAME],
     ...['--routes', usable(plan.behindPrefixes).join(',')],
     ...['--status-file', statusFile],

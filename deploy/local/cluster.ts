@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import pg from 'pg';
+import type { TransportChoice } from '../../data-plane/client/transport-race.ts';
 import { createAuthority } from './certificate.ts';
 import type { ManagedProcess } from './child-process.ts';
 import { clientTokens } from './client-tokens.ts';
@@ -33,6 +34,8 @@ export interface ClusterOptions {
   readonly clients?: readonly string[];
   /** Those of `clients` whose tunnels are opened by the start; default all. The others are enrolled only. */
   readonly connect?: readonly string[];
+  /** What the tunnels of these clients run over; of the others HTTP/3. */
+  readonly transports?: Readonly<Record<string, TransportChoice>>;
   /** More variables for all nodes and for the control plane. */
   readonly nodeEnv?: Readonly<Record<string, string>>;
   readonly controlPlaneEnv?: Readonly<Record<string, string>>;
@@ -173,7 +176,8 @@ async function start(
     for (const file of ['status.json', 'traffic.json'])
       rmSync(join(directory, 'clients', place.id, file), { force: true });
     const node = nodes[i % nodes.length] as ClusterNode;
-    return createClient({ ...common, place, node, authority, token: tokens.get(place.id) as string });
+    const transport = options.transports?.[place.id] ?? 'http3';
+    return createClient({ ...common, place, node, authority, token: tokens.get(place.id) as string, transport });
   });
   ends.push(() => Promise.all(clients.map((client) => client.service.stop())));
   ends.push(() => Promise.all(clients.map((client) => client.stopTraffic())));

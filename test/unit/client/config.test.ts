@@ -26,8 +26,8 @@ test('url, token and authority are enough', (t) => {
   assert.equal(config?.url.href, URL);
   assert.deepEqual(config?.connectTo, { host: 'node-a.example', port: 4433 });
   assert.deepEqual(
-    [config?.mtu, config?.tun, config?.routes, config?.token],
-    [1400, 'masque%d', undefined, 'secret-token'],
+    [config?.mtu, config?.tun, config?.routes, config?.token, config?.transport],
+    [1400, 'masque%d', undefined, 'secret-token', 'auto'],
   );
 });
 
@@ -63,6 +63,7 @@ test('item 31 each bad argument is named, an MTU below that of IPv6 too, with wh
     [() => parse('--mtu', '1279'), /^--mtu: got "1279", expected a whole number from 1280 to 1406/],
     [() => parse('--mtu', '9000'), /^--mtu: got "9000"/],
     [() => parse('--tun-offload', 'on'), /^--tun-offload: got "on", expected auto or off/],
+    [() => parse('--transport', 'quic'), /^--transport: got "quic", expected auto, http3 or http2/],
     [() => parse('--tun', 'a name that is too long'), /^--tun: got/],
     [() => parse('--connect-to', 'nowhere'), /^--connect-to: got "nowhere", expected host:port/],
     [() => parse('--routes', '10.0.0.1/8'), /^--routes: got "10.0.0.1\/8", expected comma-separated prefixes/],

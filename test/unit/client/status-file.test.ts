@@ -9,6 +9,7 @@ const status: ClientStatus = {
   state: 'connected',
   url: 'https://vpn.example/',
   tun: 'masque0',
+  transport: 'http3',
   addresses: ['10.99.0.7/32'],
   mtu: 1400,
   connects: 1,
