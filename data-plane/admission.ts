@@ -88,6 +88,11 @@ export class Admission {
     this.#ends = new EndRecorder(options);
   }
 
+  /** Tunnels that are open or about to be. */
+  get size(): number {
+    return this.#open.size;
+  }
+
   /** Tunnels over one transport that are open or about to be. */
   count(transport: Transport): number {
     return [...this.#open.values()].filter((open) => open.transport === transport).length;

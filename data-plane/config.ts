@@ -77,6 +77,11 @@ export const nodeVariables = {
     fallback: '16',
     ...integer(1, 10_000),
   },
+  DRAIN_SECONDS: {
+    help: 'how long tunnels live on after SIGTERM, for their clients to move; new ones are refused meanwhile',
+    fallback: '1',
+    ...integer(0, 3_600),
+  },
   TRAFFIC_WINDOW_MS: { help: 'the length of a traffic window', fallback: '5000', ...integer(1_000, 60_000) },
   LOG_LEVEL: logLevel,
 } as const;

@@ -39,8 +39,12 @@ async function main(): Promise<void> {
   try {
     node = new Node(config, identity, log);
     const asked = new Promise<void>((resolve) => {
-      process.once('SIGTERM', resolve);
-      process.once('SIGINT', resolve);
+      for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+        process.once(signal, () => {
+          resolve();
+          process.on(signal, () => node?.endDrain());
+        });
+      }
     });
     process.on('SIGHUP', () => node?.reloadCertificate());
     await node.start();

@@ -65,6 +65,9 @@ export class Node {
   /** HTTP/2; undefined where it is off. */
   #web: WebGateway | undefined;
   #http: NodeHttpServer | undefined;
+  #draining = false;
+  /** Of a drain: nobody is left, or nobody is waited for any more. */
+  readonly #departed = Promise.withResolvers<void>();
 
   /** Opens the state directory. Throws StateError. */
   constructor(config: NodeConfig, identity: TlsIdentity, log: Logger) {
@@ -178,10 +181,17 @@ export class Node {
     this.#tls.check(true);
   }
 
-  /** Ends the tunnels, publishes what is left, and stops. What is not published stays in the spool. */
+  /**
+   * Refuses new tunnels, and ends those that are open after DRAIN_SECONDS; publishes what is left, and stops. What is not published
+   * stays in the spool.
+   */
   async stop(): Promise<void> {
+    this.#draining = true;
     await this.#recordStop('node.draining');
     this.#admission.drain();
+    this.#shards.announceDrain();
+    this.#web?.announceDrain();
+    await this.#untilDeparted();
     await Promise.all([this.#shards.drain(), this.#web?.drain()]);
     await this.#settle();
     await this.#failures.stop();
@@ -191,6 +201,18 @@ export class Node {
     this.#credentials.stop();
     await this.#publisher.stop(PUBLISH_TIMEOUT_MS);
     await this.close();
+  }
+
+  /** Ends what a drain leaves open, at once. */
+  endDrain(): void {
+    this.#departed.resolve();
+  }
+
+  async #untilDeparted(): Promise<void> {
+    if (this.#admission.size === 0) return;
+    const deadline = setTimeout(this.#departed.resolve, this.#config.DRAIN_SECONDS * 1_000);
+    await this.#departed.promise;
+    clearTimeout(deadline);
   }
 
   /** A disk that refuses is no reason to leave without goodbyes. */
@@ -255,6 +277,7 @@ export class Node {
         this.#metrics.forgetConnection(report.connectionId);
         this.#web?.closed(report.connectionId);
         void this.#admission.closed(report);
+        if (this.#draining && this.#admission.size === 0) this.#departed.resolve();
         return;
       case 'channelAborted':
         this.#web?.abort(report.connectionId, report.errorCode);
@@ -332,6 +355,7 @@ export class Node {
 
   #notReady(): string[] {
     const missing: string[] = [];
+    if (this.#draining) missing.push('the node is draining');
     if (!this.#shards.areReady) missing.push('packet thread');
     if (!this.#credentials.ready) missing.push('credentials');
     if (!this.#blocks.areSupplied) missing.push('address blocks');

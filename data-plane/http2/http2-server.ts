@@ -24,6 +24,7 @@ export class Http2Server {
   /** Those of `#sockets` that have finished their handshake. */
   #secured = 0;
   #refused = 0;
+  #draining = false;
   #onDrained: (() => void) | undefined;
 
   constructor({ identity, maxConnections }: WebThreadOptions, host: Http2ConnectionHost) {
@@ -85,11 +86,18 @@ export class Http2Server {
     this.#server.setSecureContext(secureContext(identity));
   }
 
-  /** No new connections and requests. `onDrained` is called when the last connection has closed. */
-  drain(onDrained: () => void): void {
-    this.#onDrained = onDrained;
+  /** No new connections and requests: GOAWAY. What is open lives on. */
+  announceDrain(): void {
+    if (this.#draining) return;
+    this.#draining = true;
     this.#server.close();
     for (const connection of this.#connections) connection.drain();
+  }
+
+  /** The same; `onDrained` is called when the last connection has closed. */
+  drain(onDrained: () => void): void {
+    this.announceDrain();
+    this.#onDrained = onDrained;
     this.#tellWhenDrained();
   }
 
@@ -120,6 +128,7 @@ export class Http2Server {
     const peer = { address: remoteAddress.replace(/%.*$/, ''), port: remotePort };
     const connection = new Http2Connection(session, peer, this.#host);
     this.#connections.add(connection);
+    if (this.#draining) connection.drain();
     session.once('close', () => {
       this.#connections.delete(connection);
       this.#tellWhenDrained();

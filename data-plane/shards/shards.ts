@@ -91,6 +91,11 @@ export class Shards {
     this.#leaving.set(block.block, left);
   }
 
+  /** Tells the clients that the node goes away; their tunnels live on, and nobody else is let in. */
+  announceDrain(): void {
+    for (const shard of this.#shards) shard.post({ type: 'announceDrain' });
+  }
+
   /** Ends all tunnels; resolves when that is done, or takes too long. */
   async drain(): Promise<void> {
     const drained = Promise.all(this.#shards.map((shard) => shard.drain()));

@@ -41,6 +41,8 @@ export interface ServerConnectionHost extends TunnelHost {
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** A connection that has no tunnel after this long is closed, a request that is not whole is aborted. */
 export const REQUEST_TIMEOUT_MS = 10_000;
+/** Between the first GOAWAY and the one that names the last request (ours): a round trip, by far (RFC 9114 5.2). */
+const GOAWAY_INTERVAL_MS = 1_000;
 const SERVICE_UNAVAILABLE = 503;
 const IDLE_REASON = 'idle timeout';
 
@@ -59,6 +61,8 @@ export class ServerConnection implements Http3Events {
   readonly #unfinished = new Map<number, number>();
   #idleSinceMs = performance.now();
   #started = false;
+  /** How much of GOAWAY was said, and when the first. */
+  #goaway: { readonly said: 'nothing' | 'first' | 'last'; readonly atMs: number } = { said: 'nothing', atMs: 0 };
 
   constructor(id: number, peer: SocketAddress, quic: QuicEndpoint, host: ServerConnectionHost) {
     this.id = id;
@@ -77,6 +81,7 @@ export class ServerConnection implements Http3Events {
   start(): void {
     this.#started = true;
     this.#http3.start();
+    if (this.#host.draining) this.announceDrain();
   }
 
   receiveStream(streamId: number, bytes: Uint8Array, fin: boolean): void {
@@ -124,14 +129,21 @@ export class ServerConnection implements Http3Events {
     this.#http3.sendResponse(streamId, status, refusalFields(status, proxyError), true);
   }
 
+  /** Says that the connection will go away (RFC 9114 5.2). What is open stays, new requests are for the host to refuse. */
+  announceDrain(): void {
+    if (!this.#started || this.#goaway.said !== 'nothing') return;
+    this.#goaway = { said: 'first', atMs: performance.now() };
+    this.#http3.announceShutdown();
+  }
+
   /** Says goodbye: no new requests, and the tunnels that are open end. */
   drain(why: string): void {
     if (!this.#started) {
       this.close();
       return;
     }
-    this.#http3.announceShutdown();
-    this.#http3.refuseNewRequests();
+    this.announceDrain();
+    this.#refuseNewRequests();
     for (const requestId of [...this.#requests.keys()]) {
       this.#host.requestAbandoned(requestId);
       this.reject(requestId, SERVICE_UNAVAILABLE);
@@ -150,6 +162,7 @@ export class ServerConnection implements Http3Events {
 
   /** Ends what took too long. */
   sweep(nowMs: number): void {
+    if (this.#goaway.said === 'first' && nowMs - this.#goaway.atMs >= GOAWAY_INTERVAL_MS) this.#refuseNewRequests();
     for (const [streamId, dueMs] of this.#unfinished) {
       if (nowMs < dueMs) continue;
       this.#unfinished.delete(streamId);
@@ -234,6 +247,12 @@ export class ServerConnection implements Http3Events {
 
   #endAll(reason: CloseReason, detail: string): void {
     for (const tunnel of [...this.#tunnels.values()]) tunnel.end(reason, detail);
+  }
+
+  #refuseNewRequests(): void {
+    if (this.#goaway.said === 'last') return;
+    this.#goaway = { ...this.#goaway, said: 'last' };
+    this.#http3.refuseNewRequests();
   }
 
   #failed(status: number, reason: string): void {

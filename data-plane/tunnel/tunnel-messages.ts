@@ -65,6 +65,8 @@ export type ServerThreadCommand =
   | { readonly type: 'removeBlock'; readonly block: TunnelBlock }
   /** New connections get it; those that are there keep theirs. */
   | { readonly type: 'renewIdentity'; readonly identity: TlsIdentity }
+  /** Nobody is let in any more; tunnels live on until `drain`. */
+  | { readonly type: 'announceDrain' }
   | { readonly type: 'drain' }
   | { readonly type: 'stop' };
 

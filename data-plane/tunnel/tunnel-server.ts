@@ -301,6 +301,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       case 'renewIdentity':
         this.#quic.renew(command.identity);
         return;
+      case 'announceDrain':
+        this.#draining = true;
+        for (const connection of this.#connections) connection.announceDrain();
+        return;
       case 'drain':
         this.#draining = true;
         for (const connection of this.#connections) connection.drain('the node stops');

@@ -95,6 +95,11 @@ export class WebGateway {
     this.#thread?.post({ type: 'renewIdentity', identity });
   }
 
+  /** No new connections and requests: clients are told. Tunnels live on. */
+  announceDrain(): void {
+    this.#thread?.post({ type: 'announceDrain' });
+  }
+
   /** No new connections; resolves when all have closed, or that takes too long. */
   async drain(): Promise<void> {
     this.#stopping = true;

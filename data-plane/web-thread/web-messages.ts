@@ -25,6 +25,8 @@ export type WebThreadCommand =
   | { readonly type: 'abort'; readonly connectionId: string; readonly errorCode: number }
   /** New connections get it; those that are there keep theirs. */
   | { readonly type: 'renewIdentity'; readonly identity: TlsIdentity }
+  /** Nobody is let in any more; tunnels live on. */
+  | { readonly type: 'announceDrain' }
   | { readonly type: 'drain' }
   | { readonly type: 'stop' };
 

@@ -28,6 +28,9 @@ async function main(): Promise<void> {
         case 'renewIdentity':
           server.renew(command.identity);
           return;
+        case 'announceDrain':
+          server.announceDrain();
+          return;
         case 'drain':
           server.drain(() => report({ type: 'drained' }));
           return;

@@ -43,6 +43,8 @@ export class TestPeer implements Http3Events {
   addresses: readonly string[] = [];
   routes = 0;
   ended = false;
+  /** The first request that will not be served, each time that the node said so. */
+  readonly goaways: number[] = [];
   /** How the connection ended, as the node said it. */
   closed: { readonly code: number; readonly reason: string } | undefined;
   /** IP packets that came, probes of the node aside (those are answered). */
@@ -243,7 +245,9 @@ export class TestPeer implements Http3Events {
     this.ended = true;
   }
   onStreamReset(): void {}
-  onGoaway(): void {}
+  onGoaway(firstRefused: number): void {
+    this.goaways.push(firstRefused);
+  }
   onConnectionError(): void {}
 
   #receiveDatagram(bytes: Uint8Array, offset: number, end: number): void {
