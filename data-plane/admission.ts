@@ -154,11 +154,12 @@ export class Admission {
     const clientId = this.#permit(token);
     const families = this.#families(targets, clientId);
     const connectionId = randomUUID();
-    let change = this.#assign({ shard, clientId, connectionId, families });
+    const wished = request.wishedAddresses?.map(parseAddress) ?? [];
+    let change = this.#assign({ shard, clientId, connectionId, families, wished });
     if (change instanceof AddressesExhaustedError) {
       await this.#wait(clientId, this.#options.moreAddresses(shard));
       this.#permit(token);
-      change = this.#assign({ shard, clientId, connectionId, families });
+      change = this.#assign({ shard, clientId, connectionId, families, wished });
     }
     if (change instanceof AddressesExhaustedError) throw new Refusal(503, change.message, clientId, change);
     this.#open.set(connectionId, { clientId, shard, transport });

@@ -32,6 +32,8 @@ export interface AssignRequest {
   readonly clientId: string;
   readonly connectionId: string;
   readonly families: readonly AddressFamily[];
+  /** What the client would like, where nobody else has it or had it lately. */
+  readonly wished?: readonly IpAddress[];
 }
 
 export interface AddressCount {
@@ -149,13 +151,17 @@ export class AddressBook {
    * One address of each family of which the shard holds blocks. Throws AddressesExhaustedError, having assigned nothing, when
    * such a family has no free address, or no family has blocks.
    */
-  assign({ shard, clientId, connectionId, families }: AssignRequest): BookChange {
+  assign({ shard, clientId, connectionId, families, wished = [] }: AssignRequest): BookChange {
     if (this.#byConnection.has(connectionId)) throw new Error(`connection ${connectionId} has its addresses already`);
     const chosen: { readonly held: Held; readonly address: IpAddress }[] = [];
     for (const family of families) {
       const blocks = this.#usable(family, shard);
       if (blocks.length === 0) continue;
-      const choice = this.#returning(clientId, family, blocks) ?? this.#unused(blocks) ?? this.#rested(blocks);
+      const choice =
+        this.#wished(clientId, wished, blocks) ??
+        this.#returning(clientId, family, blocks) ??
+        this.#unused(blocks) ??
+        this.#rested(blocks);
       if (choice === undefined) throw new AddressesExhaustedError(family);
       chosen.push(choice);
     }
@@ -230,6 +236,17 @@ export class AddressBook {
         (shard === undefined || poolBlock.shard === shard) &&
         this.#mayAssign(poolBlock),
     );
+  }
+
+  #wished(clientId: string, wished: readonly IpAddress[], blocks: readonly Held[]) {
+    for (const address of wished) {
+      const held = blocks.find(({ poolBlock }) => prefixContains(poolBlock.block, address));
+      if (held === undefined || !isAssignable(held.poolBlock, address) || held.taken.has(address.value)) continue;
+      const releasedAt = held.released.get(address.value);
+      const rests = releasedAt !== undefined && this.#now() - releasedAt < ADDRESS_REST_MS;
+      if (!rests || this.#lastOwner.get(formatAddress(address)) === clientId) return { held, address };
+    }
+    return undefined;
   }
 
   #returning(clientId: string, family: AddressFamily, blocks: readonly Held[]) {

@@ -1,5 +1,5 @@
 import type { AddressFamily } from '../../shared/ip/address.ts';
-import { hostPrefix } from '../../shared/ip/prefix.ts';
+import { hostPrefix, isHostPrefix } from '../../shared/ip/prefix.ts';
 import { type AddressEntry, encodeAddressEntries, parseAddressEntries } from './address-entry.ts';
 import { CAPSULE_ADDRESS_ASSIGN, encodeCapsule } from './capsule.ts';
 
@@ -23,5 +23,5 @@ export function refusedAddress(requestId: bigint, family: AddressFamily): Assign
 
 /** Whether an entry says that a request was refused. */
 export function isRefusal({ requestId, prefix }: AssignedAddress): boolean {
-  return requestId !== 0n && prefix.address.value === 0n && prefix.length === (prefix.address.family === 4 ? 32 : 128);
+  return requestId !== 0n && prefix.address.value === 0n && isHostPrefix(prefix);
 }

@@ -30,8 +30,11 @@ import type { FailureReport, ServerThreadCommand } from './tunnel-messages.ts';
 /** What a connection asks of the server that it belongs to. */
 export interface ServerConnectionHost extends TunnelHost {
   readonly draining: boolean;
-  /** Asks who may connect; the answer comes as `accept` or `reject` with the number that is returned. */
-  requestTunnel(connection: ServerConnection, request: AcceptedRequest): number;
+  /**
+   * Asks who may connect, and tells which addresses the client would like; the answer comes as `accept` or `reject` with the number that
+   * is returned.
+   */
+  requestTunnel(connection: ServerConnection, request: AcceptedRequest, wishedAddresses?: readonly string[]): number;
   /** Nobody waits for the answer any more. */
   requestAbandoned(requestId: number): void;
   requestFailed(report: FailureReport): void;
@@ -57,6 +60,8 @@ export class ServerConnection implements Http3Events {
   readonly #tunnels = new Map<number, Tunnel>();
   /** Request streams that wait for an answer, by the number of the request. */
   readonly #requests = new Map<number, number>();
+  /** The request that came with the bytes that are being handled. */
+  #unasked: { readonly streamId: number; readonly request: AcceptedRequest } | undefined;
   /** Request streams whose head is not whole yet, by the time at which they must be. */
   readonly #unfinished = new Map<number, number>();
   #idleSinceMs = performance.now();
@@ -86,6 +91,7 @@ export class ServerConnection implements Http3Events {
 
   receiveStream(streamId: number, bytes: Uint8Array, fin: boolean): void {
     this.#http3.receiveStream(streamId, bytes, fin);
+    this.#askForTunnel();
   }
 
   streamReset(streamId: number, errorCode: number): void {
@@ -203,10 +209,19 @@ export class ServerConnection implements Http3Events {
       this.#http3.sendResponse(streamId, SERVICE_UNAVAILABLE, refusalFields(SERVICE_UNAVAILABLE), true);
       return;
     }
-    const requestId = this.#host.requestTunnel(this, decision);
     const transport = new Http3TunnelTransport(this.#quic, this.#http3, { connection: this.id, streamId });
-    this.#requests.set(requestId, streamId);
-    this.#tunnels.set(streamId, new Tunnel(this.#host, transport, () => this.#forget(streamId, requestId)));
+    this.#tunnels.set(streamId, new Tunnel(this.#host, transport, () => this.#forget(streamId)));
+    this.#unasked = { streamId, request: decision };
+  }
+
+  // After all that came with the request, for that may be wishes.
+  #askForTunnel(): void {
+    const unasked = this.#unasked;
+    this.#unasked = undefined;
+    const tunnel = unasked && this.#tunnels.get(unasked.streamId);
+    if (unasked === undefined || tunnel === undefined) return;
+    const requestId = this.#host.requestTunnel(this, unasked.request, tunnel.wishedAddresses);
+    this.#requests.set(requestId, unasked.streamId);
   }
 
   onData(streamId: number, bytes: Uint8Array): void {
@@ -240,9 +255,13 @@ export class ServerConnection implements Http3Events {
     return streamId;
   }
 
-  #forget(streamId: number, requestId: number): void {
+  #forget(streamId: number): void {
     this.#tunnels.delete(streamId);
-    if (this.#requests.delete(requestId)) this.#host.requestAbandoned(requestId);
+    for (const [requestId, waiting] of this.#requests) {
+      if (waiting !== streamId) continue;
+      this.#requests.delete(requestId);
+      this.#host.requestAbandoned(requestId);
+    }
   }
 
   #endAll(reason: CloseReason, detail: string): void {

@@ -96,6 +96,8 @@ export interface RequestReport {
   readonly token: string | null;
   readonly target: ConnectIpTarget;
   readonly protocol: ConnectIpProtocol;
+  /** Addresses that the client would like, from an ADDRESS_REQUEST that came with the request; over HTTP/3 only. */
+  readonly wishedAddresses?: readonly string[];
 }
 
 /** A request was refused, or broke before it was one (status 0), and the main thread did not decide that. */

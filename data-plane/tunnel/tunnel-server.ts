@@ -319,7 +319,11 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
 
   // --- TunnelHost: what connections and their tunnels ask of the server
 
-  requestTunnel(connection: ServerConnection, { token, target, protocol }: AcceptedRequest): number {
+  requestTunnel(
+    connection: ServerConnection,
+    { token, target, protocol }: AcceptedRequest,
+    wishedAddresses: readonly string[] = [],
+  ): number {
     const requestId = this.#nextRequestId++;
     this.#requests.set(requestId, connection);
     const { host: remoteAddress, port: remotePort } = connection.peer;
@@ -332,6 +336,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       token: token?.value ?? null,
       target,
       protocol,
+      wishedAddresses,
     });
     return requestId;
   }

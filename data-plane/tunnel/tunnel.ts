@@ -1,5 +1,6 @@
 import type { CloseReason } from '../../shared/events/node-events.ts';
-import { parsePrefix } from '../../shared/ip/prefix.ts';
+import { formatAddress, sameAddress } from '../../shared/ip/address.ts';
+import { isHostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { H3_REQUEST_CANCELLED } from '../http3/error-codes.ts';
 import { encodeAddressAssign, refusedAddress } from '../masque/address-assign.ts';
 import type { RequestedAddress } from '../masque/address-request.ts';
@@ -52,6 +53,13 @@ export class Tunnel {
     this.transport.sendCapsule(encodeRouteAdvertisement(scope.routes(families)));
   }
 
+  /** The addresses that the client wished for by name so far; an all-zero one stands for any. */
+  get wishedAddresses(): readonly string[] {
+    return this.#wishes
+      .filter(({ prefix }) => isHostPrefix(prefix) && prefix.address.value !== 0n)
+      .map(({ prefix }) => formatAddress(prefix.address));
+  }
+
   /** Content of the stream, in any chunking. Throws Http3StreamError with the code to abort it with. */
   receiveContent(bytes: Uint8Array): void {
     this.#capsules.push(bytes);
@@ -99,16 +107,16 @@ export class Tunnel {
     return this.session.endWindow(this.transport.rttMs());
   }
 
-  // All that the tunnel has, each address as the answer to a wish for its family, or unasked; other wishes are refused (RFC 9484 4.7.2).
+  // All that the tunnel has, each address as the answer to one wish for its family, or unasked; other wishes are refused (RFC 9484 4.7.2).
   #sendAssignments(requested: readonly RequestedAddress[]): void {
-    const held = this.session.assignedPrefixes;
-    const answers = requested.map(({ requestId, prefix }) => {
-      const { family } = prefix.address;
-      const match = held.find((own) => own.address.family === family);
-      return match === undefined ? refusedAddress(requestId, family) : { requestId, prefix: match };
+    const left = [...this.session.assignedPrefixes];
+    const answers = requested.map(({ requestId, prefix: { address } }) => {
+      const exact = left.findIndex((own) => sameAddress(own.address, address));
+      const at = exact >= 0 ? exact : left.findIndex((own) => own.address.family === address.family);
+      const [prefix] = at < 0 ? [] : left.splice(at, 1);
+      return prefix === undefined ? refusedAddress(requestId, address.family) : { requestId, prefix };
     });
-    const unasked = held.filter((own) => !answers.some(({ prefix }) => prefix === own));
-    const all = [...answers, ...unasked.map((prefix) => ({ requestId: 0n, prefix }))];
-    this.transport.sendCapsule(encodeAddressAssign(all));
+    const unasked = left.map((prefix) => ({ requestId: 0n, prefix }));
+    this.transport.sendCapsule(encodeAddressAssign([...answers, ...unasked]));
   }
 }

@@ -42,6 +42,11 @@ export function hostPrefix(address: IpAddress): IpPrefix {
   return { address, length: ADDRESS_BITS[address.family] };
 }
 
+/** Whether it holds one address only. */
+export function isHostPrefix(prefix: IpPrefix): boolean {
+  return prefix.length === ADDRESS_BITS[prefix.address.family];
+}
+
 /** How many addresses a prefix has. */
 export function prefixSize(prefix: IpPrefix): bigint {
   return 1n << BigInt(ADDRESS_BITS[prefix.address.family] - prefix.length);

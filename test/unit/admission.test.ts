@@ -104,6 +104,15 @@ suite('admission', () => {
     assert.deepEqual(admission.connectionsOf('client-a'), [answer.connectionId]);
   });
 
+  test('item 22 addresses that the client wishes for come with its request', async () => {
+    const { admission, request } = setup();
+    const { answer } = await admission.decide(request('token-a', { wishedAddresses: ['10.99.0.5', 'fd00:99::77'] }));
+    assert.deepEqual(answer.type === 'accept' && answer.addresses.map(({ address }) => address), [
+      '10.99.0.5',
+      'fd00:99::77',
+    ]);
+  });
+
   test('no token and a wrong one get 401, an auth failure, and leave no trace in the book', async () => {
     const { disk, admission, request } = setup();
     for (const token of [null, '', 'wrong', 'token-a ']) {

@@ -7,12 +7,14 @@ import { internetChecksum, pseudoHeaderSumV4, pseudoHeaderSumV6 } from '../../..
 import { writeUint16 } from '../../../data-plane/ip/ipv4-header.ts';
 import { inspectPacket } from '../../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
+import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
 import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
 import type { Cluster } from '../../../deploy/local/cluster.ts';
 import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
 import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
+import { hostPrefix } from '../../../shared/ip/prefix.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { type PeerTarget, TestPeer } from '../../support/test-peer.ts';
@@ -153,6 +155,25 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     );
     for (const log of logs) assert.ok(!log.includes(token) && !log.includes(wrong) && !log.includes('not-the-token'));
     peer.close();
+  });
+
+  test('item 22 a client that comes back wishing for an address gets it, where nobody has it', async () => {
+    const steady = cluster.client('steady').status()?.addresses[0]?.split('/')[0] ?? '';
+    const wished = '10.99.0.44';
+    for (const [address, granted] of [
+      [wished, true],
+      [steady, false],
+      [wished, true],
+    ] as const) {
+      const peer = await TestPeer.connect(target);
+      const answer = peer.request(token);
+      peer.http3.sendData(0, encodeAddressRequest([{ requestId: 1n, prefix: hostPrefix(parseAddress(address)) }]));
+      assert.equal(await answer, 200);
+      await peer.until(() => peer.addresses.length > 0, 'the assignments');
+      assert.equal(peer.addresses.includes(address), granted, `${address}: ${peer.addresses}`);
+      peer.close();
+      await newestEnds('hostile');
+    }
   });
 
   test('item 8 a wrong path: 404; an unknown protocol: 501; each is one connection error', async () => {

@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { AddressBook, type StoredAssignment } from '../../../data-plane/address/address-book.ts';
 import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
 import { SCHEMA_VERSIONS } from '../../../data-plane/state/schema.ts';
-import { formatAddress } from '../../../shared/ip/address.ts';
+import { formatAddress, parseAddress } from '../../../shared/ip/address.ts';
 import { ADDRESS_REST_MS, isAssignable } from '../../../shared/ip/block.ts';
 import { parsePrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 
@@ -55,6 +55,33 @@ test('a returning client gets its last address back; others wait until it has re
   book.release(all[4]!.connectionId);
   clock.now += ADDRESS_REST_MS;
   assert.equal(only(assign(book, 'other').addresses), only(all[4]!.addresses));
+});
+
+test('item 22 a wish comes true where the address is free or was the own, and else is as none', () => {
+  const clock = { now: 0 };
+  const book = bookAt(clock);
+  book.addBlock(V4);
+  const wish = (clientId: string, ...texts: string[]) => {
+    const connectionId = `w${++connections}`;
+    const wished = texts.map(parseAddress);
+    return {
+      connectionId,
+      text: only(book.assign({ shard: 0, clientId, connectionId, families: [4], wished }).addresses),
+    };
+  };
+  const mine = wish('a', '10.99.0.5');
+  assert.equal(mine.text, '10.99.0.5');
+  assert.equal(wish('b', '10.99.0.5').text, '10.99.0.2', 'taken');
+  assert.equal(wish('c', '10.99.0.1', '10.99.0.0', '10.98.0.4').text, '10.99.0.3', 'the node, the network, elsewhere');
+  assert.equal(wish('d', 'fd00:99::5', '10.99.0.7').text, '10.99.0.7', 'the first that can be had');
+  book.release(mine.connectionId);
+  assert.equal(wish('e', '10.99.0.5').text, '10.99.0.4', 'it rests');
+  const again = wish('a', '10.99.0.5');
+  assert.equal(again.text, '10.99.0.5', 'its own');
+  book.release(again.connectionId);
+  clock.now += ADDRESS_REST_MS;
+  assert.equal(wish('e', '10.99.0.5').text, '10.99.0.5', 'it has rested');
+  assert.equal(only(assign(book, 'f').addresses), '10.99.0.6', 'what a wish took out of turn is passed over');
 });
 
 test('addresses are given again in the order of their release', () => {

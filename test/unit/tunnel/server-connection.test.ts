@@ -53,6 +53,34 @@ suite('a tunnel from its request to its end', () => {
     assert.equal(pair.client.log[1], 'assigned 5=10.99.0.7/32,6=fd00:99::7/128');
   });
 
+  test('item 22 wishes that come along with the request are told with it; any address, or a network, is no such wish', () => {
+    const pair = new TunnelPair(pem);
+    const wishes = ['10.99.0.9/32', '0.0.0.0/32', '10.98.0.0/16', 'fd00:99::9/128'].map((text, i) => ({
+      requestId: BigInt(i + 1),
+      prefix: parsePrefix(text),
+    }));
+    pair.raw(
+      0,
+      concat(headers([...CONNECT_IP, ['authorization', 'Bearer t']]), frame(0x00, encodeAddressRequest(wishes))),
+    );
+    assert.deepEqual(pair.host.wishes, [['10.99.0.9', 'fd00:99::9']]);
+  });
+
+  test('item 22 an address answers one wish, the one that names it if there is such; the others are refused', () => {
+    const pair = new TunnelPair(pem);
+    const streamId = pair.open();
+    const wishes = ['10.99.0.7/32', '10.99.0.8/32', '0.0.0.0/32', 'fd00:99::7/128'].map((text, i) => ({
+      requestId: BigInt(i + 1),
+      prefix: parsePrefix(text),
+    }));
+    pair.client.http3.sendData(streamId, encodeAddressRequest(wishes));
+    pair.exchange();
+    assert.deepEqual(pair.client.log, ['assigned 1=10.99.0.7/32,2=0.0.0.0/32,3=0.0.0.0/32,4=fd00:99::7/128']);
+    pair.client.http3.sendData(streamId, encodeAddressRequest([{ requestId: 9n, prefix: parsePrefix('::/128') }]));
+    pair.exchange();
+    assert.equal(pair.client.log[1], 'assigned 9=fd00:99::7/128,0=10.99.0.7/32');
+  });
+
   test('item 15 the end of the stream ends the tunnel once, both ways', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();

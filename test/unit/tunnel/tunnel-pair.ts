@@ -38,13 +38,20 @@ export class RecordingHost implements ServerConnectionHost {
   readonly requests: { readonly id: number; readonly token: string | null }[] = [];
   /** What each of them asked for. */
   readonly scopes: Pick<AcceptedRequest, 'target' | 'protocol'>[] = [];
+  /** Which addresses each of them would like. */
+  readonly wishes: (readonly string[])[] = [];
   readonly abandoned: number[] = [];
   readonly failures: Of<'failed'>[] = [];
   readonly opened: string[] = [];
   readonly closed: Of<'closed'>[] = [];
   readonly up: Buffer[] = [];
 
-  requestTunnel(_connection: ServerConnection, { token, target, protocol }: AcceptedRequest): number {
+  requestTunnel(
+    _connection: ServerConnection,
+    { token, target, protocol }: AcceptedRequest,
+    wishedAddresses: readonly string[] = [],
+  ): number {
+    this.wishes.push(wishedAddresses);
     this.requests.push({ id: this.requests.length + 1, token: token?.value ?? null });
     this.scopes.push({ target, protocol });
     return this.requests.length;
