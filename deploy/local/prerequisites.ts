@@ -28,6 +28,7 @@ export const TEST_PROGRAMS: readonly Requirement[] = [
   { program: 'promtool', debianPackage: 'prometheus' },
   { program: 'docker-compose', debianPackage: 'docker-compose' },
   { program: 'curl', debianPackage: 'curl' },
+  { program: 'nft', debianPackage: 'nftables' },
 ];
 
 /** Something that the person at the keyboard has to change; the message says what and how. */
