@@ -26,6 +26,7 @@ const CLOSE_TIMEOUT_MS = 5_000;
  * who hears of it closes its end of the channel at once.
  */
 export class ChannelTunnel implements TunnelTransport {
+  readonly maxPacketBytes = Number.POSITIVE_INFINITY;
   readonly connectionId: string;
   readonly #host: ChannelTunnelHost;
   readonly #channel: ByteChannel;

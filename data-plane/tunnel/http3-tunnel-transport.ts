@@ -1,10 +1,11 @@
 import type { Http3Connection } from '../http3/http3-connection.ts';
 import type { QuicEndpoint } from '../quic/quic-endpoint.ts';
-import { sendPacket, type TunnelPath } from './send-packet.ts';
+import { maxPacketBytes, sendPacket, type TunnelPath } from './send-packet.ts';
 import type { TunnelTransport } from './tunnel-transport.ts';
 
 /** Carries a tunnel on a request stream of HTTP/3: packets in QUIC datagrams, capsules in DATA frames. */
 export class Http3TunnelTransport implements TunnelTransport {
+  readonly maxPacketBytes: number;
   readonly #quic: QuicEndpoint;
   readonly #http3: Http3Connection;
   readonly #path: TunnelPath;
@@ -13,6 +14,7 @@ export class Http3TunnelTransport implements TunnelTransport {
     this.#quic = quic;
     this.#http3 = http3;
     this.#path = path;
+    this.maxPacketBytes = maxPacketBytes(path.streamId);
   }
 
   sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {

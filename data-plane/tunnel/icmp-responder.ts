@@ -27,10 +27,17 @@ export class IcmpResponder {
   }
 
   /** Writes the error about an inspected packet to `packet`; returns its length, or 0 when none is to be sent, e.g. for `rate`. */
-  write(problem: IcmpProblem, bytes: Uint8Array, offset: number, info: PacketInfo, rate = this.#rate): number {
+  write(
+    problem: IcmpProblem,
+    bytes: Uint8Array,
+    offset: number,
+    info: PacketInfo,
+    rate = this.#rate,
+    mtu = this.#tunnelMtu,
+  ): number {
     const from = this.#addressOf(info.addressLength);
     if (from === undefined || !rate.take(performance.now())) return 0;
-    return writeIcmpError(this.packet, 0, { problem, from, mtu: this.#tunnelMtu }, bytes, offset, info);
+    return writeIcmpError(this.packet, 0, { problem, from, mtu }, bytes, offset, info);
   }
 
   #addressOf(addressLength: number): Uint8Array | undefined {

@@ -11,6 +11,11 @@ export interface TunnelPath {
   readonly streamId: number;
 }
 
+/** The longest IP packet that fits into a datagram of this request stream (RFC 9484 10.1): later streams have longer ids. */
+export function maxPacketBytes(streamId: number): number {
+  return MAX_DATAGRAM_PAYLOAD - datagramHeaderLength(streamId) - IP_CONTEXT_LENGTH;
+}
+
 /** Sends one IP packet as an HTTP datagram (RFC 9484 6). False when it is too long or the send queue is full. */
 export function sendPacket(
   quic: QuicEndpoint,
@@ -20,13 +25,12 @@ export function sendPacket(
   offset: number,
   length: number,
 ): boolean {
-  const prefix = datagramHeaderLength(path.streamId) + IP_CONTEXT_LENGTH;
-  if (prefix + length > MAX_DATAGRAM_PAYLOAD) return false;
+  if (length > maxPacketBytes(path.streamId)) return false;
   const target = quic.datagramTarget;
   const at = quic.datagramOffset;
   const header = http3.writeDatagramHeader(target, at, path.streamId);
   if (header === 0) return false;
-  writeIpContext(target, at + header);
+  const prefix = header + writeIpContext(target, at + header);
   copyBytes(bytes, offset, target, at + prefix, length);
   return quic.sendDatagram(path.connection, prefix + length);
 }

@@ -166,14 +166,16 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       this.drops.count('no_client');
       return;
     }
-    const { session } = tunnel;
+    const { session, transport } = tunnel;
+    // What is longer than the interface's MTU the kernel answers itself: here are those that only this tunnel cannot take.
+    const mtu = Math.min(this.#options.tunnelMtu, transport.maxPacketBytes);
     if (session.checkDownlink(bytes, offset, downlinkInfo) !== 'inside') {
       this.#answerDown('protocol_prohibited', bytes, offset);
       this.drops.count('scope');
-    } else if (length > this.#options.tunnelMtu) {
-      this.#answerDown('too_big', bytes, offset);
+    } else if (length > mtu) {
+      this.#answerDown('too_big', bytes, offset, mtu);
       this.drops.count('too_big');
-    } else if (tunnel.transport.sendPacket(bytes, offset, length)) {
+    } else if (transport.sendPacket(bytes, offset, length)) {
       session.counters.countOut(length);
     } else {
       this.drops.count('queue_full');
@@ -185,8 +187,8 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     if (length > 0) transport.sendPacket(this.#icmp.packet, 0, length);
   }
 
-  #answerDown(problem: IcmpProblem, bytes: Uint8Array, offset: number): void {
-    const length = this.#icmp.write(problem, bytes, offset, downlinkInfo);
+  #answerDown(problem: IcmpProblem, bytes: Uint8Array, offset: number, mtu?: number): void {
+    const length = this.#icmp.write(problem, bytes, offset, downlinkInfo, undefined, mtu);
     if (length > 0) this.#tun.write(this.#icmp.packet, 0, length);
   }
 

@@ -3,6 +3,8 @@
  * it calls back into the tunnel, and after `end` or `abort` it is not used again.
  */
 export interface TunnelTransport {
+  /** The longest IP packet that it carries; Infinity where any fits. */
+  readonly maxPacketBytes: number;
   /** Sends one IP packet. False when it is too long or the queue is full. */
   sendPacket(bytes: Uint8Array, offset: number, length: number): boolean;
   /** Sends a whole capsule, which is not dropped. */

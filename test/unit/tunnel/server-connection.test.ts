@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { before, suite, test } from 'node:test';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
+import { maxPacketBytes } from '../../../data-plane/tunnel/send-packet.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../../../data-plane/tunnel/tunnel-mtu.ts';
 import { formatAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
@@ -391,6 +392,21 @@ suite('sizes', () => {
       assert.deepEqual(pair.host.up.pop(), Buffer.from(whole));
     }
     assert.equal(MIN_TUNNEL_MTU, 1280);
+  });
+
+  test('item 32 what fits into a datagram depends on the stream: exactly that is sent, and a byte more is not', () => {
+    const pair = new TunnelPair(pem);
+    for (let streamId = pair.open(); streamId <= 256; streamId = pair.open()) {
+      const most = maxPacketBytes(streamId);
+      assert.equal(most, streamId < 256 ? MAX_TUNNEL_MTU : MAX_TUNNEL_MTU - 1);
+      if (streamId % 64 === 0) {
+        assert.equal(pair.sendUp(streamId, packet({ family: 4, payload: new Uint8Array(most - 20) })), true);
+        assert.equal(pair.host.up.pop()?.length, most);
+        assert.equal(pair.sendUp(streamId, packet({ family: 4, payload: new Uint8Array(most - 19) })), false);
+      }
+      pair.client.http3.endStream(streamId);
+      pair.exchange();
+    }
   });
 });
 
