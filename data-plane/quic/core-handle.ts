@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { CodedError } from '../../shared/errors.ts';
-import { CoreMemory } from './core-memory.ts';
-import { loadQuicCore, type QuicCore } from './core-module.ts';
+import { loadQuicCore } from './core-module.ts';
+import type { QuicCore } from './quic-core.ts';
 import { RETRY_KEY_BYTES } from './retry-token.ts';
 
 /** The longest UDP payload sent: 1500 bytes of Ethernet less an IPv6 and a UDP header. */
@@ -47,7 +47,6 @@ export type QuicOptions = QuicServerOptions | QuicClientOptions;
 /** What both kinds of handle of the core can do, with one connection number 0 on the client's. Pointers are the core's. */
 export interface CoreHandle {
   readonly core: QuicCore;
-  readonly memory: CoreMemory;
   readonly rxBuffer: number;
   readonly txBuffer: number;
   receive(length: number, peerPointer: number, peerLength: number): bigint;
@@ -111,7 +110,6 @@ function openServer(core: QuicCore, options: QuicServerOptions): CoreHandle {
   const handle = create(core, json, x.qs_new, x.qs_last_error);
   return {
     core,
-    memory: new CoreMemory(core),
     rxBuffer: x.qs_rx_buffer(handle),
     txBuffer: x.qs_tx_buffer(handle),
     receive: (length, peer, peerLength) => x.qs_recv(handle, length, peer, peerLength),
@@ -146,7 +144,6 @@ function openClient(core: QuicCore, options: QuicClientOptions): CoreHandle {
   const handle = create(core, json, x.qc_new, x.qc_last_error);
   return {
     core,
-    memory: new CoreMemory(core),
     rxBuffer: x.qc_rx_buffer(handle),
     txBuffer: x.qc_tx_buffer(handle),
     receive: (length) => x.qc_recv(handle, length),

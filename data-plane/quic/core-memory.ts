@@ -1,12 +1,10 @@
-import type { QuicCore } from './core-module.ts';
-
 /** Views of a core's memory. Growing it detaches them, so they are taken anew when the buffer is another one. */
 export class CoreMemory {
   readonly #memory: WebAssembly.Memory;
   #bytes: Uint8Array;
 
-  constructor(core: QuicCore) {
-    this.#memory = core.exports.memory;
+  constructor(memory: WebAssembly.Memory) {
+    this.#memory = memory;
     this.#bytes = new Uint8Array(this.#memory.buffer);
   }
 

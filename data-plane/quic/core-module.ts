@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import wasm from '@currentspace/http3/wasm';
 import { CodedError } from '../../shared/errors.ts';
-
-export type QuicCoreExports = ReturnType<typeof wasm.loadHttp3WasmCore>['exports'];
-export type QuicCore = ReturnType<typeof wasm.loadHttp3WasmCore>;
+import { createCoreClock } from './core-clock.ts';
+import { QuicCore, type QuicCoreExports } from './quic-core.ts';
+import { createWasiImports } from './wasi-imports.ts';
+import { importMemory } from './wasm-binary.ts';
 
 /** Bytes of a page of WebAssembly memory. */
 const PAGE_BYTES = 65_536;
@@ -13,27 +13,35 @@ const PAGE_BYTES = 65_536;
  * The core as shipped may grow to 64 MiB and aborts when that is spent, with every connection in it (measured: 34 MiB for an
  * empty server). Pointers are read as signed numbers, so it has to stay below 2 GiB.
  */
-const MAX_MEMORY_BYTES = 1024 ** 3;
-const MEMORY_SECTION = 5;
-/** Bytes before the first section: magic and version. */
-const PREAMBLE_BYTES = 8;
+const MAX_MEMORY_PAGES = 1024 ** 3 / PAGE_BYTES;
 /** Clear the text (memory.fill), ERR_peek_error, drop, unreachable; end, and the other answers. */
 const TLS_ERROR_LOG = Buffer.from('418008fc0b0010c9091a000b42002103', 'hex');
 /** Where ERR_peek_error is called in it, and what comes instead: br 2, and nop up to the end. */
 const TLS_ERROR_TRAP_OFFSET = 6;
 const TLS_ERROR_ANSWER = Buffer.from('0c02010101', 'hex');
 
-let compiled: WebAssembly.Module | undefined;
+let compiled: { readonly module: WebAssembly.Module; readonly minPages: number } | undefined;
 
-/** A new instance of the QUIC core (quiche, compiled to WebAssembly), with a memory of its own. */
+/** A new instance of the QUIC core (quiche, compiled to WebAssembly), with a memory and a clock of its own. */
 export function loadQuicCore(onMessage: (text: string) => void): QuicCore {
-  if (compiled === undefined) {
-    const entry = createRequire(import.meta.url).resolve('@currentspace/http3/wasm');
-    const shipped = readFileSync(join(dirname(entry), 'http3_client.wasm'));
-    const mended = survivesTlsErrors(shipped);
-    compiled = new WebAssembly.Module(raiseMemoryMaximum(mended, MAX_MEMORY_BYTES / PAGE_BYTES));
-  }
-  return wasm.loadHttp3WasmCore({ module: compiled }, { onStderr: onMessage });
+  compiled ??= compile();
+  const { module, minPages } = compiled;
+  const memory = new WebAssembly.Memory({ initial: minPages, maximum: MAX_MEMORY_PAGES });
+  const wasi = { ...createWasiImports(memory, onMessage), clock_time_get: createCoreClock(memory) };
+  const instance = new WebAssembly.Instance(module, { wasi_snapshot_preview1: wasi, core: { memory } });
+  return new QuicCore(instance.exports as unknown as QuicCoreExports);
+}
+
+function compile(): { module: WebAssembly.Module; minPages: number } {
+  const entry = createRequire(import.meta.url).resolve('@currentspace/http3/wasm');
+  const shipped = readFileSync(join(dirname(entry), 'http3_client.wasm'));
+  // The memory is made by us, so that the clock can share it.
+  const { module, minPages } = importMemory(survivesTlsErrors(shipped), {
+    module: 'core',
+    name: 'memory',
+    maxPages: MAX_MEMORY_PAGES,
+  });
+  return { module: new WebAssembly.Module(module), minPages };
 }
 
 /**
@@ -50,53 +58,4 @@ export function survivesTlsErrors(module: Uint8Array): Uint8Array<ArrayBuffer> {
   }
   mended.set(TLS_ERROR_ANSWER, at + TLS_ERROR_TRAP_OFFSET);
   return new Uint8Array(mended);
-}
-
-/** Rewrites the maximum of the module's one memory, given in pages. Throws where the module has no bounded memory. */
-export function raiseMemoryMaximum(module: Uint8Array, pages: number): Uint8Array<ArrayBuffer> {
-  let at = PREAMBLE_BYTES;
-  while (at < module.length) {
-    const id = module[at];
-    const [length, lengthBytes] = readLeb(module, at + 1);
-    const body = at + 1 + lengthBytes;
-    if (id === MEMORY_SECTION) {
-      const [count, countBytes] = readLeb(module, body);
-      const flags = module[body + countBytes];
-      if (count !== 1 || flags !== 1) break;
-      const [minimum] = readLeb(module, body + countBytes + 1);
-      const section = [...encodeLeb(1), 1, ...encodeLeb(minimum), ...encodeLeb(Math.max(minimum, pages))];
-      const replaced = [MEMORY_SECTION, ...encodeLeb(section.length), ...section];
-      const result = new Uint8Array(at + replaced.length + module.length - body - length);
-      result.set(module.subarray(0, at));
-      result.set(replaced, at);
-      result.set(module.subarray(body + length), at + replaced.length);
-      return result;
-    }
-    at = body + length;
-  }
-  throw new CodedError(
-    'QUIC_CORE_UNKNOWN',
-    'the QUIC core has no bounded memory section; another version is installed',
-  );
-}
-
-/** Unsigned LEB128 (WebAssembly 5.2.2): value and bytes read. */
-function readLeb(bytes: Uint8Array, at: number): [number, number] {
-  let value = 0;
-  for (let i = 0; i < 5; i++) {
-    const byte = bytes[at + i] ?? 0;
-    value += (byte & 0x7f) * 2 ** (7 * i);
-    if ((byte & 0x80) === 0) return [value, i + 1];
-  }
-  throw new CodedError('QUIC_CORE_UNKNOWN', `no LEB128 number at byte ${at} of the QUIC core`);
-}
-
-function encodeLeb(value: number): number[] {
-  const bytes: number[] = [];
-  let rest = value;
-  do {
-    bytes.push((rest & 0x7f) | (rest > 0x7f ? 0x80 : 0));
-    rest >>>= 7;
-  } while (rest > 0);
-  return bytes;
 }

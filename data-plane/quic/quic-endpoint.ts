@@ -1,6 +1,7 @@
 import { copyBytes } from '../os/copy-bytes.ts';
 import { type CoreEvent, decodeCoreEvents } from './core-events.ts';
 import { type CoreHandle, MAX_DATAGRAM_PAYLOAD, openCoreHandle, type QuicOptions } from './core-handle.ts';
+import type { CoreMemory } from './core-memory.ts';
 
 /** What an endpoint tells of its connections. Byte views are good until the handler returns. */
 export interface QuicEvents {
@@ -40,6 +41,7 @@ const EMPTY_BATCH = 2;
  */
 export class QuicEndpoint {
   readonly #handle: CoreHandle;
+  readonly #memory: CoreMemory;
   readonly #events: QuicEvents;
   readonly #client: boolean;
   readonly #peerText: number;
@@ -65,6 +67,7 @@ export class QuicEndpoint {
     this.#client = options.role === 'client';
     if (options.role === 'client') this.#lastDestination = options.serverAddress;
     const { core } = this.#handle;
+    this.#memory = core.memory;
     this.#peerText = core.alloc(PEER_TEXT_BYTES);
     this.#out = core.allocOutPtrCell();
     this.#datagram = core.alloc(MAX_DATAGRAM_PAYLOAD);
@@ -86,11 +89,11 @@ export class QuicEndpoint {
     if (peer !== this.#lastPeer && !this.#client) {
       const text = Buffer.from(peer, 'latin1');
       this.#lastPeerLength = Math.min(text.length, PEER_TEXT_BYTES);
-      this.#handle.memory.bytes.set(text.subarray(0, this.#lastPeerLength), this.#peerText);
+      this.#memory.bytes.set(text.subarray(0, this.#lastPeerLength), this.#peerText);
       this.#lastPeer = peer;
     }
     this.#hasWork = true;
-    copyBytes(bytes, offset, this.#handle.memory.bytes, this.#handle.rxBuffer, length);
+    copyBytes(bytes, offset, this.#memory.bytes, this.#handle.rxBuffer, length);
     this.#running = true;
     this.#handle.receive(length, this.#peerText, this.#lastPeerLength);
     this.#running = false;
@@ -107,7 +110,7 @@ export class QuicEndpoint {
     const length = this.#handle.drainEvents(this.#out);
     this.#running = false;
     if (length <= EMPTY_BATCH) return;
-    const { memory } = this.#handle;
+    const memory = this.#memory;
     const events = decodeCoreEvents(memory.readUtf8(memory.readUint32(this.#out), length), this.#client);
     if (events.every((event) => event.kind === 'datagram')) this.#deliverBorrowed(events);
     else this.#deliverCopied(events);
@@ -122,7 +125,7 @@ export class QuicEndpoint {
       const peer = length <= 0 || this.#client ? this.#lastDestination : this.#destination();
       this.#running = false;
       if (length <= 0) break;
-      send(handle.memory.bytes, handle.txBuffer, length, peer);
+      send(this.#memory.bytes, handle.txBuffer, length, peer);
     }
     this.#hasWork = this.#abandoned.length > 0;
   }
@@ -164,7 +167,7 @@ export class QuicEndpoint {
 
   /** Where the next datagram's payload is written, from `datagramOffset` on, before `sendDatagram`; nothing else may come between. */
   get datagramTarget(): Uint8Array {
-    return this.#deferred === undefined ? this.#handle.memory.bytes : this.#spare;
+    return this.#deferred === undefined ? this.#memory.bytes : this.#spare;
   }
 
   get datagramOffset(): number {
@@ -186,7 +189,7 @@ export class QuicEndpoint {
     }
     const copy = this.#spare.slice(0, length);
     this.#deferred.push(() => {
-      this.#handle.memory.bytes.set(copy, this.#datagram);
+      this.#memory.bytes.set(copy, this.#datagram);
       this.#handle.sendDatagram(connection, this.#datagram, length);
     });
     return true;
@@ -213,13 +216,13 @@ export class QuicEndpoint {
     const length = this.#handle.sessionMetrics(connection, this.#out);
     this.#running = false;
     if (length <= 0) return undefined;
-    const { memory } = this.#handle;
+    const memory = this.#memory;
     return JSON.parse(memory.readUtf8(memory.readUint32(this.#out), length)) as PathStatistics;
   }
 
   /** Bytes of memory that the core holds. */
   get memoryBytes(): number {
-    return this.#handle.memory.bytes.byteLength;
+    return this.#memory.bytes.byteLength;
   }
 
   free(): void {
@@ -230,7 +233,7 @@ export class QuicEndpoint {
   #deliverBorrowed(events: readonly CoreEvent[]): void {
     const deferred: (() => void)[] = [];
     this.#deferred = deferred;
-    const { bytes } = this.#handle.memory;
+    const { bytes } = this.#memory;
     try {
       for (const event of events) {
         if (event.kind === 'datagram') this.#events.onDatagram(event.connection, bytes, event.offset, event.length);
@@ -242,7 +245,7 @@ export class QuicEndpoint {
   }
 
   #deliverCopied(events: readonly CoreEvent[]): void {
-    const { bytes } = this.#handle.memory;
+    const { bytes } = this.#memory;
     const copies = events.map((event) =>
       'length' in event ? bytes.slice(event.offset, event.offset + event.length) : undefined,
     );
@@ -292,7 +295,7 @@ export class QuicEndpoint {
   }
 
   #destination(): string {
-    const { memory } = this.#handle;
+    const memory = this.#memory;
     const length = this.#handle.nextSendDestination(this.#out);
     const pointer = memory.readUint32(this.#out);
     const { bytes } = memory;
