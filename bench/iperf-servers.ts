@@ -8,6 +8,7 @@ import { type IperfResult, parseIperf } from './iperf-result.ts';
 import { runTool } from './run-tool.ts';
 
 export interface IperfRun {
+  readonly clientNamespace: string;
   readonly address: string;
   readonly direction: 'up' | 'down';
   readonly seconds: number;
@@ -27,18 +28,16 @@ const UDP_PAYLOAD_BYTES = 1_200;
 /** Bytes of socket buffer, as far as the kernel allows: the default holds 92 datagrams, less than what comes in one time slice. */
 const UDP_WINDOW_BYTES = 2 * 2 ** 20;
 
-/** iperf3 on both ends: servers in one namespace, and runs from another. */
+/** iperf3 on both ends: servers in one namespace, and runs from others. */
 export class IperfServers {
   readonly #context: BenchContext;
   readonly #serverNamespace: string;
-  readonly #clientNamespace: string;
   /** By address: one that listens on all of them would answer datagrams from another than they were sent to. */
   readonly #servers = new Map<string, ManagedProcess>();
 
-  constructor(context: BenchContext, namespaces: { readonly server: string; readonly client: string }) {
+  constructor(context: BenchContext, serverNamespace: string) {
     this.#context = context;
-    this.#serverNamespace = namespaces.server;
-    this.#clientNamespace = namespaces.client;
+    this.#serverNamespace = serverNamespace;
     context.atEnd(() => Promise.all([...this.#servers.values()].map((server) => server.stop())));
   }
 
@@ -69,8 +68,8 @@ export class IperfServers {
     await server.untilReady(listens, 'its port', START_TIMEOUT_MS);
   }
 
-  #command({ address, direction, seconds, streams, udpMbps }: IperfRun): [string, string[]] {
-    return inNamespace(this.#clientNamespace, 'iperf3', [
+  #command({ clientNamespace, address, direction, seconds, streams, udpMbps }: IperfRun): [string, string[]] {
+    return inNamespace(clientNamespace, 'iperf3', [
       ...['--client', address, '--json', '--time', `${seconds}`, '--connect-timeout', `${CONNECT_TIMEOUT_MS}`],
       ...(direction === 'down' ? ['--reverse'] : []),
       ...(streams === undefined ? [] : ['--parallel', `${streams}`]),

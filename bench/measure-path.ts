@@ -16,7 +16,6 @@ const GIGABYTE = 1e9;
 export interface Bench {
   readonly context: BenchContext;
   readonly iperf: IperfServers;
-  readonly clientNamespace: string;
   readonly seconds: number;
 }
 
@@ -38,7 +37,7 @@ export function stepSeconds(seconds: number): number {
   return seconds + WARM_UP_SECONDS + 4 * seconds + 2 * UDP_PROBES * Math.min(seconds, MAX_UDP_SECONDS);
 }
 
-async function idle({ context, clientNamespace, seconds }: Bench, { address }: TunnelPath): Promise<Figures> {
+async function idle({ context, seconds }: Bench, { address, clientNamespace }: TunnelPath): Promise<Figures> {
   const times = await measureRoundTrips(context, clientNamespace, address, seconds + WARM_UP_SECONDS);
   return defined({ idleP50Ms: percentile(times, 50), idleP99Ms: percentile(times, 99) });
 }
@@ -61,11 +60,12 @@ async function oneStream(bench: Bench, path: TunnelPath): Promise<Figures> {
 
 /** One TCP stream, and pings beside it. */
 async function loaded(bench: Bench, path: TunnelPath, direction: IperfRun['direction']) {
-  const { context, iperf, clientNamespace, seconds } = bench;
+  const { context, iperf, seconds } = bench;
+  const { address, clientNamespace } = path;
   const before = path.pids && { client: cpuSeconds(path.pids.client), server: cpuSeconds(path.pids.server) };
-  const pinging = measureRoundTrips(context, clientNamespace, path.address, seconds);
+  const pinging = measureRoundTrips(context, clientNamespace, address, seconds);
   // The one that fails first says why.
-  const [result, times] = await Promise.all([iperf.run({ address: path.address, direction, seconds }), pinging]);
+  const [result, times] = await Promise.all([iperf.run({ clientNamespace, address, direction, seconds }), pinging]);
   const perGigabyte = (used: number) => used / (result.bytes / GIGABYTE);
   const cpu = path.pids &&
     before && {
@@ -75,17 +75,17 @@ async function loaded(bench: Bench, path: TunnelPath, direction: IperfRun['direc
   return { mbps: result.mbps, times, cpu };
 }
 
-async function eightStreams({ iperf, seconds }: Bench, { address }: TunnelPath): Promise<Figures> {
-  const up = await iperf.run({ address, direction: 'up', seconds, streams: STREAMS });
-  const down = await iperf.run({ address, direction: 'down', seconds, streams: STREAMS });
+async function eightStreams({ iperf, seconds }: Bench, { address, clientNamespace }: TunnelPath): Promise<Figures> {
+  const up = await iperf.run({ clientNamespace, address, direction: 'up', seconds, streams: STREAMS });
+  const down = await iperf.run({ clientNamespace, address, direction: 'down', seconds, streams: STREAMS });
   return { tcp8Up: up.mbps, tcp8Down: down.mbps };
 }
 
-async function udp({ iperf, seconds }: Bench, { address }: TunnelPath): Promise<Figures> {
+async function udp({ iperf, seconds }: Bench, { address, clientNamespace }: TunnelPath): Promise<Figures> {
   const probe =
     (direction: IperfRun['direction']) =>
     (udpMbps: number): Promise<IperfResult> =>
-      iperf.run({ address, direction, seconds: Math.min(seconds, MAX_UDP_SECONDS), udpMbps });
+      iperf.run({ clientNamespace, address, direction, seconds: Math.min(seconds, MAX_UDP_SECONDS), udpMbps });
   return { udpUp: await findHighestRate(probe('up')), udpDown: await findHighestRate(probe('down')) };
 }
 

@@ -5,6 +5,7 @@ const MIN_TIMES_OPENVPN = 1.5;
 const MIN_TIMES_WIREGUARD_GO = 2;
 const MIN_IPV6_OF_IPV4 = 0.9;
 const MAX_IDLE_P50_MS = 0.8;
+const MIN_HTTP2_MBPS = 300;
 
 const COMPARED = [
   { of: 'h3', over: 'openvpn', atLeast: MIN_TIMES_OPENVPN },
@@ -24,6 +25,14 @@ export function judgeTunnel(medians: FiguresByPath): JudgedBar[] {
       }),
     ),
   );
+  const http2 = (['tcp1Up', 'tcp1Down'] as const).map(
+    (figure): Bar => ({
+      name: `h2, one TCP stream ${figure === 'tcp1Up' ? 'up' : 'down'}`,
+      limit: { atLeast: MIN_HTTP2_MBPS },
+      actual: medians.h2?.[figure],
+      unit: 'Mbit/s',
+    }),
+  );
   const theirs = medians.openvpn?.loadP99Ms;
   const delay: Bar[] = [
     { name: 'h3, RTT idle p50', limit: { below: MAX_IDLE_P50_MS }, actual: medians.h3?.idleP50Ms, unit: 'ms' },
@@ -34,12 +43,12 @@ export function judgeTunnel(medians: FiguresByPath): JudgedBar[] {
       unit: 'ms',
     },
   ];
-  return [...throughput, ...delay].map(judgeBar);
+  return [...throughput, ...http2, ...delay].map(judgeBar);
 }
 
 /** Every throughput of ours over that of the others, and IPv6 over IPv4, as `{"h3/openvpn": {"tcp1Up": 1.6}}`. */
 export function throughputRatios(medians: FiguresByPath): Record<string, Record<string, number>> {
-  const pairs = [{ of: 'h3', over: 'raw' }, ...COMPARED] as const;
+  const pairs = [{ of: 'h3', over: 'raw' }, ...COMPARED, { of: 'h2', over: 'h3' }] as const;
   const table: Record<string, Record<string, number>> = {};
   for (const { of, over } of pairs) {
     const ratios = RATES.map((figure) => [figure, ratio(medians, figure, of, over)] as const);

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { startCluster } from '../deploy/local/cluster.ts';
+import type { ClusterClient } from '../deploy/local/cluster-parts.ts';
 import { hasIpv6 } from '../deploy/local/netns-topology.ts';
 import { CLUSTER_PROGRAMS, type Requirement } from '../deploy/local/prerequisites.ts';
 import type { BenchContext } from './bench-context.ts';
@@ -35,9 +36,8 @@ function requirements({ only }: TunnelOptions): readonly Requirement[] {
 async function measure({ seconds, rounds, only }: TunnelOptions, context: BenchContext): Promise<TunnelReport> {
   const { progress } = context;
   const paths = await openPaths(context, only);
-  const { clientNamespace, serverNamespace } = paths;
-  const iperf = new IperfServers(context, { server: serverNamespace, client: clientNamespace });
-  const bench: Bench = { context, iperf, clientNamespace, seconds };
+  const iperf = new IperfServers(context, paths.serverNamespace);
+  const bench: Bench = { context, iperf, seconds };
   const minutes = (rounds * paths.open.length * stepSeconds(seconds)) / 60;
   progress(
     `${paths.open.map(({ name }) => name).join(', ')}: rounds: ${rounds}; ${minutes.toFixed(1)} minutes at least`,
@@ -58,7 +58,6 @@ async function measure({ seconds, rounds, only }: TunnelOptions, context: BenchC
 }
 
 interface OpenPaths {
-  readonly clientNamespace: string;
   readonly serverNamespace: string;
   readonly open: readonly TunnelPath[];
 }
@@ -66,11 +65,12 @@ interface OpenPaths {
 /** All paths are open from the start to the end; an idle one costs the others next to nothing. */
 async function openPaths(context: BenchContext, only: readonly PathName[]): Promise<OpenPaths> {
   const { directory, signal, progress, atEnd } = context;
-  const [nodeId, clientId] = ['node-a', 'client-1'] as const;
+  const [nodeId, clientId, http2ClientId] = ['node-a', 'client-1', 'client-2'] as const;
   const cluster = await startCluster({
     directory: join(directory, 'cluster'),
     nodes: [nodeId],
-    clients: [clientId],
+    clients: [clientId, ...(only.includes('h2') ? [http2ClientId] : [])],
+    transports: { [http2ClientId]: 'http2' },
     signal,
     progress,
   });
@@ -78,21 +78,26 @@ async function openPaths(context: BenchContext, only: readonly PathName[]): Prom
   const node = cluster.node(nodeId);
   const client = cluster.client(clientId);
   const ends = { node: node.place, client: client.place };
-  const ours = { client: client.service.process().pid, server: node.service.process().pid };
+  const ours = (one: ClusterClient) => ({
+    clientNamespace: one.place.namespace,
+    pids: { client: one.service.process().pid, server: node.service.process().pid },
+  });
   const { gateway, gateway6 } = node.place.behind;
   const open: TunnelPath[] = [];
   for (const name of only) {
     progress(`path ${name}`);
-    if (name === 'raw') open.push({ name, address: node.place.address, pids: undefined });
+    if (name === 'raw')
+      open.push({ name, clientNamespace: client.place.namespace, address: node.place.address, pids: undefined });
     else if (name === 'openvpn') open.push(await openOpenvpn(context, ends));
     else if (name === 'wireguard-go') open.push(await openWireguardGo(context, ends));
-    else if (name === 'h3') open.push({ name, address: gateway, pids: ours });
+    else if (name === 'h3') open.push({ name, address: gateway, ...ours(client) });
     else if (name === 'h3-v6') {
-      if (hasIpv6()) open.push({ name, address: gateway6, pids: ours });
+      if (hasIpv6()) open.push({ name, address: gateway6, ...ours(client) });
       else progress('this kernel has no IPv6, so h3-v6 is not measured');
-    } else name satisfies never;
+    } else if (name === 'h2') open.push({ name, address: gateway, ...ours(cluster.client(http2ClientId)) });
+    else name satisfies never;
   }
-  return { clientNamespace: client.place.namespace, serverNamespace: node.place.namespace, open };
+  return { serverNamespace: node.place.namespace, open };
 }
 
 function describe(figures: Figures): string {

@@ -41,5 +41,6 @@ export async function openOpenvpn(context: BenchContext, { client, node }: PathE
   if (!readFileSync(peer.logFile, 'utf8').includes(`Data Channel: cipher '${CIPHER}'`)) {
     throw new Error(`openvpn did not agree on ${CIPHER}, see ${peer.logFile}`);
   }
-  return { name: 'openvpn', address: NODE_ADDRESS, pids: { client: peer.pid, server: server.pid } };
+  const pids = { client: peer.pid, server: server.pid };
+  return { name: 'openvpn', clientNamespace: client.namespace, address: NODE_ADDRESS, pids };
 }

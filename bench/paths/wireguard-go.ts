@@ -51,7 +51,8 @@ export async function openWireguardGo(context: BenchContext, { client, node }: P
     `allowed_ip=${NODE_ADDRESS}/32`,
   ]);
   await peer.untilReady(() => answersPing(context, client.namespace, NODE_ADDRESS), 'tunnel', READY_TIMEOUT_MS);
-  return { name: 'wireguard-go', address: NODE_ADDRESS, pids: { client: peer.pid, server: server.pid } };
+  const pids = { client: peer.pid, server: server.pid };
+  return { name: 'wireguard-go', clientNamespace: client.namespace, address: NODE_ADDRESS, pids };
 }
 
 /** An X25519 key pair in hexadecimal, as the configuration protocol wants it. */

@@ -10,6 +10,7 @@ const good: FiguresByPath = {
   'wireguard-go': { tcp1Up: 300, tcp1Down: 450, loadP99Ms: 20 },
   h3: { tcp1Up: 600, tcp1Down: 900, idleP50Ms: 0.79, loadP99Ms: 9.99, cpuUpClient: 1.5 },
   'h3-v6': { tcp1Up: 540, tcp1Down: 810 },
+  h2: { tcp1Up: 300, tcp1Down: 300 },
 };
 const missed = (rounds: readonly FiguresByPath[]) =>
   reportTunnel(5, rounds)
@@ -20,12 +21,13 @@ test('bars that are just met are met, and the ratios are named after what is div
   const { ok, ratios, bars } = reportTunnel(5, [good]);
   assert.deepEqual(missed([good]), []);
   assert.equal(ok, true);
-  assert.equal(bars.length, 8);
+  assert.equal(bars.length, 10);
   assert.deepEqual(ratios, {
     'h3/raw': { tcp1Up: 0.06, tcp1Down: 0.09 },
     'h3/openvpn': { tcp1Up: 1.5, tcp1Down: 1.5 },
     'h3/wireguard-go': { tcp1Up: 2, tcp1Down: 2 },
     'h3-v6/h3': { tcp1Up: 0.9, tcp1Down: 0.9 },
+    'h2/h3': { tcp1Up: 0.5, tcp1Down: 0.333 },
   });
 });
 
@@ -39,6 +41,7 @@ test('each bar is missed by itself, with its figure', () => {
   assert.deepEqual(missed([{ ...good, 'h3-v6': { tcp1Up: 539, tcp1Down: 810 } }]), [
     'h3-v6/h3, one TCP stream up: 0.898',
   ]);
+  assert.deepEqual(missed([{ ...good, h2: { tcp1Up: 300, tcp1Down: 299 } }]), ['h2, one TCP stream down: 299']);
   assert.deepEqual(missed([{ ...good, h3: { ...good.h3, idleP50Ms: 0.8 } }]), ['h3, RTT idle p50: 0.8']);
   assert.deepEqual(missed([{ ...good, h3: { ...good.h3, loadP99Ms: 10 } }]), [
     "h3, RTT under load p99 against openvpn's: 10",
