@@ -45,9 +45,10 @@ export async function issueServerCertificate(
   fileName: string,
   names: readonly string[],
   purpose: 'server' | 'client' = 'server',
+  validDays = VALID_DAYS,
 ): Promise<ServerCertificate> {
   const made = await generate([{ name: 'commonName', value: names[0] ?? fileName }], {
-    ...common(),
+    ...common(validDays),
     ca: { key: authority.key, cert: authority.certificate },
     extensions: [
       { name: 'basicConstraints', cA: false, critical: true },
@@ -70,13 +71,13 @@ export async function issueServerCertificate(
   return { certificateFile, keyFile };
 }
 
-function common() {
+function common(validDays = VALID_DAYS) {
   const now = Date.now();
   return {
     keyType: 'ec',
     curve: 'P-256',
     algorithm: 'sha256',
     notBeforeDate: new Date(now - CLOCK_SKEW_MS),
-    notAfterDate: new Date(now + VALID_DAYS * DAY_MS),
+    notAfterDate: new Date(now + validDays * DAY_MS - CLOCK_SKEW_MS),
   } as const;
 }

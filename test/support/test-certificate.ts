@@ -10,11 +10,12 @@ export interface TestCertificate {
   readonly ca: string;
 }
 
-export async function issueTestCertificate(names: readonly string[]): Promise<TestCertificate> {
+/** A certificate that browsers take by its hash is valid for 14 days at most. */
+export async function issueTestCertificate(names: readonly string[], validDays?: number): Promise<TestCertificate> {
   const directory = mkdtempSync(join(tmpdir(), 'mvpn-certificate-'));
   try {
     const authority = await createAuthority(directory);
-    const issued = await issueServerCertificate(authority, directory, 'server', names);
+    const issued = await issueServerCertificate(authority, directory, 'server', names, 'server', validDays);
     const cert = readFileSync(issued.certificateFile, 'utf8');
     return { cert, key: readFileSync(issued.keyFile, 'utf8'), ca: authority.certificate };
   } finally {
