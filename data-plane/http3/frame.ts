@@ -9,6 +9,8 @@ export const FRAME_SETTINGS = 0x04;
 export const FRAME_PUSH_PROMISE = 0x05;
 export const FRAME_GOAWAY = 0x07;
 export const FRAME_MAX_PUSH_ID = 0x0d;
+/** No frame: what a stream of a WebTransport session begins with, its "length" the session's id (draft-ietf-webtrans-http3 4.3). */
+export const FRAME_SESSION_STREAM = 0x41;
 
 /** Whether a type belongs to an HTTP/2 frame that has no counterpart here; such frames are errors anywhere (RFC 9114 7.2.8). */
 export function isForbiddenFrameType(type: number): boolean {

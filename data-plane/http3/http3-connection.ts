@@ -39,9 +39,11 @@ import {
   encodeSettings,
   type Http3Settings,
   SETTING_ENABLE_CONNECT_PROTOCOL,
+  SETTING_ENABLE_WEBTRANSPORT,
   SETTING_GREASE,
   SETTING_H3_DATAGRAM,
   SETTING_MAX_FIELD_SECTION_SIZE,
+  SETTING_WEBTRANSPORT_MAX_SESSIONS,
 } from './settings-frame.ts';
 
 /** Request streams open at once when the options do not say; ours. A VPN client needs one. */
@@ -63,6 +65,8 @@ export interface Http3ConnectionOptions {
    * With it, a datagram for a stream that could not exist is H3_ID_ERROR (RFC 9297 2.1); without it, it is dropped.
    */
   readonly initialStreamLimit?: number;
+  /** Server: how many WebTransport sessions a client is told that it may have on this connection; without it, it hears of none. */
+  readonly maxSessions?: number;
 }
 
 /**
@@ -77,6 +81,7 @@ export class Http3Connection {
   readonly #events: Http3Events;
   readonly #maxRequestStreams: number;
   readonly #initialStreamLimit: number;
+  readonly #maxSessions: number;
   readonly #uniStreams: PeerUniStreams;
   readonly #requests = new Map<number, RequestStream>();
   readonly #requestOwner: RequestStreamOwner;
@@ -95,6 +100,7 @@ export class Http3Connection {
     this.#events = events;
     this.#maxRequestStreams = options.maxRequestStreams ?? DEFAULT_MAX_REQUEST_STREAMS;
     this.#initialStreamLimit = options.initialStreamLimit ?? Number.POSITIVE_INFINITY;
+    this.#maxSessions = options.maxSessions ?? 0;
     this.#uniStreams = new PeerUniStreams(role, {
       onPeerSettings: (settings) => {
         this.#peerSettings = settings;
@@ -110,6 +116,9 @@ export class Http3Connection {
       onHead: (stream, lines) => (role === 'server' ? this.#onRequest(stream, lines) : this.#onResponse(stream, lines)),
       onHeadTooLarge: (stream) => this.#onHeadTooLarge(stream),
       onContent: (stream, bytes) => events.onData(stream.id, bytes),
+      ...(this.#maxSessions > 0 && {
+        onSessionStream: (stream: RequestStream, sessionId: number) => events.onSessionStream?.(stream.id, sessionId),
+      }),
     };
   }
 
@@ -132,6 +141,9 @@ export class Http3Connection {
   start(): void {
     const settings: [number, number][] = [[SETTING_MAX_FIELD_SECTION_SIZE, MAX_FIELD_SECTION_BYTES]];
     if (this.#role === 'server') settings.push([SETTING_ENABLE_CONNECT_PROTOCOL, 1]);
+    if (this.#maxSessions > 0) {
+      settings.push([SETTING_ENABLE_WEBTRANSPORT, 1], [SETTING_WEBTRANSPORT_MAX_SESSIONS, this.#maxSessions]);
+    }
     settings.push([SETTING_H3_DATAGRAM, 1], [SETTING_GREASE, 0]);
     for (const [index, type] of OWN_STREAM_TYPES.entries()) {
       const payload = type === STREAM_CONTROL ? encodeSettings(settings) : NO_BYTES;
@@ -217,6 +229,14 @@ export class Http3Connection {
     const stream = this.#requests.get(streamId);
     if (stream === undefined || !this.#canSend(stream)) return false;
     this.#transport.sendStream(streamId, encodeData(bytes), false);
+    return true;
+  }
+
+  /** Sends bytes on a stream of a session as they are. False when our side of it is not open (any more). */
+  sendRaw(streamId: number, bytes: Uint8Array): boolean {
+    const stream = this.#requests.get(streamId);
+    if (stream === undefined || !this.#canSend(stream)) return false;
+    this.#transport.sendStream(streamId, bytes, false);
     return true;
   }
 

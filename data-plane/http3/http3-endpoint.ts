@@ -31,6 +31,8 @@ export interface Http3Events {
   onRequestRefused?(streamId: number, status: number): void;
   /** Client: the final response; interim ones are passed over. */
   onResponse(streamId: number, status: number, fields: readonly FieldLine[]): void;
+  /** Server: a stream was opened, not for a request but in the WebTransport session with this id. Its content comes as `onData`. */
+  onSessionStream?(streamId: number, sessionId: number): void;
   /** A piece of content. The bytes are only valid during the call. */
   onData(streamId: number, bytes: Uint8Array): void;
   /** The peer ended its side cleanly. Our side stays open until `endStream` or `abortStream`. */

@@ -16,6 +16,7 @@ import {
   FRAME_HEADERS,
   FRAME_MAX_PUSH_ID,
   FRAME_PUSH_PROMISE,
+  FRAME_SESSION_STREAM,
   FRAME_SETTINGS,
   isForbiddenFrameType,
 } from './frame.ts';
@@ -36,12 +37,14 @@ export interface RequestStreamOwner {
   /** The head is larger than MAX_FIELD_SECTION_BYTES. */
   onHeadTooLarge(stream: RequestStream): void;
   onContent(stream: RequestStream, bytes: Uint8Array): void;
+  /** It is no request, but a stream of the WebTransport session with this id. Without this it is a frame of an unknown type. */
+  onSessionStream?(stream: RequestStream, sessionId: number): void;
 }
 
-/** What may come next from the peer. */
-type Phase = 'head' | 'content' | 'end';
+/** What may come next from the peer. `session`: anything, for it is no request. */
+type Phase = 'head' | 'content' | 'end' | 'session';
 
-/** One request stream: what the peer sends on it, and which of its sides are still open. */
+/** One request stream, or a stream of a session: what the peer sends on it, and which of its sides are still open. */
 export class RequestStream implements TlvHandler {
   readonly id: number;
   /** The stream carries HTTP datagrams: its request has a `:protocol`. Undefined while the request is not known. */
@@ -61,6 +64,7 @@ export class RequestStream implements TlvHandler {
   readonly #owner: RequestStreamOwner;
   readonly #reader = new TlvReader(this);
   #phase: Phase = 'head';
+  #begun = false;
   /** Only DATA may follow (RFC 9114 4.4). */
   #dataOnly = false;
   #announced: number | undefined;
@@ -117,6 +121,15 @@ export class RequestStream implements TlvHandler {
   }
 
   onHeader(type: number, length: number): TlvTreatment {
+    const isFirst = !this.#begun;
+    this.#begun = true;
+    if (isFirst && type === FRAME_SESSION_STREAM && this.#owner.onSessionStream !== undefined) {
+      this.#phase = 'session';
+      this.takesDatagrams = false;
+      this.responded = true;
+      this.#owner.onSessionStream(this, length);
+      return 'rest';
+    }
     if (isForbiddenFrameType(type)) throw this.#unexpected(type);
     switch (type) {
       case FRAME_DATA:

@@ -9,6 +9,13 @@ export const SETTING_QPACK_BLOCKED_STREAMS = 0x07;
 export const SETTING_ENABLE_CONNECT_PROTOCOL = 0x08;
 export const SETTING_H3_DATAGRAM = 0x33;
 
+/**
+ * A server takes WebTransport sessions, in the drafts that browsers speak: draft-ietf-webtrans-http3-02 3.1 says whether, -07 3.1 how many on
+ * one connection.
+ */
+export const SETTING_ENABLE_WEBTRANSPORT = 0x2b603742;
+export const SETTING_WEBTRANSPORT_MAX_SESSIONS = 0xc671706a;
+
 /** One of the reserved identifiers 0x1f * N + 0x21, sent so that peers keep ignoring what they do not know. */
 export const SETTING_GREASE = 0x1f * 0x2a + 0x21;
 

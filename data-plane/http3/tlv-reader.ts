@@ -2,9 +2,10 @@ import { MAX_VARINT_BYTES, readVarint, VARINT_TRUNCATED, varintLength } from './
 
 /**
  * How the payload of a record is taken: `whole` collects it and delivers it once, `pieces` passes it on as it comes,
- * `skip` reads over it without keeping anything.
+ * `skip` reads over it without keeping anything. `rest` is no record: all that follows is passed on as it comes, and the length is
+ * a number that means something else.
  */
-export type TlvTreatment = 'whole' | 'pieces' | 'skip';
+export type TlvTreatment = 'whole' | 'pieces' | 'skip' | 'rest';
 
 export interface TlvHandler {
   /** Type and length are known. Both are Infinity above 2^53 - 1. Answers how to take the payload; may throw. */
@@ -40,7 +41,7 @@ export class TlvReader {
 
   /** Whether the bytes so far end exactly where a record ends, or no longer matter. */
   get atBoundary(): boolean {
-    return this.#stopped || (!this.#inPayload && this.#headerLength === 0);
+    return this.#stopped || this.#treatment === 'rest' || (!this.#inPayload && this.#headerLength === 0);
   }
 
   /** Ignores everything from here on, also the rest of the bytes that are being pushed. */
@@ -69,7 +70,8 @@ export class TlvReader {
     this.#length = length;
     this.#remaining = length;
     this.#treatment = this.#handler.onHeader(type, length);
-    this.#inPayload = length > 0;
+    if (this.#treatment === 'rest') this.#remaining = Number.POSITIVE_INFINITY;
+    this.#inPayload = this.#remaining > 0;
     if (length === 0 && this.#treatment === 'whole' && !this.#stopped) {
       this.#handler.onWhole(type, this.#header.subarray(0, 0));
     }
@@ -81,7 +83,7 @@ export class TlvReader {
     const piece = bytes.subarray(offset, offset + take);
     this.#remaining -= take;
     if (this.#remaining === 0) this.#inPayload = false;
-    if (this.#treatment === 'pieces') this.#handler.onPiece(this.#type, piece);
+    if (this.#treatment === 'pieces' || this.#treatment === 'rest') this.#handler.onPiece(this.#type, piece);
     else if (this.#treatment === 'whole') this.#collect(piece);
     return offset + take;
   }

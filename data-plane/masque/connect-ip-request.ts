@@ -18,6 +18,8 @@ export type ConnectIpProtocol = number | 'any';
 
 export interface ConnectIpService {
   readonly pathTemplate: PathTemplate;
+  /** The values of `:protocol` that lead to it; `connect-ip` alone without this. */
+  readonly upgrades?: readonly string[];
   /** The values of `:authority` that are served, e.g. `vpn.example:4433`; without it any is. `:443` may be left out. */
   readonly authorities?: readonly string[];
 }
@@ -45,6 +47,7 @@ export type ConnectIpDecision =
 export type AcceptedRequest = Extract<ConnectIpDecision, { kind: 'accepted' }>;
 type Rejection = Extract<ConnectIpDecision, { kind: 'rejected' }>;
 
+const CONNECT_IP: readonly string[] = ['connect-ip'];
 const HOST_LABEL = /^[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/i;
 
 /** Bytes of the longest host name (RFC 1035 2.3.4). */
@@ -56,7 +59,7 @@ const MAX_HOSTNAME_BYTES = 253;
  */
 export function decideConnectIp(request: RequestFields, service: ConnectIpService): ConnectIpDecision {
   if (request.protocol === undefined) return decideOther(request, service);
-  if (request.protocol !== 'connect-ip') return rejected(501, 'unknown :protocol');
+  if (!(service.upgrades ?? CONNECT_IP).includes(request.protocol)) return rejected(501, 'unknown :protocol');
   const contentField = findContentField(request.fields);
   if (contentField !== undefined) return malformed(`${contentField} in a CONNECT-IP request`);
   if (request.scheme !== 'https') return rejected(400, ':scheme is not https');

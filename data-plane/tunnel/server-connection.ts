@@ -1,4 +1,4 @@
-import type { CloseReason } from '../../shared/events/node-events.ts';
+import type { CloseReason, Transport } from '../../shared/events/node-events.ts';
 import { DATAGRAM_ERROR, datagramPayloadOffset } from '../http3/datagram.ts';
 import {
   H3_NO_ERROR,
@@ -22,6 +22,8 @@ import type { SocketAddress } from '../udp/socket-address.ts';
 import { connectionFailure } from './connection-failure.ts';
 import { decideTunnelRequest } from './decide-tunnel-request.ts';
 import { http3OverQuic } from './http3-over-quic.ts';
+import { Http3Session } from './http3-session.ts';
+import { Http3SessionTransport } from './http3-session-transport.ts';
 import { Http3TunnelTransport } from './http3-tunnel-transport.ts';
 import { Tunnel } from './tunnel.ts';
 import type { TunnelHost } from './tunnel-host.ts';
@@ -34,7 +36,12 @@ export interface ServerConnectionHost extends TunnelHost {
    * Asks who may connect, and tells which addresses the client would like; the answer comes as `accept` or `reject` with the number that
    * is returned.
    */
-  requestTunnel(connection: ServerConnection, request: AcceptedRequest, wishedAddresses?: readonly string[]): number;
+  requestTunnel(
+    connection: ServerConnection,
+    request: AcceptedRequest,
+    transport: Transport,
+    wishedAddresses: readonly string[],
+  ): number;
   /** Nobody waits for the answer any more. */
   requestAbandoned(requestId: number): void;
   requestFailed(report: FailureReport): void;
@@ -48,6 +55,13 @@ export const REQUEST_TIMEOUT_MS = 10_000;
 const GOAWAY_INTERVAL_MS = 1_000;
 const SERVICE_UNAVAILABLE = 503;
 const IDLE_REASON = 'idle timeout';
+const UPGRADES = ['connect-ip', 'webtransport'] as const;
+/** A browser opens a connection for each (ours). */
+const MAX_SESSIONS = 1;
+/** The version of WebTransport that the answer to its request names (draft-ietf-webtrans-http3-02 3.3). */
+const SESSION_RESPONSE_FIELDS = [['sec-webtransport-http3-draft', 'draft02']] as const;
+/** A stream that belongs to no session (draft-ietf-webtrans-http3 4.6). */
+const WT_BUFFERED_STREAM_REJECTED = 0x3994bd84;
 
 /** One client's QUIC connection at the node: HTTP/3 on it, and its tunnels. */
 export class ServerConnection implements Http3Events {
@@ -58,6 +72,8 @@ export class ServerConnection implements Http3Events {
   readonly #http3: Http3Connection;
   /** By request stream. */
   readonly #tunnels = new Map<number, Tunnel>();
+  /** WebTransport sessions, by each of their streams. */
+  readonly #sessions = new Map<number, Http3Session>();
   /** Request streams that wait for an answer, by the number of the request. */
   readonly #requests = new Map<number, number>();
   /** The request that came with the bytes that are being handled. */
@@ -77,7 +93,10 @@ export class ServerConnection implements Http3Events {
     const transport = http3OverQuic(quic, id, () => {
       throw new Error('a server opens no request streams');
     });
-    this.#http3 = new Http3Connection('server', transport, this, { initialStreamLimit: MAX_BIDI_STREAMS });
+    this.#http3 = new Http3Connection('server', transport, this, {
+      initialStreamLimit: MAX_BIDI_STREAMS,
+      maxSessions: MAX_SESSIONS,
+    });
   }
 
   // --- from QUIC
@@ -123,7 +142,8 @@ export class ServerConnection implements Http3Events {
   accept(command: Extract<ServerThreadCommand, { type: 'accept' }>): boolean {
     const streamId = this.#takeRequest(command.requestId);
     if (streamId === undefined) return false;
-    if (!this.#http3.sendResponse(streamId, TUNNEL_STATUS, TUNNEL_RESPONSE_FIELDS, false)) return false;
+    const fields = this.#sessions.has(streamId) ? SESSION_RESPONSE_FIELDS : TUNNEL_RESPONSE_FIELDS;
+    if (!this.#http3.sendResponse(streamId, TUNNEL_STATUS, fields, false)) return false;
     this.#tunnels.get(streamId)?.open(command);
     return true;
   }
@@ -175,6 +195,7 @@ export class ServerConnection implements Http3Events {
       this.#failed(0, 'the request was not whole in time');
       this.#http3.abortStream(streamId, H3_REQUEST_INCOMPLETE);
     }
+    for (const session of [...this.#sessions.values()]) session.sweep(nowMs);
     if (this.#tunnels.size > 0) this.#idleSinceMs = nowMs;
     const timeoutMs = this.#started ? REQUEST_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS;
     if (nowMs - this.#idleSinceMs > timeoutMs) this.#http3.close(H3_NO_ERROR, 'no tunnel');
@@ -197,7 +218,7 @@ export class ServerConnection implements Http3Events {
 
   onRequest(streamId: number, request: RequestFields): void {
     this.#unfinished.delete(streamId);
-    const decision = decideTunnelRequest(request);
+    const decision = decideTunnelRequest(request, UPGRADES);
     if (decision.kind === 'rejected') {
       this.#failed(decision.status, decision.reason);
       if (decision.resetCode !== undefined) this.#http3.abortStream(streamId, decision.resetCode);
@@ -209,8 +230,14 @@ export class ServerConnection implements Http3Events {
       this.#http3.sendResponse(streamId, SERVICE_UNAVAILABLE, refusalFields(SERVICE_UNAVAILABLE), true);
       return;
     }
-    const transport = new Http3TunnelTransport(this.#quic, this.#http3, { connection: this.id, streamId });
-    this.#tunnels.set(streamId, new Tunnel(this.#host, transport, () => this.#forget(streamId)));
+    const isSession = request.protocol === 'webtransport';
+    const path = { connection: this.id, streamId };
+    const transport = new (isSession ? Http3SessionTransport : Http3TunnelTransport)(this.#quic, this.#http3, path);
+    const tunnel = new Tunnel(this.#host, transport, () => this.#forget(streamId));
+    this.#tunnels.set(streamId, tunnel);
+    if (transport instanceof Http3SessionTransport) {
+      this.#sessions.set(streamId, new Http3Session(streamId, tunnel, transport));
+    }
     this.#unasked = { streamId, request: decision };
   }
 
@@ -220,15 +247,31 @@ export class ServerConnection implements Http3Events {
     this.#unasked = undefined;
     const tunnel = unasked && this.#tunnels.get(unasked.streamId);
     if (unasked === undefined || tunnel === undefined) return;
-    const requestId = this.#host.requestTunnel(this, unasked.request, tunnel.wishedAddresses);
-    this.#requests.set(requestId, unasked.streamId);
+    const { streamId, request } = unasked;
+    const transport = this.#sessions.has(streamId) ? 'webtransport' : 'http3';
+    const requestId = this.#host.requestTunnel(this, request, transport, tunnel.wishedAddresses);
+    this.#requests.set(requestId, streamId);
+  }
+
+  onSessionStream(streamId: number, sessionId: number): void {
+    this.#unfinished.delete(streamId);
+    const session = this.#sessions.get(sessionId);
+    if (session?.requestStreamId === sessionId && session.streamOpened(streamId)) this.#sessions.set(streamId, session);
+    else this.#http3.abortStream(streamId, WT_BUFFERED_STREAM_REJECTED);
   }
 
   onData(streamId: number, bytes: Uint8Array): void {
-    this.#tunnels.get(streamId)?.receiveContent(bytes);
+    const session = this.#sessions.get(streamId);
+    if (session === undefined) this.#tunnels.get(streamId)?.receiveContent(bytes);
+    else session.receive(streamId, bytes);
   }
 
   onStreamEnd(streamId: number): void {
+    const session = this.#sessions.get(streamId);
+    if (session !== undefined) {
+      session.streamEnded(streamId);
+      return;
+    }
     const tunnel = this.#tunnels.get(streamId);
     if (tunnel === undefined) return;
     const answered = tunnel.session.state.kind === 'open';
@@ -239,6 +282,11 @@ export class ServerConnection implements Http3Events {
 
   onStreamReset(streamId: number, errorCode: number, error?: Http3StreamError): void {
     if (this.#unfinished.delete(streamId) && error !== undefined) this.#failed(0, error.message);
+    const session = this.#sessions.get(streamId);
+    if (session !== undefined) {
+      session.streamReset(errorCode, error);
+      return;
+    }
     const tunnel = this.#tunnels.get(streamId);
     if (error === undefined) tunnel?.end('client', `reset, code 0x${errorCode.toString(16)}`);
     else tunnel?.end('error', error.message);
@@ -257,11 +305,18 @@ export class ServerConnection implements Http3Events {
 
   #forget(streamId: number): void {
     this.#tunnels.delete(streamId);
+    this.#forgetSession(streamId);
     for (const [requestId, waiting] of this.#requests) {
       if (waiting !== streamId) continue;
       this.#requests.delete(requestId);
       this.#host.requestAbandoned(requestId);
     }
+  }
+
+  #forgetSession(streamId: number): void {
+    const session = this.#sessions.get(streamId);
+    this.#sessions.delete(streamId);
+    if (session?.transport.streamId !== undefined) this.#sessions.delete(session.transport.streamId);
   }
 
   #endAll(reason: CloseReason, detail: string): void {

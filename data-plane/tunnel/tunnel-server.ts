@@ -1,4 +1,5 @@
 import { describeError } from '../../shared/errors.ts';
+import type { Transport } from '../../shared/events/node-events.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
@@ -324,7 +325,8 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   requestTunnel(
     connection: ServerConnection,
     { token, target, protocol }: AcceptedRequest,
-    wishedAddresses: readonly string[] = [],
+    transport: Transport,
+    wishedAddresses: readonly string[],
   ): number {
     const requestId = this.#nextRequestId++;
     this.#requests.set(requestId, connection);
@@ -332,7 +334,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#report({
       type: 'request',
       requestId,
-      transport: 'http3',
+      transport,
       remoteAddress,
       remotePort,
       token: token?.value ?? null,

@@ -29,6 +29,7 @@ export const TEST_PROGRAMS: readonly Requirement[] = [
   { program: 'docker-compose', debianPackage: 'docker-compose' },
   { program: 'curl', debianPackage: 'curl' },
   { program: 'nft', debianPackage: 'nftables' },
+  { program: 'chromium', debianPackage: 'chromium' },
 ];
 
 /** Something that the person at the keyboard has to change; the message says what and how. */

@@ -319,16 +319,49 @@ suite('shutdown', () => {
   });
 });
 
+suite('WebTransport sessions', () => {
+  const opening = hex('4041 00');
+
+  test('a server that has them says so, and tells of their streams, whose bytes are no frames', () => {
+    const { connection, transport, events } = recorded('server', { maxSessions: 1 });
+    const settings = Buffer.from(transport.sent.get(3)?.bytes ?? []).toString('hex');
+    for (const setting of ['ab603742 01', 'c0000000c671706a 01']) {
+      assert.ok(settings.includes(setting.replace(' ', '')), settings);
+    }
+    connection.receiveStream(2, CONTROL_WITH_SETTINGS, false);
+    connection.receiveStream(0, headers(CONNECT_IP), false);
+    connection.receiveStream(4, concat(opening, hex('0802 aa')), false);
+    connection.receiveStream(4, hex('bb'), true);
+    assert.deepEqual(events.log, ['settings', 'request 0', 'session 0 stream 4', 'end 4']);
+    assert.deepEqual(events.data.get(4), hex('0802 aabb'));
+    assert.equal(connection.sendRaw(4, hex('cc')), true);
+    connection.endStream(4);
+    assert.deepEqual(transport.sent.get(4), { bytes: hex('cc'), fin: true });
+    assert.equal(connection.sendRaw(4, hex('dd')), false);
+  });
+
+  test('to one that has none their streams begin with a frame of an unknown type', () => {
+    const { connection, transport, events } = recorded('server');
+    connection.receiveStream(2, CONTROL_WITH_SETTINGS, false);
+    connection.receiveStream(0, concat(opening, headers(CONNECT_IP)), false);
+    assert.deepEqual(events.log, ['settings', 'request 0']);
+    assert.doesNotMatch(Buffer.from(transport.sent.get(3)?.bytes ?? []).toString('hex'), /ab603742/);
+  });
+});
+
 test('arbitrary bytes on any stream never throw, and close or reset with a registered code only', () => {
   const codes = new Set([0x33, ...range(0x100, 0x10f), 0x200, 0x201, 0x202]);
   const step = fc.record({
     on: fc.constantFrom(0, 2, 4, 6, 10),
-    bytes: fc.oneof(fc.uint8Array({ maxLength: 20 }), fc.constantFrom(headers(CONNECT_IP), CONTROL_WITH_SETTINGS)),
+    bytes: fc.oneof(
+      fc.uint8Array({ maxLength: 20 }),
+      fc.constantFrom(headers(CONNECT_IP), CONTROL_WITH_SETTINGS, hex('4041 00')),
+    ),
     fin: fc.boolean(),
   });
   fc.assert(
-    fc.property(fc.array(step, { maxLength: 12 }), (steps) => {
-      const { connection, transport } = recorded('server');
+    fc.property(fc.array(step, { maxLength: 12 }), fc.constantFrom(0, 1), (steps, maxSessions) => {
+      const { connection, transport } = recorded('server', { maxSessions });
       const ended = new Set<number>();
       for (const { on, bytes, fin } of steps) {
         if (ended.has(on)) continue;

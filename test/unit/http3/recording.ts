@@ -62,6 +62,9 @@ export class RecordingEvents implements Http3Events {
   onData(streamId: number, bytes: Uint8Array): void {
     this.data.set(streamId, concat(this.data.get(streamId) ?? new Uint8Array(0), bytes));
   }
+  onSessionStream(streamId: number, sessionId: number): void {
+    this.log.push(`session ${sessionId} stream ${streamId}`);
+  }
   onStreamEnd(streamId: number): void {
     this.log.push(`end ${streamId}`);
   }

@@ -14,6 +14,7 @@ import { ServerConnection, type ServerConnectionHost } from '../../../data-plane
 import type { Tunnel } from '../../../data-plane/tunnel/tunnel.ts';
 import type { AcceptedScope, ServerThreadReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
 import { parseSocketAddress } from '../../../data-plane/udp/socket-address.ts';
+import type { Transport } from '../../../shared/events/node-events.ts';
 import { formatPrefix } from '../../../shared/ip/prefix.ts';
 import type { TestCertificate } from '../../support/test-certificate.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -40,6 +41,7 @@ export class RecordingHost implements ServerConnectionHost {
   readonly scopes: Pick<AcceptedRequest, 'target' | 'protocol'>[] = [];
   /** Which addresses each of them would like. */
   readonly wishes: (readonly string[])[] = [];
+  readonly transports: Transport[] = [];
   readonly abandoned: number[] = [];
   readonly failures: Of<'failed'>[] = [];
   readonly opened: string[] = [];
@@ -49,8 +51,10 @@ export class RecordingHost implements ServerConnectionHost {
   requestTunnel(
     _connection: ServerConnection,
     { token, target, protocol }: AcceptedRequest,
-    wishedAddresses: readonly string[] = [],
+    transport: Transport,
+    wishedAddresses: readonly string[],
   ): number {
+    this.transports.push(transport);
     this.wishes.push(wishedAddresses);
     this.requests.push({ id: this.requests.length + 1, token: token?.value ?? null });
     this.scopes.push({ target, protocol });
@@ -77,6 +81,9 @@ export class RecordingHost implements ServerConnectionHost {
 class Client implements Http3Events {
   readonly log: string[] = [];
   readonly down: Buffer[] = [];
+  /** All bytes that came, and codes of resets, by stream. */
+  readonly resets = new Map<number, number>();
+  readonly received = new Map<number, Buffer>();
   /** What was advertised last. */
   routes: readonly IpRoute[] = [];
   readonly quic: QuicEndpoint;
@@ -101,8 +108,14 @@ class Client implements Http3Events {
       {
         onConnection: () => {},
         onHandshakeComplete: () => this.http3.start(),
-        onStreamData: (_c, streamId, bytes, fin) => this.http3.receiveStream(streamId, bytes, fin),
-        onStreamReset: (_c, streamId, code) => this.http3.streamReset(streamId, code),
+        onStreamData: (_c, streamId, bytes, fin) => {
+          this.received.set(streamId, Buffer.concat([this.received.get(streamId) ?? Buffer.alloc(0), bytes]));
+          this.http3.receiveStream(streamId, bytes, fin);
+        },
+        onStreamReset: (_c, streamId, code) => {
+          this.resets.set(streamId, code);
+          this.http3.streamReset(streamId, code);
+        },
         onDatagram: (_c, bytes, offset, length) => {
           const at = datagramPayloadOffset(bytes, offset) + 1;
           this.down.push(Buffer.from(bytes.subarray(at, offset + length)));
@@ -214,8 +227,9 @@ export class TunnelPair {
   }
 
   /** Sends a request; its stream id. */
-  request(token: string | undefined = 'token', path = ''): number {
-    const streamId = this.client.http3.sendRequest(buildConnectIpRequest(URL.slice(0, -1) + path, token));
+  request(token: string | undefined = 'token', path = '', protocol = 'connect-ip'): number {
+    const request = buildConnectIpRequest(URL.slice(0, -1) + path, token);
+    const streamId = this.client.http3.sendRequest({ ...request, protocol });
     this.exchange();
     return streamId;
   }

@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import type { Page } from 'playwright-core';
+import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
+import { scrape } from '../../../deploy/local/http-client.ts';
+import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
+import { formatAddress, parseAddress } from '../../../shared/ip/address.ts';
+import { openPage } from '../../support/browser-page.ts';
+import { needsBinary, needsRoot } from '../../support/requirements.ts';
+import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { certificateHash } from '../../support/webtransport-client.ts';
+import { enrol, startOneNode } from './node-setup.ts';
+
+const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('chromium', 'chromium');
+const TIMEOUT_MS = 20_000;
+/** What browsers allow a certificate that they take by its hash is 14. */
+const VALID_DAYS = 10;
+
+test('a page in a browser exchanges packets with the node and hosts behind it, over HTTP/3', { skip }, async (t) => {
+  const directory = temporaryDirectory(t);
+  const authority = await createAuthority(join(directory, 'browser-pki'));
+  const issued = await issueServerCertificate(authority, directory, 'browser', ['localhost'], 'server', VALID_DAYS);
+  const { certificateFile: TLS_CERT, keyFile: TLS_KEY } = issued;
+  const nodeEnv = { TLS_CERT, TLS_KEY, TRAFFIC_WINDOW_MS: '1000', ADVERTISE_ROUTES: '0.0.0.0/0,::/0' };
+  const cluster = await startOneNode({ directory: join(directory, 'cluster'), clients: [], nodeEnv });
+  t.after(() => cluster.stop());
+  const node = cluster.node('node-a');
+  const token = await enrol(cluster, 'page');
+  const page = await openPage(t);
+  const url = `https://${new URL(node.url).host}/.well-known/masque/ip/*/*/`;
+  const hash = [...certificateHash(readFileSync(TLS_CERT, 'utf8')).value];
+
+  await assert.rejects(openTunnel(page, url, `${token}x`, hash), /WebTransportError/);
+  const tunnel = await openTunnel(page, url, token, hash);
+  assert.equal(tunnel.addresses.length, 2);
+  const { address, address6 } = node.place.behind;
+  const behind = [address, ...(hasIpv6() ? [formatAddress(parseAddress(address6))] : [])];
+  const ownOfNode = tunnel.addresses.map((address) => address.replace(/\d+$/, '1'));
+  assert.deepEqual(await ping(page, [...ownOfNode, ...behind]), [...ownOfNode, ...behind]);
+
+  const connection = async () =>
+    (
+      await cluster.sql<{ transport: string; state: string; reason: string | null }>(
+        `SELECT transport, state, reason FROM connections WHERE client_id = 'page' ORDER BY established_at DESC LIMIT 1`,
+      )
+    )[0];
+  assert.deepEqual(await connection(), { transport: 'webtransport', state: 'open', reason: null });
+  await waitFor(
+    async () => {
+      const samples = await scrape(`${cluster.controlPlaneUrl}/metrics`);
+      const loss = samples.find(({ name }) => name === 'masque_vpn_packet_loss_percent');
+      return loss?.value === 0;
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'answered probes' },
+  );
+
+  await page.evaluate('tunnel.close()');
+  const untilClosed = async (reason: string) =>
+    waitFor(async () => (await connection())?.reason === reason, { timeoutMs: TIMEOUT_MS, what: `the end: ${reason}` });
+  await untilClosed('client');
+
+  await openTunnel(page, url, token, hash);
+  await cluster.api('DELETE', '/v1/clients/page');
+  assert.deepEqual(await page.evaluate('tunnel.closed'), { closeCode: 0x10c, reason: '' });
+  await untilClosed('revoked');
+});
+
+/** Opens a tunnel as `tunnel` of the page. */
+function openTunnel(page: Page, url: string, token: string, hash: number[]): Promise<{ addresses: string[] }> {
+  return page.evaluate(
+    async (wanted) => {
+      const { openTunnel } = await import('/browser-client.js' as string);
+      const { readEcho, readAddress } = await import('/browser-packet.js' as string);
+      const answered: string[] = [];
+      const tunnel = await openTunnel(wanted.url, wanted.token, {
+        options: { serverCertificateHashes: [{ algorithm: 'sha-256', value: new Uint8Array(wanted.hash) }] },
+        onPacket: (packet: Uint8Array) => {
+          const echo = readEcho(packet);
+          if (echo?.isRequest === false) answered.push(readAddress(echo.from));
+        },
+      });
+      Object.assign(globalThis, { tunnel, answered });
+      return { addresses: tunnel.addresses as string[] };
+    },
+    { url, token, hash },
+  );
+}
+
+/** Sends pings until all addresses have answered, and says which did. */
+async function ping(page: Page, addresses: readonly string[]): Promise<string[]> {
+  let answered: string[] = [];
+  await waitFor(
+    async () => {
+      answered = await page.evaluate(async (to) => {
+        const { tunnel, answered } = globalThis as unknown as {
+          tunnel: { ping(to: string, identifier: number, sequence: number): Promise<void> };
+          answered: string[];
+        };
+        for (const [sequence, address] of to.entries()) await tunnel.ping(address, 7, sequence);
+        return to.filter((address) => answered.includes(address));
+      }, addresses as string[]);
+      return answered.length === addresses.length;
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'answers to pings' },
+  );
+  return answered;
+}
