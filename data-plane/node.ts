@@ -142,6 +142,7 @@ export class Node {
         this.#shards.figures.map((figures, shard) => ({ ...figures, tunnels: this.#admission.sizeOf(shard) })),
       web: () => this.#web?.state,
       tls: () => this.#tls.state,
+      limits: () => this.#shards.limits,
     });
   }
 

@@ -61,7 +61,7 @@ export class ControlStream implements TlvHandler {
         if (this.#hasSettings) throw unexpected(type, 'came twice');
         if (length > MAX_SETTINGS_BYTES) {
           const text = `SETTINGS has ${length} bytes, the most we take is ${MAX_SETTINGS_BYTES}`;
-          throw new Http3ConnectionError(H3_EXCESSIVE_LOAD, text);
+          throw new Http3ConnectionError(H3_EXCESSIVE_LOAD, text, { limit: 'settings' });
         }
         this.#hasSettings = true;
         return 'whole';

@@ -1,4 +1,5 @@
 import { CodedError } from '../../shared/errors.ts';
+import type { Limit } from '../limits.ts';
 
 /** Application error codes on the wire: RFC 9114 8.1, RFC 9204 6, RFC 9297 5.2. */
 export const H3_DATAGRAM_ERROR = 0x33;
@@ -53,10 +54,13 @@ export function wireCodeName(wireCode: number): string {
 /** An error that the peer is told about. `code` is the registered name of `wireCode`. */
 export abstract class Http3Error extends CodedError {
   readonly wireCode: number;
+  /** What there was too much of, where that is what is wrong. */
+  readonly limit: Limit | undefined;
 
-  constructor(wireCode: number, message: string, options?: { cause?: unknown }) {
+  constructor(wireCode: number, message: string, options?: { cause?: unknown; limit?: Limit }) {
     super(wireCodeName(wireCode), message, options);
     this.wireCode = wireCode;
+    this.limit = options?.limit;
   }
 }
 

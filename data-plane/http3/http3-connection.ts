@@ -312,6 +312,7 @@ export class Http3Connection {
       if (stream.discarded === undefined) this.#events.onStreamEnd(streamId);
       this.#forgetIfDone(stream);
     } else if (stream.discarded !== undefined && stream.discarded > MAX_DISCARDED_BYTES) {
+      this.#events.onLimitExceeded?.('refused_content');
       this.abortStream(streamId, H3_NO_ERROR);
     }
   }
@@ -319,7 +320,9 @@ export class Http3Connection {
   #acceptRequestStream(streamId: number): RequestStream | undefined {
     if (this.#role === 'client' || this.#recentlyClosed.has(streamId)) return undefined;
     this.#requestStreamsSeen++;
-    if (streamId >= this.#firstRefused || this.#requests.size >= this.#maxRequestStreams) {
+    const tooMany = this.#requests.size >= this.#maxRequestStreams;
+    if (tooMany) this.#events.onLimitExceeded?.('streams');
+    if (streamId >= this.#firstRefused || tooMany) {
       this.#recentlyClosed.add(streamId);
       this.#transport.resetStream(streamId, H3_REQUEST_REJECTED);
       return undefined;

@@ -1,3 +1,4 @@
+import type { Limit } from '../limits.ts';
 import type { Http3ConnectionError, Http3StreamError } from './error-codes.ts';
 import type { RequestFields } from './field-section.ts';
 import type { FieldLine } from './qpack/field-line.ts';
@@ -29,6 +30,8 @@ export interface Http3Events {
   onRequest(streamId: number, request: RequestFields): void;
   /** Server: the connection itself answered a request with this status; `onRequest` is never called for it. */
   onRequestRefused?(streamId: number, status: number): void;
+  /** Server: the peer wanted too much, and no other event says so. */
+  onLimitExceeded?(limit: Limit): void;
   /** Client: the final response; interim ones are passed over. */
   onResponse(streamId: number, status: number, fields: readonly FieldLine[]): void;
   /** Server: a stream was opened, not for a request but in the WebTransport session with this id. Its content comes as `onData`. */

@@ -37,7 +37,8 @@ export class UsedRequestIds {
       this.#ids.add(requestId);
     }
     if (this.#ids.size > MAX_REQUEST_IDS) {
-      throw new Http3StreamError(H3_EXCESSIVE_LOAD, `more than ${MAX_REQUEST_IDS} addresses requested on one stream`);
+      const text = `more than ${MAX_REQUEST_IDS} addresses requested on one stream`;
+      throw new Http3StreamError(H3_EXCESSIVE_LOAD, text, { limit: 'address_requests' });
     }
   }
 }

@@ -58,7 +58,13 @@ export class CapsuleReader implements TlvHandler {
       case CAPSULE_ADDRESS_REQUEST:
       case CAPSULE_ROUTE_ADVERTISEMENT:
         if (length <= MAX_CAPSULE_BYTES) return 'whole';
-        throw new Http3StreamError(H3_EXCESSIVE_LOAD, `capsule type ${type} is larger than ${MAX_CAPSULE_BYTES} bytes`);
+        throw new Http3StreamError(
+          H3_EXCESSIVE_LOAD,
+          `capsule type ${type} is larger than ${MAX_CAPSULE_BYTES} bytes`,
+          {
+            limit: 'capsule',
+          },
+        );
       default:
         return 'skip';
     }

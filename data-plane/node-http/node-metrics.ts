@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 import type { Transport } from '../../shared/events/node-events.ts';
 import type { AddressFamily } from '../../shared/ip/address.ts';
 import type { AddressCount } from '../address/address-book.ts';
+import type { Limit } from '../limits.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { PublisherStats } from '../telemetry/publisher.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
@@ -22,6 +23,7 @@ export interface NodeMetricsSources {
   /** Undefined where HTTP/2 is off. */
   readonly web: () => WebState | undefined;
   readonly tls: () => TlsReloaderState;
+  readonly limits: () => Record<Limit, number>;
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
@@ -29,6 +31,8 @@ const TRANSPORTS: readonly Transport[] = ['http3', 'http2', 'webtransport'];
 /** Ours: beyond this many clients the rest share one label, so that a scrape stays small. */
 const MAX_CLIENT_SERIES = 5_000;
 const OTHER_CLIENTS = '_other';
+/** The status for a client that has as many tunnels as it may have. */
+const TOO_MANY_REQUESTS = 429;
 
 /** The node's own metrics: of this process since its start. The cluster's are the control plane's. */
 export class NodeMetrics {
@@ -37,6 +41,7 @@ export class NodeMetrics {
   readonly #packets: Counter<'client_id' | 'direction'>;
   readonly #drops: Counter<'reason'>;
   readonly #failed: Counter<'status'>;
+  #tunnelsRefused = 0;
   readonly #clients = new Set<string>();
   readonly #counted = new Map<string, ConnectionSnapshot['totals']>();
   /** By shard. */
@@ -175,6 +180,10 @@ export class NodeMetrics {
       'reason',
       () => ({ ...quic().tokensRefused }),
     );
+    counterBy('limit_exceeded_total', 'Times that a peer wanted more than there is for it', 'limit', () => ({
+      ...sources.limits(),
+      tunnels_per_client: this.#tunnelsRefused,
+    }));
     counterBy(
       'tls_reloads_total',
       'Times that the certificate on disk had changed: taken into use, or not usable and left alone',
@@ -215,6 +224,7 @@ export class NodeMetrics {
 
   connectionFailed(status: number, count = 1): void {
     this.#failed.inc({ status: String(status) }, count);
+    if (status === TOO_MANY_REQUESTS) this.#tunnelsRefused += count;
   }
 
   #label(clientId: string): string {

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { NodeConfig } from '../config.ts';
+import { LIMITS, type Limit, NO_LIMITS_EXCEEDED } from '../limits.ts';
 import { NO_QUIC_STATE, type QuicServerState, sumOfQuicStates } from '../quic/quic-server-state.ts';
 import { RETRY_KEY_BYTES } from '../quic/retry-token.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
@@ -13,6 +14,8 @@ import { tunNameOf } from './tun-names.ts';
 const DRAIN_TIMEOUT_MS = 3_000;
 /** A packet thread that does not end must not keep its node from ending. */
 const THREAD_TIMEOUT_MS = 3_000;
+
+type WindowReport = Extract<ShardReport, { type: 'window' }>;
 
 export interface ShardsOptions {
   readonly config: NodeConfig;
@@ -30,7 +33,7 @@ export class Shards {
   readonly #options: ShardsOptions;
   readonly #shards: Shard[] = [];
   /** What the last window of each shard said. */
-  readonly #figures: { readonly quic: QuicServerState; readonly cpuSeconds: number }[];
+  readonly #figures: Pick<WindowReport, 'quic' | 'cpuSeconds' | 'limits'>[];
   readonly #retryKey = randomBytes(RETRY_KEY_BYTES);
   /** Blocks that leave a shard: the next one takes them when they are gone there. */
   readonly #leaving = new Map<string, Promise<void>>();
@@ -41,7 +44,11 @@ export class Shards {
   constructor(options: ShardsOptions) {
     this.#options = options;
     this.count = options.config.SHARDS;
-    this.#figures = Array.from({ length: this.count }, () => ({ quic: NO_QUIC_STATE, cpuSeconds: 0 }));
+    this.#figures = Array.from({ length: this.count }, () => ({
+      quic: NO_QUIC_STATE,
+      cpuSeconds: 0,
+      limits: NO_LIMITS_EXCEEDED,
+    }));
     this.failed.catch(() => undefined);
   }
 
@@ -61,6 +68,13 @@ export class Shards {
   /** Of all shards, as their last windows said. */
   get quic(): QuicServerState {
     return sumOfQuicStates(this.#figures.map(({ quic }) => quic));
+  }
+
+  /** How often limits were exceeded, in all shards. */
+  get limits(): Record<Limit, number> {
+    const sums = { ...NO_LIMITS_EXCEEDED };
+    for (const limit of LIMITS) for (const { limits } of this.#figures) sums[limit] += limits[limit];
+    return sums;
   }
 
   /** Of each shard, as its last window said. */
@@ -113,13 +127,17 @@ export class Shards {
       thread: this.#threadOptions(number, listen),
       log,
       onReport: (from, report) => {
-        if (report.type === 'window') this.#figures[from] = { quic: report.quic, cpuSeconds: report.cpuSeconds };
+        if (report.type === 'window') this.#keep(from, report);
         onReport(from, report);
       },
       onFatal: this.#failed.reject,
     } satisfies ShardOptions);
     this.#shards.push(shard);
     return shard;
+  }
+
+  #keep(shard: number, { quic, cpuSeconds, limits }: WindowReport): void {
+    this.#figures[shard] = { quic, cpuSeconds, limits };
   }
 
   #threadOptions(shard: number, listen: string): ServerThreadOptions {

@@ -121,6 +121,7 @@ export class ChannelTunnel implements TunnelTransport {
 
   #receiveError(error: unknown): void {
     if (!(error instanceof Http3StreamError)) throw error;
+    this.#host.limits.count(error.limit);
     this.#fail(error.wireCode, error.message);
   }
 

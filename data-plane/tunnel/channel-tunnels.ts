@@ -16,6 +16,7 @@ export class ChannelTunnels {
     this.#sources = sources;
     this.#host = {
       drops: host.drops,
+      limits: host.limits,
       advertiseRoutes: host.advertiseRoutes,
       tunnelOpened: (tunnel, connectionId) => host.tunnelOpened(tunnel, connectionId),
       tunnelClosed: (tunnel, report) => host.tunnelClosed(tunnel, report),

@@ -4,11 +4,13 @@ import {
   H3_NO_ERROR,
   H3_REQUEST_CANCELLED,
   H3_REQUEST_INCOMPLETE,
+  type Http3ConnectionError,
   type Http3StreamError,
 } from '../http3/error-codes.ts';
 import type { RequestFields } from '../http3/field-section.ts';
 import { Http3Connection } from '../http3/http3-connection.ts';
 import type { Http3Events } from '../http3/http3-endpoint.ts';
+import type { Limit } from '../limits.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import {
   type ProxyError,
@@ -53,6 +55,8 @@ const HANDSHAKE_TIMEOUT_MS = 5_000;
 export const REQUEST_TIMEOUT_MS = 10_000;
 /** Between the first GOAWAY and the one that names the last request (ours): a round trip, by far (RFC 9114 5.2). */
 const GOAWAY_INTERVAL_MS = 1_000;
+/** Requests that are open at once on one connection (ours); QUIC lets some more streams come, so that more can be refused. */
+const MAX_REQUEST_STREAMS = 64;
 const SERVICE_UNAVAILABLE = 503;
 const IDLE_REASON = 'idle timeout';
 const UPGRADES = ['connect-ip', 'webtransport'] as const;
@@ -96,6 +100,7 @@ export class ServerConnection implements Http3Events {
     this.#http3 = new Http3Connection('server', transport, this, {
       initialStreamLimit: MAX_BIDI_STREAMS,
       maxSessions: MAX_SESSIONS,
+      maxRequestStreams: MAX_REQUEST_STREAMS,
     });
   }
 
@@ -192,13 +197,16 @@ export class ServerConnection implements Http3Events {
     for (const [streamId, dueMs] of this.#unfinished) {
       if (nowMs < dueMs) continue;
       this.#unfinished.delete(streamId);
+      this.#host.limits.count('request_time');
       this.#failed(0, 'the request was not whole in time');
       this.#http3.abortStream(streamId, H3_REQUEST_INCOMPLETE);
     }
     for (const session of [...this.#sessions.values()]) session.sweep(nowMs);
     if (this.#tunnels.size > 0) this.#idleSinceMs = nowMs;
     const timeoutMs = this.#started ? REQUEST_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS;
-    if (nowMs - this.#idleSinceMs > timeoutMs) this.#http3.close(H3_NO_ERROR, 'no tunnel');
+    if (nowMs - this.#idleSinceMs <= timeoutMs || this.#http3.isClosed) return;
+    this.#host.limits.count(this.#started ? 'tunnel_time' : 'handshake_time');
+    this.#http3.close(H3_NO_ERROR, 'no tunnel');
   }
 
   // --- from HTTP/3
@@ -211,8 +219,13 @@ export class ServerConnection implements Http3Events {
     this.#unfinished.set(streamId, performance.now() + REQUEST_TIMEOUT_MS);
   }
 
+  onLimitExceeded(limit: Limit): void {
+    this.#host.limits.count(limit);
+  }
+
   onRequestRefused(streamId: number, status: number): void {
     this.#unfinished.delete(streamId);
+    this.#host.limits.count('request_head');
     this.#failed(status, 'the request head is too large');
   }
 
@@ -281,6 +294,7 @@ export class ServerConnection implements Http3Events {
   }
 
   onStreamReset(streamId: number, errorCode: number, error?: Http3StreamError): void {
+    this.#host.limits.count(error?.limit);
     if (this.#unfinished.delete(streamId) && error !== undefined) this.#failed(0, error.message);
     const session = this.#sessions.get(streamId);
     if (session !== undefined) {
@@ -292,7 +306,8 @@ export class ServerConnection implements Http3Events {
     else tunnel?.end('error', error.message);
   }
 
-  onConnectionError(error: { message: string }): void {
+  onConnectionError(error: Http3ConnectionError): void {
+    this.#host.limits.count(error.limit);
     if (this.#tunnels.size === 0) this.#failed(0, error.message);
     this.#endAll('error', error.message);
   }

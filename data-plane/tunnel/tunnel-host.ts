@@ -1,3 +1,4 @@
+import type { LimitCounters } from '../limits.ts';
 import type { DropCounters } from './drop-counters.ts';
 import type { Tunnel } from './tunnel.ts';
 import type { ServerThreadReport } from './tunnel-messages.ts';
@@ -5,6 +6,7 @@ import type { ServerThreadReport } from './tunnel-messages.ts';
 /** What a tunnel asks of the server that it belongs to. */
 export interface TunnelHost {
   readonly drops: DropCounters;
+  readonly limits: LimitCounters;
   readonly advertiseRoutes: readonly string[];
   tunnelOpened(tunnel: Tunnel, connectionId: string): void;
   tunnelClosed(tunnel: Tunnel, report: Extract<ServerThreadReport, { type: 'closed' }>): void;

@@ -1,4 +1,5 @@
 import type { CloseReason, TrafficTotals, Transport } from '../../shared/events/node-events.ts';
+import type { Limit } from '../limits.ts';
 import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
@@ -128,6 +129,7 @@ export type ServerThreadReport =
       readonly connections: readonly ConnectionCounters[];
       /** Since the thread started. */
       readonly drops: Readonly<Record<DropReason, number>>;
+      readonly limits: Readonly<Record<Limit, number>>;
       readonly errors: { readonly packet: number; readonly other: number };
       readonly quic: QuicServerState;
       /** CPU time of the thread since it started. */

@@ -2,6 +2,7 @@ import { describeError } from '../../shared/errors.ts';
 import type { Transport } from '../../shared/events/node-events.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
+import { type Limit, LimitCounters } from '../limits.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import type { LoopSources, LoopTurn } from '../packet-thread/packet-loop.ts';
 import { type QuicConnection, QuicServer, type ServerConnectionEvents } from '../quic/quic-server.ts';
@@ -38,6 +39,7 @@ const MICROSECONDS = 1_000_000;
  */
 export class TunnelServer implements LoopTurn, ServerConnectionHost {
   readonly drops = new DropCounters();
+  readonly limits = new LimitCounters();
   readonly #options: ServerThreadOptions;
   readonly #report: (report: ServerThreadReport) => void;
   readonly #udp: UdpSocket;
@@ -235,10 +237,16 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       type: 'window',
       connections,
       drops: this.drops.snapshot(),
+      limits: this.#limitsExceeded(),
       errors: { packet: this.drops.packetErrors, other: this.#otherErrors },
       quic: this.#quic.state(),
       cpuSeconds: (cpu.user + cpu.system) / MICROSECONDS,
     });
+  }
+
+  #limitsExceeded(): Record<Limit, number> {
+    const { connectionsRefused, retriesSent } = this.#quic.state();
+    return { ...this.limits.snapshot(), connections: connectionsRefused, handshakes: retriesSent };
   }
 
   /** The thread cannot go on: the tunnels' last totals are told, and the clients sent away if that is possible still. */

@@ -251,7 +251,9 @@ suite('peers that misbehave at a node with a working client', { skip }, () => {
     const tookMs = performance.now() - since;
     assert.ok(tookMs < 3_000, `${tookMs.toFixed()} ms`);
     peer.close();
-    await waitFor(async () => (await retries()) > 1_000, {
+    const limited = async () =>
+      sumOf(await nodeMetrics(cluster), 'masque_vpn_node_limit_exceeded_total', { limit: 'handshakes' });
+    await waitFor(async () => (await retries()) > 1_000 && (await limited()) > 1_000, {
       timeoutMs: TIMEOUT_MS,
       what: 'the Retry packets in the metrics',
     });

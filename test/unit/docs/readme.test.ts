@@ -6,6 +6,7 @@ import { controlPlaneVariables } from '../../../control-plane/config.ts';
 import { CLUSTER_FAMILIES } from '../../../control-plane/metrics/contract.ts';
 import { CLIENT_USAGE } from '../../../data-plane/client/config.ts';
 import { nodeVariables } from '../../../data-plane/config.ts';
+import { LIMITS } from '../../../data-plane/limits.ts';
 import { auditQueries } from '../../../deploy/local/audit-queries.ts';
 import type { Variables } from '../../../shared/config/parse-config.ts';
 
@@ -32,6 +33,11 @@ test("README lists every argument of the client's help", () => {
 test('README lists every metric family with its type', () => {
   for (const { name, type } of Object.values(CLUSTER_FAMILIES))
     assert.ok(readme.includes(`| \`${name}\` | ${type} |`), name);
+});
+
+test('README says what each limit of a node is', () => {
+  const named = [...readme.matchAll(/^\| `([a-z_]+)` \| .* \| .* \|$/gm)].map(([, limit]) => limit);
+  for (const limit of LIMITS) assert.ok(named.includes(limit), limit);
 });
 
 test('README shows the audit queries that npm start prints', () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { NO_LIMITS_EXCEEDED } from '../../../data-plane/limits.ts';
 import { startNodeHttpServer } from '../../../data-plane/node-http/node-http-server.ts';
 import { NodeMetrics } from '../../../data-plane/node-http/node-metrics.ts';
 import { NO_QUIC_STATE } from '../../../data-plane/quic/quic-server-state.ts';
@@ -23,6 +24,7 @@ function metrics(): NodeMetrics {
       tokensRefused: { expired: 1, another_address: 0 },
     }),
     web: () => ({ connections: 6, handshakes: 4, refused: 9 }),
+    limits: () => ({ ...NO_LIMITS_EXCEEDED, capsule: 3 }),
     tls: () => ({ end: new Date('2027-01-01T00:00:00Z'), renewed: 1, refused: 2 }),
   });
 }
@@ -40,6 +42,7 @@ test('the server answers for its health, names what is not ready, and shows its 
   node.observeDrops(1, { spoofed: 2 });
   node.observeDrops(1, { spoofed: 3 });
   node.connectionFailed(401);
+  node.connectionFailed(429);
   const listen = { host: '127.0.0.1', port: 0 };
   const server = await startNodeHttpServer({ listen, registry: node.registry, notReady: () => missing, log });
   t.after(() => server.close());
@@ -69,6 +72,9 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_published_events_total 7',
     'masque_vpn_node_addresses_free{family="4"} 60',
     'masque_vpn_node_nats_connected 1',
+    'masque_vpn_node_limit_exceeded_total{limit="capsule"} 3',
+    'masque_vpn_node_limit_exceeded_total{limit="streams"} 0',
+    'masque_vpn_node_limit_exceeded_total{limit="tunnels_per_client"} 1',
     'masque_vpn_node_shard_tunnels{shard="0"} 1',
     'masque_vpn_node_shard_quic_connections{shard="1"} 4',
     'masque_vpn_node_shard_cpu_seconds_total{shard="1"} 6',

@@ -2,6 +2,7 @@ import { datagramPayloadOffset } from '../../../data-plane/http3/datagram.ts';
 import { Http3Connection } from '../../../data-plane/http3/http3-connection.ts';
 import type { Http3Events } from '../../../data-plane/http3/http3-endpoint.ts';
 import type { FieldLine } from '../../../data-plane/http3/qpack/field-line.ts';
+import { LimitCounters } from '../../../data-plane/limits.ts';
 import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
 import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
 import type { AcceptedRequest } from '../../../data-plane/masque/connect-ip-request.ts';
@@ -34,6 +35,7 @@ type Of<T extends ServerThreadReport['type']> = Extract<ServerThreadReport, { ty
 /** The server around one connection: it notes what the connection asks, and answers when the test says so. */
 export class RecordingHost implements ServerConnectionHost {
   readonly drops = new DropCounters();
+  readonly limits = new LimitCounters();
   readonly advertiseRoutes = ['192.0.2.0/24', '2001:db8::/32', '10.99.0.0/16'];
   draining = false;
   readonly requests: { readonly id: number; readonly token: string | null }[] = [];
