@@ -5,8 +5,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"net/http"
 	"net/netip"
 
 	connectip "github.com/quic-go/connect-ip-go"
@@ -93,33 +91,14 @@ func unspecifiedLike(address netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// accept opens a tunnel for a request, or says why not and with which status.
-func accept(
-	_ context.Context,
-	w http.ResponseWriter,
-	r *http.Request,
-	template *uritemplate.Template,
-	assigned, advertised []netip.Prefix,
-) (tunnel, int, error) {
-	request, err := connectip.ParseProxyRequest(r, template)
-	if err != nil {
-		var parseError *connectip.ProxyRequestParseError
-		if errors.As(err, &parseError) {
-			return nil, parseError.HTTPStatus, err
-		}
-		return nil, http.StatusInternalServerError, err
-	}
-	conn, err := (&connectip.Proxy{}).Proxy(w, request)
-	if err != nil {
-		return nil, 0, err
-	}
-	routes := make([]connectip.IPRoute, 0, len(advertised))
-	for _, prefix := range advertised {
-		routes = append(routes, connectip.IPRoute{StartIP: prefix.Addr(), EndIP: lastOf(prefix)})
-	}
-	if err := errors.Join(conn.AssignAddresses(assigned), conn.AdvertiseRoute(routes)); err != nil {
-		conn.Close()
-		return nil, 0, err
-	}
-	return conn, 0, nil
+type parseError = connectip.ProxyRequestParseError
+
+var parseRequest = connectip.ParseProxyRequest
+
+func assign(_ context.Context, conn *connectip.Conn, prefixes []netip.Prefix) error {
+	return conn.AssignAddresses(prefixes)
+}
+
+func advertise(_ context.Context, conn *connectip.Conn, routes []connectip.IPRoute) error {
+	return conn.AdvertiseRoute(routes)
 }

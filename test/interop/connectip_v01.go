@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"net/netip"
 	"net/url"
 
@@ -57,33 +55,14 @@ func configure(ctx context.Context, conn *connectip.Conn) (given configuration, 
 	return given, nil
 }
 
-// accept opens a tunnel for a request, or says why not and with which status.
-func accept(
-	ctx context.Context,
-	w http.ResponseWriter,
-	r *http.Request,
-	template *uritemplate.Template,
-	assigned, advertised []netip.Prefix,
-) (tunnel, int, error) {
-	request, err := connectip.ParseRequest(r, template)
-	if err != nil {
-		var parseError *connectip.RequestParseError
-		if errors.As(err, &parseError) {
-			return nil, parseError.HTTPStatus, err
-		}
-		return nil, http.StatusInternalServerError, err
-	}
-	conn, err := (&connectip.Proxy{}).Proxy(w, request)
-	if err != nil {
-		return nil, 0, err
-	}
-	routes := make([]connectip.IPRoute, 0, len(advertised))
-	for _, prefix := range advertised {
-		routes = append(routes, connectip.IPRoute{StartIP: prefix.Addr(), EndIP: lastOf(prefix)})
-	}
-	if err := errors.Join(conn.AssignAddresses(ctx, assigned), conn.AdvertiseRoute(ctx, routes)); err != nil {
-		conn.Close()
-		return nil, 0, err
-	}
-	return conn, 0, nil
+type parseError = connectip.RequestParseError
+
+var parseRequest = connectip.ParseRequest
+
+func assign(ctx context.Context, conn *connectip.Conn, prefixes []netip.Prefix) error {
+	return conn.AssignAddresses(ctx, prefixes)
+}
+
+func advertise(ctx context.Context, conn *connectip.Conn, routes []connectip.IPRoute) error {
+	return conn.AdvertiseRoute(ctx, routes)
 }
