@@ -1,7 +1,4 @@
 import { parsePrefix } from '../../shared/ip/prefix.ts';
-import { staysOnLink } from '../ip/link-scope.ts';
-import { inspectPacket } from '../ip/packet.ts';
-import { createPacketInfo } from '../ip/packet-info.ts';
 import { PrefixList } from '../ip/prefix-list.ts';
 import type { LoopSources, LoopTurn } from '../packet-thread/packet-loop.ts';
 import { IpCommandError } from '../tun/ip-command.ts';
@@ -19,6 +16,7 @@ import type {
   TunnelEnd,
 } from './client-messages.ts';
 import type { ClientTunnel, ClientTunnelEvents } from './client-tunnel.ts';
+import { mayEnter, mayLeave, packetInfo } from './packet-checks.ts';
 import { TunConfiguration } from './tun-configuration.ts';
 
 /** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
@@ -30,7 +28,6 @@ export class TunnelClient implements LoopTurn {
   readonly #sources: LoopSources;
   readonly #tun: TunDevice;
   readonly #counters = new TrafficCounters();
-  readonly #info = createPacketInfo();
   #own = new PrefixList([]);
   // Made once: it runs for every packet.
   readonly #onTunPacket = (bytes: Uint8Array, offset: number, length: number): void =>
@@ -154,17 +151,13 @@ export class TunnelClient implements LoopTurn {
   }
 
   #sendPacket(bytes: Uint8Array, offset: number, length: number): void {
-    // A kernel talks to its neighbours on every interface: here there are none.
-    if (inspectPacket(bytes, offset, length, this.#info) !== 'ok' || staysOnLink(bytes, offset, this.#info)) return;
+    if (!mayLeave(bytes, offset, length)) return;
     if (this.#tunnel?.sendPacket(bytes, offset, length) === true) this.#counters.countIn(length);
   }
 
   #receivePacket(bytes: Uint8Array, offset: number, length: number): void {
-    const info = this.#info;
-    if (inspectPacket(bytes, offset, length, info) !== 'ok' || staysOnLink(bytes, offset, info)) return;
-    // The node reaches what it assigned, and nothing else on this host or behind it.
-    if (!this.#own.contains(bytes, offset + info.destinationOffset, info.family)) return;
-    const answer = answerProbe(bytes, offset, info);
+    if (!mayEnter(this.#own, bytes, offset, length)) return;
+    const answer = answerProbe(bytes, offset, packetInfo);
     if (answer !== undefined) {
       this.#tunnel?.sendPacket(answer, 0, answer.length);
       return;

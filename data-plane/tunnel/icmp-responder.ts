@@ -1,5 +1,5 @@
 import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
-import { type IcmpProblem, MAX_ICMP_ERROR_BYTES, writeIcmpError } from '../ip/icmp-error.ts';
+import { type IcmpProblem, MAX_ICMP_ERROR_BYTES, mayAnswerWithError, writeIcmpError } from '../ip/icmp-error.ts';
 import type { PacketInfo } from '../ip/packet-info.ts';
 import { TokenBucket } from '../ip/token-bucket.ts';
 
@@ -36,7 +36,8 @@ export class IcmpResponder {
     mtu = this.#tunnelMtu,
   ): number {
     const from = this.#addressOf(info.addressLength);
-    if (from === undefined || !rate.take(performance.now())) return 0;
+    // A packet that nobody may be told about must not use up the answers to others.
+    if (from === undefined || !mayAnswerWithError(bytes, offset, info) || !rate.take(performance.now())) return 0;
     return writeIcmpError(this.packet, 0, { problem, from, mtu }, bytes, offset, info);
   }
 

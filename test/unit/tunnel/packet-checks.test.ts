@@ -8,6 +8,7 @@ import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
 import { routeDownlink } from '../../../data-plane/tunnel/downlink.ts';
 import { DROP_REASONS, DropCounters, PACKET_ERRORS } from '../../../data-plane/tunnel/drop-counters.ts';
 import { answerProbe, EchoProbe } from '../../../data-plane/tunnel/echo-probe.ts';
+import { IcmpResponder } from '../../../data-plane/tunnel/icmp-responder.ts';
 import { TunnelScope } from '../../../data-plane/tunnel/scope.ts';
 import { TrafficCounters } from '../../../data-plane/tunnel/traffic-counters.ts';
 import { TunnelSession } from '../../../data-plane/tunnel/tunnel-session.ts';
@@ -137,6 +138,20 @@ suite('the way up', () => {
       { numRuns: 500 },
     );
   });
+});
+
+test('item 34 packets that get no answer leave the budget to those that do', () => {
+  const responder = new IcmpResponder(1280);
+  responder.addAddress(NODE4);
+  const info = createPacketInfo();
+  const session = openSession();
+  const answer = (bytes: Uint8Array) => {
+    assert.equal(inspectPacket(bytes, 0, bytes.length, info), 'ok');
+    return responder.write('no_route', bytes, 0, info, session.icmpRate);
+  };
+  for (let i = 0; i < 1_000; i++) assert.equal(answer(ip(CLIENT4, '224.0.0.1')), 0);
+  for (let i = 0; i < 10; i++) assert.ok(answer(ip(CLIENT4, '203.0.113.1')) > 0);
+  assert.equal(answer(ip(CLIENT4, '203.0.113.1')), 0);
 });
 
 test('item 34 each client has a budget of ICMP errors of its own', () => {
