@@ -21,6 +21,8 @@ const LONG_HEADER = 0x80;
 const TYPE_MASK = 0x30;
 /** Type Initial of a long header of version 1 (RFC 9000 17.2.2). */
 const TYPE_INITIAL = 0x00;
+/** Type Handshake (RFC 9000 17.2.4). */
+const TYPE_HANDSHAKE = 0x20;
 /** In a long header: flags and version come before the lengths and ids (RFC 8999 5.1). */
 const DESTINATION_LENGTH_OFFSET = 5;
 
@@ -82,6 +84,11 @@ export function initialToken(
   if (tokenLength === VARINT_TRUNCATED) return undefined;
   const tokenAt = lengthAt + varintLength(bytes[lengthAt]!);
   return tokenAt + tokenLength > end ? undefined : { offset: tokenAt, length: tokenLength };
+}
+
+/** Whether a packet with a long header of version 1 is of type Handshake: it begins no connection, so its ids are of the server's making. */
+export function isHandshakePacket(bytes: Uint8Array, offset: number): boolean {
+  return (bytes[offset]! & TYPE_MASK) === TYPE_HANDSHAKE;
 }
 
 function readVersion(bytes: Uint8Array, offset: number): number {

@@ -1,7 +1,7 @@
 import { ConnectionIdTable } from './connection-id-table.ts';
 import type { QuicServerOptions } from './core-handle.ts';
 import { InitialGate, RETRY_FROM_HANDSHAKES } from './initial-gate.ts';
-import { createConnectionIds, MAX_CONNECTION_ID_BYTES, readConnectionIds } from './packet-header.ts';
+import { createConnectionIds, isHandshakePacket, MAX_CONNECTION_ID_BYTES, readConnectionIds } from './packet-header.ts';
 import { isCoreTrap, QuicEndpoint } from './quic-endpoint.ts';
 import type { QuicServerState } from './quic-server-state.ts';
 
@@ -108,11 +108,26 @@ export class QuicServer {
     };
   }
 
-  /** One UDP datagram from a peer (`ip:port`) at `nowMs`. What belongs to no connection and cannot begin one is dropped. */
-  receive(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): void {
+  /**
+   * One UDP datagram from a peer (`ip:port`) at `nowMs`. What belongs to no connection and cannot begin one is dropped. False when it is of a
+   * connection that began before: it may be of another server on this address.
+   */
+  receive(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): boolean {
     const cell = this.#cellOf(bytes, offset, length, peer, nowMs);
-    if (cell === undefined) return;
+    if (cell === undefined) return true;
+    if (cell === 'foreign') return false;
     cell.endpoint.receive(bytes, offset, length, peer);
+    return true;
+  }
+
+  /** A datagram for which `receive` of another server on this address answered false. False here: its connection is not ours either. */
+  receiveHanded(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): boolean {
+    const ids = this.#packetIds;
+    if (readConnectionIds(bytes, offset, length, MAX_CONNECTION_ID_BYTES, ids) === 'invalid') return false;
+    const slot = this.#ids.get(bytes, ids.destinationOffset, ids.destinationLength, nowMs);
+    if (slot < 0) return false;
+    this.#cells[slot]?.endpoint.receive(bytes, offset, length, peer);
+    return true;
   }
 
   /** Hands out what happened since the last call. */
@@ -206,7 +221,13 @@ export class QuicServer {
     }
   }
 
-  #cellOf(bytes: Uint8Array, offset: number, length: number, peer: string, nowMs: number): Cell | undefined {
+  #cellOf(
+    bytes: Uint8Array,
+    offset: number,
+    length: number,
+    peer: string,
+    nowMs: number,
+  ): Cell | 'foreign' | undefined {
     const ids = this.#packetIds;
     const form = readConnectionIds(bytes, offset, length, MAX_CONNECTION_ID_BYTES, ids);
     if (form === 'invalid') return undefined;
@@ -216,7 +237,7 @@ export class QuicServer {
     }
     const slot = this.#ids.get(bytes, ids.destinationOffset, ids.destinationLength, nowMs);
     if (slot >= 0) return this.#cells[slot];
-    if (form === 'short') return undefined;
+    if (form === 'short' || isHandshakePacket(bytes, offset)) return 'foreign';
     const handshakes = this.#sum((cell) => cell.handshakes.size + cell.beginning);
     const verdict = this.#gate.admit(bytes, offset, length, ids, peer, handshakes);
     if (verdict === 'refused') return undefined;

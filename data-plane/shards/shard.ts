@@ -83,14 +83,18 @@ export class Shard {
     return this.#drained.promise;
   }
 
-  /** Ends the thread, after a drain if there was none; at the latest when `timeoutMs` have passed. */
-  async stop(timeoutMs: number): Promise<void> {
+  /** Ends the thread, after a drain if there was none. False when it had not ended after `timeoutMs`. */
+  async stop(timeoutMs: number): Promise<boolean> {
     if (this.#state === 'starting' || this.#state === 'ready') void this.drain();
     this.#thread.post({ type: 'stop' });
-    const ended = this.#thread.ended.catch((error: unknown) => {
-      this.#log.error({ err: error }, 'the packet thread failed');
-    });
-    await Promise.race([ended, delay(timeoutMs, undefined, { ref: false })]);
+    const ended = this.#thread.ended.then(
+      () => true,
+      (error: unknown) => {
+        this.#log.error({ err: error }, 'the packet thread failed');
+        return true;
+      },
+    );
+    return Promise.race([ended, delay(timeoutMs, false, { ref: false })]);
   }
 
   #onReport(report: ServerThreadReport): void {

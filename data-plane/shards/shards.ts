@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { NodeConfig } from '../config.ts';
+import { NO_HANDOFFS } from '../handoff/handoff.ts';
+import { HandoffSockets } from '../handoff/handoff-sockets.ts';
 import { LIMITS, type Limit, NO_LIMITS_EXCEEDED } from '../limits.ts';
 import { NO_QUIC_STATE, type QuicServerState, sumOfQuicStates } from '../quic/quic-server-state.ts';
 import { RETRY_KEY_BYTES } from '../quic/retry-token.ts';
@@ -15,7 +17,18 @@ const DRAIN_TIMEOUT_MS = 3_000;
 /** A packet thread that does not end must not keep its node from ending. */
 const THREAD_TIMEOUT_MS = 3_000;
 
-type WindowReport = Extract<ShardReport, { type: 'window' }>;
+/** What the thread of a shard says of itself at the end of a window. */
+export type ThreadFigures = Pick<
+  Extract<ShardReport, { type: 'window' }>,
+  'quic' | 'limits' | 'handoffs' | 'cpuSeconds'
+>;
+
+const NO_FIGURES: ThreadFigures = {
+  quic: NO_QUIC_STATE,
+  limits: NO_LIMITS_EXCEEDED,
+  handoffs: NO_HANDOFFS,
+  cpuSeconds: 0,
+};
 
 export interface ShardsOptions {
   readonly config: NodeConfig;
@@ -33,7 +46,9 @@ export class Shards {
   readonly #options: ShardsOptions;
   readonly #shards: Shard[] = [];
   /** What the last window of each shard said. */
-  readonly #figures: Pick<WindowReport, 'quic' | 'cpuSeconds' | 'limits'>[];
+  readonly #figures: ThreadFigures[];
+  /** Undefined where there is one shard. */
+  readonly #handoff: HandoffSockets | undefined;
   readonly #retryKey = randomBytes(RETRY_KEY_BYTES);
   /** Blocks that leave a shard: the next one takes them when they are gone there. */
   readonly #leaving = new Map<string, Promise<void>>();
@@ -44,11 +59,8 @@ export class Shards {
   constructor(options: ShardsOptions) {
     this.#options = options;
     this.count = options.config.SHARDS;
-    this.#figures = Array.from({ length: this.count }, () => ({
-      quic: NO_QUIC_STATE,
-      cpuSeconds: 0,
-      limits: NO_LIMITS_EXCEEDED,
-    }));
+    this.#handoff = this.count === 1 ? undefined : new HandoffSockets(this.count);
+    this.#figures = Array.from({ length: this.count }, () => NO_FIGURES);
     this.failed.catch(() => undefined);
   }
 
@@ -78,8 +90,8 @@ export class Shards {
   }
 
   /** Of each shard, as its last window said. */
-  get figures(): { quicConnections: number; cpuSeconds: number }[] {
-    return this.#figures.map(({ quic, cpuSeconds }) => ({ quicConnections: quic.connections, cpuSeconds }));
+  get figures(): readonly ThreadFigures[] {
+    return this.#figures;
   }
 
   /** A shard that is not started, or has ended, hears nothing: false then. */
@@ -118,7 +130,8 @@ export class Shards {
 
   /** Ends the threads. Where one has failed, the others' tunnels end with a goodbye. */
   async stop(): Promise<void> {
-    await Promise.all(this.#shards.map((shard) => shard.stop(THREAD_TIMEOUT_MS)));
+    const ended = await Promise.all(this.#shards.map((shard) => shard.stop(THREAD_TIMEOUT_MS)));
+    if (ended.every(Boolean)) this.#handoff?.close();
   }
 
   #start(number: number, listen: string): Shard {
@@ -127,7 +140,10 @@ export class Shards {
       thread: this.#threadOptions(number, listen),
       log,
       onReport: (from, report) => {
-        if (report.type === 'window') this.#keep(from, report);
+        if (report.type === 'window') {
+          const { quic, limits, handoffs, cpuSeconds } = report;
+          this.#figures[from] = { quic, limits, handoffs, cpuSeconds };
+        }
         onReport(from, report);
       },
       onFatal: this.#failed.reject,
@@ -136,15 +152,12 @@ export class Shards {
     return shard;
   }
 
-  #keep(shard: number, { quic, cpuSeconds, limits }: WindowReport): void {
-    this.#figures[shard] = { quic, cpuSeconds, limits };
-  }
-
   #threadOptions(shard: number, listen: string): ServerThreadOptions {
     const { config, identity } = this.#options;
     return {
       shard,
       shards: this.count,
+      handoff: this.#handoff?.of(shard) ?? null,
       listen,
       identity,
       tunName: tunNameOf(config.TUN_NAME, shard, this.count),

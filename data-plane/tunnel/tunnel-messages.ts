@@ -1,4 +1,6 @@
 import type { CloseReason, TrafficTotals, Transport } from '../../shared/events/node-events.ts';
+import type { HandoffCounts } from '../handoff/handoff.ts';
+import type { HandoffDescriptors } from '../handoff/handoff-sockets.ts';
 import type { Limit } from '../limits.ts';
 import type { ConnectIpProtocol, ConnectIpTarget } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
@@ -19,6 +21,8 @@ export interface ServerThreadOptions {
   /** The number of this thread, of so many. */
   readonly shard: number;
   readonly shards: number;
+  /** How it reaches the others; null where it is the only one. */
+  readonly handoff: HandoffDescriptors | null;
   readonly listen: string;
   readonly identity: TlsIdentity;
   readonly tunName: string;
@@ -132,6 +136,7 @@ export type ServerThreadReport =
       readonly limits: Readonly<Record<Limit, number>>;
       readonly errors: { readonly packet: number; readonly other: number };
       readonly quic: QuicServerState;
+      readonly handoffs: HandoffCounts;
       /** CPU time of the thread since it started. */
       readonly cpuSeconds: number;
     }

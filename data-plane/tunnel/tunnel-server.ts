@@ -1,5 +1,6 @@
 import { describeError } from '../../shared/errors.ts';
 import type { Transport } from '../../shared/events/node-events.ts';
+import { Handoff, NO_HANDOFFS } from '../handoff/handoff.ts';
 import { AddressTable } from '../ip/address-table.ts';
 import type { IcmpProblem } from '../ip/icmp-error.ts';
 import { type Limit, LimitCounters } from '../limits.ts';
@@ -51,13 +52,17 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   readonly #open = new Map<string, Tunnel>();
   readonly #icmp: IcmpResponder;
   // Made once: these run for every packet.
-  readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void =>
-    this.#quic.receive(bytes, offset, length, peer.text, this.#nowMs);
+  readonly #onDatagram = (bytes: Uint8Array, offset: number, length: number, peer: SocketAddress): void => {
+    if (this.#quic.receive(bytes, offset, length, peer.text, this.#nowMs)) return;
+    this.#handoff?.offer(bytes, offset, length, peer, this.#nowMs);
+  };
   readonly #onTunPacket = (bytes: Uint8Array, offset: number, length: number): void =>
     this.#forwardDown(bytes, offset, length);
   readonly #queue = (bytes: Uint8Array, offset: number, length: number, peer: string): void =>
     this.#udp.queue(bytes, offset, length, this.#udp.peers.fromText(peer));
   readonly #quic: QuicServer;
+  /** Between the shards, where there are several. */
+  readonly #handoff: Handoff | undefined;
   /** Of the turn that is under way. */
   #nowMs = performance.now();
   #nextRequestId = 1;
@@ -78,8 +83,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#tun.up();
     acceptOwnSource(this.#tun.name);
     this.#quic = this.#startQuic();
+    this.#handoff = this.#joinOthers();
     sources.add(this.#udp.fd, { drain: () => this.#receiveUdp() });
     sources.add(this.#tun.fd, { drain: () => this.#receiveTun() });
+    if (this.#handoff !== undefined) sources.add(this.#handoff.fd, { drain: () => this.#receiveHandoffs() });
   }
 
   get tunName(): string {
@@ -108,9 +115,19 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   #receiveUdp(): boolean {
     this.#nowMs = performance.now();
     const taken = this.#udp.receive(this.#onDatagram);
+    this.#handoff?.flush();
     this.#quic.processEvents();
     this.#tun.flush();
     return taken > 0;
+  }
+
+  /** Datagrams that other shards got for connections of this one; true when there may be more. */
+  #receiveHandoffs(): boolean {
+    this.#nowMs = performance.now();
+    const taken = this.#handoff?.receive(this.#nowMs) ?? false;
+    this.#quic.processEvents();
+    this.#tun.flush();
+    return taken;
   }
 
   /** One IP packet from a client, to the TUN device if it passes the checks. */
@@ -227,6 +244,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     for (const connection of this.#connections) connection.sweep(nowMs);
     this.#channels.sweep(nowMs);
     this.#quic.sweep(nowMs);
+    this.#handoff?.sweep(nowMs);
   }
 
   /** Ends a traffic window. */
@@ -240,6 +258,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       limits: this.#limitsExceeded(),
       errors: { packet: this.drops.packetErrors, other: this.#otherErrors },
       quic: this.#quic.state(),
+      handoffs: this.#handoff?.counts ?? NO_HANDOFFS,
       cpuSeconds: (cpu.user + cpu.system) / MICROSECONDS,
     });
   }
@@ -423,6 +442,17 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
       { onConnection: (connection) => this.#accept(connection) },
       (message) => this.#report({ type: 'coreMessage', message }),
     );
+  }
+
+  #joinOthers(): Handoff | undefined {
+    const { shard, handoff: descriptors } = this.#options;
+    if (descriptors === null) return undefined;
+    return new Handoff({
+      shard,
+      descriptors,
+      peers: this.#udp.peers,
+      take: (bytes, offset, length, peer) => this.#quic.receiveHanded(bytes, offset, length, peer.text, this.#nowMs),
+    });
   }
 
   #accept({ endpoint, number, peer }: QuicConnection): ServerConnectionEvents {

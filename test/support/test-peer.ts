@@ -52,7 +52,7 @@ export class TestPeer implements Http3Events {
   answersProbes = true;
   readonly quic: QuicEndpoint;
   readonly #target: PeerTarget;
-  readonly #socket: UdpSocket;
+  #socket: UdpSocket;
   readonly #info = createPacketInfo();
   #next = 0;
   #shakenHands = false;
@@ -137,6 +137,12 @@ export class TestPeer implements Http3Events {
     this.#socket.flush();
     const timeoutMs = this.quic.timeoutMs();
     this.#dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
+  }
+
+  /** Goes on from another port, as behind a NAT that forgot the old one. */
+  rebind(): void {
+    this.#socket.close();
+    this.#socket = UdpSocket.bind(`${this.#target.from}:0`);
   }
 
   /** Looks at the socket this often from now on: a peer that only waits need not be as quick as one that acts. */

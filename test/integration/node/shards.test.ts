@@ -17,6 +17,9 @@ const SHARDS = 2;
 /** By then each shard has two clients, but for one time in ten million. */
 const MAX_CLIENTS = 30;
 const PINGS = 3;
+/** By then a port was one of the other shard, but for one time in a million. */
+const MAX_MOVES = 20;
+const WINDOW_MS = 1_000;
 const FAMILIES: readonly (4 | 6)[] = hasIpv6() ? [4, 6] : [4];
 
 let cluster: Cluster;
@@ -57,7 +60,7 @@ suite('a node of two shards', { skip }, () => {
         endOfTest = end;
       },
     });
-    const nodeEnv = { SHARDS: `${SHARDS}`, TRAFFIC_WINDOW_MS: '1000', ADVERTISE_ROUTES: '0.0.0.0/0,::/0' };
+    const nodeEnv = { SHARDS: `${SHARDS}`, TRAFFIC_WINDOW_MS: `${WINDOW_MS}`, ADVERTISE_ROUTES: '0.0.0.0/0,::/0' };
     cluster = await startOneNode({ directory, clients: [], nodeEnv });
   });
 
@@ -95,5 +98,44 @@ suite('a node of two shards', { skip }, () => {
       assert.equal(await nodeMetric('packets_total', { client_id: id, direction: 'in' }), sent.packets);
     }
     assert.equal(await nodeMetric('shard_tunnels', {}), 0);
+  });
+
+  test('a client whose port changes keeps its tunnel, also when the kernel sends it to the other shard', async () => {
+    const { behind } = cluster.node('node-a').place;
+    const id = `client-${++clients}`;
+    const client = await CountingPeer.open(targetOf(cluster), id, await enrol(cluster, id));
+    const own = await shardOf(client.address(4));
+    const other = `${1 - own}`;
+    const handed = (event: string, shard: string) => nodeMetric('shard_handoffs_total', { shard, event });
+    const isAway = async () => {
+      client.peer.rebind();
+      await client.ping(behind.address, PINGS);
+      // The counts come with the shard's next window.
+      return waitFor(async () => (await handed('asked', other)) > 0, {
+        timeoutMs: 2 * WINDOW_MS,
+        what: 'a handoff',
+      }).then(
+        () => true,
+        () => false,
+      );
+    };
+    let moves = 0;
+    while (!(await isAway())) assert.ok(++moves < MAX_MOVES, `${moves} ports, all of them of one shard`);
+    const pings = 100;
+    for (let i = 0; i < pings; i++) await client.ping(behind.address, 1);
+    await waitFor(async () => (await handed('passed', other)) >= pings, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'what was passed',
+    });
+    assert.ok((await handed('taken', `${own}`)) >= pings);
+    assert.ok((await handed('asked', other)) < 20, 'it was asked only until the other answered');
+    assert.equal(await handed('dropped', other), 0);
+    const rows = await cluster.sql('SELECT 1 FROM connections WHERE client_id = $1', [id]);
+    assert.equal(rows.length, 1);
+    client.peer.close();
+    await waitFor(async () => (await nodeMetric('shard_tunnels', {})) === 0, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'its end',
+    });
   });
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { NO_HANDOFFS } from '../../../data-plane/handoff/handoff.ts';
 import { NO_LIMITS_EXCEEDED } from '../../../data-plane/limits.ts';
 import { startNodeHttpServer } from '../../../data-plane/node-http/node-http-server.ts';
 import { NodeMetrics } from '../../../data-plane/node-http/node-metrics.ts';
@@ -16,7 +17,13 @@ function metrics(): NodeMetrics {
     blocks: () => [],
     addresses: () => ({ total: 62n, free: 60n }),
     natsConnected: () => true,
-    shards: () => [1, 2].map((n) => ({ tunnels: n, quicConnections: 2 * n, cpuSeconds: 3 * n })),
+    shards: () =>
+      [1, 2].map((n) => ({
+        tunnels: n,
+        quic: { connections: 2 * n },
+        handoffs: { ...NO_HANDOFFS, passed: 4 * n },
+        cpuSeconds: 3 * n,
+      })),
     quic: () => ({
       ...NO_QUIC_STATE,
       handshakes: 2,
@@ -77,6 +84,7 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_limit_exceeded_total{limit="tunnels_per_client"} 1',
     'masque_vpn_node_shard_tunnels{shard="0"} 1',
     'masque_vpn_node_shard_quic_connections{shard="1"} 4',
+    'masque_vpn_node_shard_handoffs_total{shard="1",event="passed"} 8',
     'masque_vpn_node_shard_cpu_seconds_total{shard="1"} 6',
     'masque_vpn_node_tls_certificate_expiry_timestamp_seconds 1798761600',
     'masque_vpn_node_tls_reloads_total{result="failure"} 2',
