@@ -8,7 +8,7 @@ import {
   readQuarterStreamId,
   writeQuarterStreamId,
 } from '../../../data-plane/http3/datagram.ts';
-import { parseIdPayload } from '../../../data-plane/http3/frame.ts';
+import { FRAME_SESSION_STREAM, parseIdPayload } from '../../../data-plane/http3/frame.ts';
 import { encodeGoaway, parseGoaway } from '../../../data-plane/http3/goaway-frame.ts';
 import type { Http3Role } from '../../../data-plane/http3/http3-endpoint.ts';
 import { encodeSettings, parseSettings } from '../../../data-plane/http3/settings-frame.ts';
@@ -50,6 +50,9 @@ suite('varints', () => {
   });
 });
 
+/** In the log below: all that follows its header is passed on. */
+const STREAM_OF_ITS_OWN = 63;
+
 suite('records of type, length and value', () => {
   /** What the handler hears; a payload that came in pieces is put together. The treatment follows from the type. */
   class Log {
@@ -59,6 +62,7 @@ suite('records of type, length and value', () => {
     onHeader(type: number, length: number): TlvTreatment {
       this.lines.push(`header ${type} ${length}`);
       this.#pieces = '';
+      if (type === STREAM_OF_ITS_OWN) return 'rest';
       // As our own handlers do: what is collected has a limit.
       return type % 3 === 0 ? 'skip' : type % 3 === 1 || length > 200 ? 'pieces' : 'whole';
     }
@@ -181,24 +185,33 @@ suite('connections', () => {
   const uni = fc.tuple(fc.constantFrom(0, 1, 2, 3, 0x21), fc.uint8Array({ maxLength: 9 })).map(([type, rest]) => {
     return concat(Uint8Array.of(type), rest);
   });
+  const sessionStream = fc
+    .tuple(fc.constantFrom(0, 4, 1 << 20), fc.uint8Array({ maxLength: 9 }))
+    .map(([sessionId, rest]) => concat(encodeVarint(FRAME_SESSION_STREAM), encodeVarint(sessionId), rest));
   const codes = new Set([0x33, ...Array.from({ length: 16 }, (_, i) => 0x100 + i), 0x200, 0x201, 0x202]);
 
-  for (const role of ['server', 'client'] as const) {
+  for (const [role, maxSessions] of [
+    ['server', 0],
+    ['server', 4],
+    ['client', 0],
+  ] as const) {
     const peer = role === 'server' ? 2 : 3;
     const steps = fc.array(
       fc.oneof(
         fc.tuple(fc.constant(peer), hostile(control)),
         fc.tuple(fc.constantFrom(0, 4), hostile(role === 'server' ? request : response)),
         fc.tuple(fc.constantFrom(peer + 4, peer + 8), hostile(uni)),
+        fc.tuple(fc.constantFrom(4, 8), hostile(sessionStream)),
         fc.tuple(fc.constant(-1), hostile(anyVarint.map(encodeVarint), 10)),
       ),
       { maxLength: 8 },
     );
 
-    test(`item 6 a ${role}: whatever comes, registered codes only, and no cut changes the outcome`, () => {
+    const who = maxSessions === 0 ? role : `${role} of sessions`;
+    test(`item 6 a ${who}: whatever comes, registered codes only, and no cut changes the outcome`, () => {
       fuzz(steps, fc.array(fc.nat(7), { maxLength: 2 }), cuts, (played, ends, lengths) => {
-        const whole = play(role, played, ends, [Number.MAX_SAFE_INTEGER]);
-        assert.deepEqual(play(role, played, ends, lengths), whole);
+        const whole = play(role, maxSessions, played, ends, [Number.MAX_SAFE_INTEGER]);
+        assert.deepEqual(play(role, maxSessions, played, ends, lengths), whole);
         for (const { errorCode } of whole.resets) assert.ok(codes.has(errorCode));
         if (whole.closed !== undefined) assert.ok(codes.has(whole.closed));
       });
@@ -209,11 +222,12 @@ suite('connections', () => {
 /** What is left when all of it was played; streams whose step is among `ends` end with it. */
 function play(
   role: Http3Role,
+  maxSessions: number,
   steps: readonly (readonly [streamId: number, bytes: Uint8Array])[],
   ends: readonly number[],
   lengths: readonly number[],
 ) {
-  const { connection, events, transport } = recorded(role, { initialStreamLimit: 10 });
+  const { connection, events, transport } = recorded(role, { initialStreamLimit: 10, maxSessions });
   if (role === 'client') {
     for (let i = 0; i < 2; i++) {
       connection.sendRequest({ method: 'GET', scheme: 'https', authority: 'a', path: '/', fields: [] });
