@@ -1,9 +1,15 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import type { FieldLine } from '../http3/qpack/field-line.ts';
 
-/** Answers with a tunnel: the stream stays open. */
+/** Answers with a tunnel: the stream stays open, until it is ended or closed with a code. */
 export function respondOpen(stream: ServerHttp2Stream, status: number, fields: readonly FieldLine[]): void {
-  if (!stream.closed) stream.respond({ ':status': status, ...Object.fromEntries(fields) });
+  if (stream.closed) return;
+  // Node ends a stream cleanly before it resets it, which would tell the client that all is well; but not while it waits for trailers. We
+  // have none, and for none Node sends the end alone.
+  stream.once('wantTrailers', () => {
+    if (!stream.closed) stream.sendTrailers({});
+  });
+  stream.respond({ ':status': status, ...Object.fromEntries(fields) }, { waitForTrailers: true });
 }
 
 /** Answers without one, and has done with the stream: nothing that the client sends on it is of interest (RFC 9113 8.1). */

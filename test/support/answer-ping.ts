@@ -2,13 +2,13 @@ import { createEchoInfo, readEcho, writeEcho } from '../../data-plane/ip/icmp-ec
 import { inspectPacket } from '../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
 import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
-import type { TestPeer } from './test-peer.ts';
+import type { TunnelEnd } from './tunnel-end.ts';
 
 const info = createPacketInfo();
 const echo = createEchoInfo();
 
 /** Answers an echo request to the peer as a host would; other packets are nothing to it. */
-export function answerPing(peer: TestPeer, packet: Buffer): void {
+export function answerPing(peer: TunnelEnd, packet: Buffer): void {
   if (inspectPacket(packet, 0, packet.length, info) !== 'ok' || readEcho(packet, 0, info, echo) !== 'request') return;
   const own = peer.addresses
     .map((text) => addressToBytes(parseAddress(text)))

@@ -9,13 +9,14 @@ import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
 import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
 import { hostPort } from '../../shared/config/parse-config.ts';
 import { formatPrefix } from '../../shared/ip/prefix.ts';
-import { type PeerTarget, RefusedError } from './test-peer.ts';
+import { assignedAddresses, type PeerTarget, RefusedError } from './test-peer.ts';
+import type { TunnelEnd } from './tunnel-end.ts';
 import { waitFor } from './wait-for.ts';
 
 const TIMEOUT_MS = 15_000;
 
 /** One request stream of a peer, and the tunnel that it became. */
-export class Http2PeerStream {
+export class Http2PeerStream implements TunnelEnd {
   readonly stream: ClientHttp2Stream;
   status = 0;
   fields: Readonly<Record<string, unknown>> = {};
@@ -57,7 +58,7 @@ export class Http2PeerStream {
 
   /** Addresses without their prefix lengths. */
   get addresses(): string[] {
-    return this.assigned.at(-1)?.map((text) => text.replace(/^.*=|\/.*$/g, '')) ?? [];
+    return assignedAddresses(this.assigned);
   }
 
   /** Content as it is. */
@@ -69,6 +70,10 @@ export class Http2PeerStream {
     const payload = new Uint8Array(1 + bytes.length);
     payload.set(bytes, 1);
     this.raw(encodeDatagramCapsule(payload));
+  }
+
+  until(done: () => unknown, what: string, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    return waitFor(done, { timeoutMs, intervalMs: 3, what });
   }
 
   #receive(payload: Uint8Array): void {

@@ -14,7 +14,9 @@ import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
 import { http3OverQuic } from '../../data-plane/tunnel/http3-over-quic.ts';
 import { sendPacket } from '../../data-plane/tunnel/send-packet.ts';
 import { UdpSocket } from '../../data-plane/udp/udp-socket.ts';
-import { addressToBytes, formatAddress, parseAddress } from '../../shared/ip/address.ts';
+import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
+import { formatPrefix } from '../../shared/ip/prefix.ts';
+import type { TunnelEnd } from './tunnel-end.ts';
 import { waitFor } from './wait-for.ts';
 
 /** Between two looks at the socket. */
@@ -33,14 +35,14 @@ export interface PeerTarget {
 }
 
 /** A peer of a node that does what a test tells it, without a TUN device and, if so wanted, without HTTP/3. */
-export class TestPeer implements Http3Events {
+export class TestPeer implements Http3Events, TunnelEnd {
   readonly http3: Http3Connection;
   /** Final responses by stream. */
   readonly responses = new Map<number, { readonly status: number; readonly fields: readonly FieldLine[] }>();
   /** Codes of reset streams. */
   readonly resets = new Map<number, number>();
-  /** Assigned addresses, as text. */
-  addresses: readonly string[] = [];
+  /** Of each ADDRESS_ASSIGN: `0=10.99.0.2/32`. */
+  readonly assigned: string[][] = [];
   routes = 0;
   ended = false;
   /** The first request that will not be served, each time that the node said so. */
@@ -59,9 +61,8 @@ export class TestPeer implements Http3Events {
   #timer: NodeJS.Timeout | undefined;
   #dueMs = 0;
   readonly #capsules = new CapsuleReader({
-    onAddressAssign: (assigned) => {
-      this.addresses = assigned.map(({ prefix }) => formatAddress(prefix.address));
-    },
+    onAddressAssign: (assigned) =>
+      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
     onRouteAdvertisement: (routes) => {
       this.routes = routes.length;
     },
@@ -98,6 +99,10 @@ export class TestPeer implements Http3Events {
       http3OverQuic(this.quic, 0, () => this.#next++ * 4),
       this,
     );
+  }
+
+  get addresses(): readonly string[] {
+    return assignedAddresses(this.assigned);
   }
 
   /** Connects; without `http3` no stream is opened, so that the test writes all of them. */
@@ -265,6 +270,11 @@ export class TestPeer implements Http3Events {
     if (answer !== undefined) this.packet(answer);
     else this.onPacket(packet);
   }
+}
+
+/** The addresses of the last assignment, `0=10.99.0.2/32`, without all else. */
+export function assignedAddresses(assigned: readonly (readonly string[])[]): string[] {
+  return assigned.at(-1)?.map((text) => text.replace(/^.*=|\/.*$/g, '')) ?? [];
 }
 
 export class RefusedError extends Error {

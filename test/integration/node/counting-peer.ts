@@ -3,30 +3,27 @@ import { inspectPacket } from '../../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
 import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
 import { answerPing } from '../../support/answer-ping.ts';
-import { type PeerTarget, TestPeer } from '../../support/test-peer.ts';
+import type { TestPeer } from '../../support/test-peer.ts';
+import type { TunnelEnd } from '../../support/tunnel-end.ts';
 
 const IDENTIFIER = 0x5a4d;
 
 const info = createPacketInfo();
 const echo = createEchoInfo();
 
-/** A test peer with a tunnel that answers pings, sends each of its own once, and counts what it sends and gets. */
-export class CountingPeer {
+/** A tunnel of a test that answers pings, sends each of its own once, and counts what it sends and gets. */
+export class CountingPeer<End extends TunnelEnd = TestPeer> {
   readonly id: string;
-  readonly peer: TestPeer;
+  readonly peer: End;
   sent = { packets: 0, bytes: 0 };
   received = { packets: 0, bytes: 0 };
   #answered = 0;
   #sequence = 0;
 
-  private constructor(id: string, peer: TestPeer) {
+  constructor(id: string, peer: End) {
     this.id = id;
     this.peer = peer;
     peer.onPacket = (packet) => this.#receive(packet);
-  }
-
-  static async open(target: PeerTarget, id: string, token: string): Promise<CountingPeer> {
-    return new CountingPeer(id, await TestPeer.open(target, token));
   }
 
   address(family: 4 | 6): string {

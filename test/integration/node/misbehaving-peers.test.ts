@@ -3,8 +3,6 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
-import { internetChecksum, pseudoHeaderSumV4, pseudoHeaderSumV6 } from '../../../data-plane/ip/checksum.ts';
-import { writeUint16 } from '../../../data-plane/ip/ipv4-header.ts';
 import { inspectPacket } from '../../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
@@ -18,6 +16,7 @@ import { hostPrefix } from '../../../shared/ip/prefix.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { type PeerTarget, TestPeer } from '../../support/test-peer.ts';
+import { udpPacket } from '../../support/udp-packet.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { CONNECT_IP, CONTROL_WITH_SETTINGS, concat, frame, headers, hex } from '../../unit/http3/recording.ts';
 import { packet } from '../../unit/ip/sample-packets.ts';
@@ -37,7 +36,6 @@ const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBi
 const TIMEOUT_MS = 20_000;
 const IDLE_TIMEOUT_MS = 30_000;
 const CONTROL_STREAM = 2;
-const UDP = 17;
 const ICMPV6 = 58;
 const DESTINATION_OPTIONS = 60;
 const NOBODY = '203.0.113.77';
@@ -74,16 +72,6 @@ async function newestEnds(clientId: string): Promise<{ reason: string; detail: s
     },
     { timeoutMs: TIMEOUT_MS, what: `the end of ${clientId}'s connection in SQL` },
   );
-}
-
-function udpPacket(from: string, to: string): Uint8Array {
-  const payload = hex('3039 9c41 000c 0000 01020304');
-  const family = from.includes(':') ? 6 : 4;
-  const bytes = packet({ family, source: bytesOf(from), destination: bytesOf(to), protocol: UDP, payload });
-  const start = bytes.length - payload.length;
-  const pseudo = (family === 4 ? pseudoHeaderSumV4 : pseudoHeaderSumV6)(bytes, 0, UDP, payload.length);
-  writeUint16(bytes, start + 6, internetChecksum(bytes, start, payload.length, pseudo));
-  return bytes;
 }
 
 function routerAdvertisement(from: string, to: string): Uint8Array {

@@ -7,6 +7,7 @@ import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { TestPeer } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { CountingPeer } from './counting-peer.ts';
 import { enrol, startOneNode, targetOf } from './node-setup.ts';
@@ -38,7 +39,7 @@ async function openOnEveryShard(each: number): Promise<CountingPeer[][]> {
   const peers: CountingPeer[][] = Array.from({ length: SHARDS }, () => []);
   for (let i = 0; i < MAX_CLIENTS && peers.some(({ length }) => length < each); i++) {
     const id = `client-${++clients}`;
-    const peer = await CountingPeer.open(targetOf(cluster), id, await enrol(cluster, id));
+    const peer = new CountingPeer(id, await TestPeer.open(targetOf(cluster), await enrol(cluster, id)));
     const shard = await shardOf(peer.address(4));
     for (const family of FAMILIES)
       assert.equal(await shardOf(peer.address(family)), shard, 'both families on one shard');
