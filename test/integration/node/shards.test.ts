@@ -108,7 +108,7 @@ suite('a node of two shards', { skip }, () => {
     const movers: CountingPeer[] = [];
     const move = async () => {
       const id = `client-${++clients}`;
-      const client = await CountingPeer.open(targetOf(cluster), id, await enrol(cluster, id));
+      const client = new CountingPeer(id, await TestPeer.open(targetOf(cluster), await enrol(cluster, id)));
       movers.push(client);
       // The core follows a connection once.
       client.peer.rebind();
