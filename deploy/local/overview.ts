@@ -16,6 +16,8 @@ interface ClientLine {
   readonly client: string;
   readonly node: string;
   readonly state: string;
+  /** What the tunnel runs over. */
+  readonly over: string | null;
   readonly addresses: string | null;
   readonly rtt_ms: number | null;
   readonly in_mbps: number | null;
@@ -34,8 +36,8 @@ export async function takeOverview(cluster: Cluster): Promise<Overview> {
               (SELECT count(*)::int FROM address_assignments a WHERE a.node = n.node AND upper_inf(a.during)) AS addresses_out
          FROM nodes n ORDER BY n.node`,
     ),
-    cluster.sql<{ client_id: string; node: string; state: string; addresses: string | null }>(
-      `SELECT c.client_id, c.node, c.state, string_agg(host(a.address), ' ' ORDER BY a.id) AS addresses
+    cluster.sql<{ client_id: string; node: string; state: string; over: string | null; addresses: string | null }>(
+      `SELECT c.client_id, c.node, c.state, c.transport AS over, string_agg(host(a.address), ' ' ORDER BY a.id) AS addresses
          FROM connections c LEFT JOIN address_assignments a USING (connection_id)
         WHERE c.state <> 'closed' GROUP BY c.connection_id`,
     ),
@@ -51,6 +53,7 @@ export async function takeOverview(cluster: Cluster): Promise<Overview> {
         client: client.id,
         node: connection?.node ?? client.node.id,
         state: connection?.state ?? 'closed',
+        over: connection?.over ?? null,
         addresses: connection?.addresses ?? null,
         rtt_ms: gauge(samples, 'masque_vpn_rtt_ms', { client_id: client.id }),
         in_mbps: gauge(samples, 'masque_vpn_throughput_mbps', { client_id: client.id, direction: 'in' }),

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readClientStatus } from '../../deploy/local/client-status.ts';
 import { startCluster } from '../../deploy/local/cluster.ts';
@@ -14,9 +14,17 @@ import { StopWaiting, waitFor } from '../support/wait-for.ts';
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
 const main = fileURLToPath(new URL('../../data-plane/client/main.ts', import.meta.url));
 
-test('a client with the advertised default route sends all but its tunnel into it, finds back after its link was down, and leaves no route behind', {
-  skip,
-}, async (t) => {
+for (const transport of ['http3', 'http2']) {
+  test(
+    `over ${transport} a client with the advertised default route sends all but its tunnel into it, finds back after its link was down, and leaves no route behind`,
+    {
+      skip,
+    },
+    (t) => useDefaultRoute(t, transport),
+  );
+}
+
+async function useDefaultRoute(t: TestContext, transport: string): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'mvpn-route-'));
   t.after(() => rmSync(directory, { recursive: true, force: true }));
   const nodeEnv = { ADVERTISE_ROUTES: '0.0.0.0/0,::/0' };
@@ -55,6 +63,8 @@ test('a client with the advertised default route sends all but its tunnel into i
       join(directory, 'pki', 'ca.pem'),
       '--tun',
       'masque0',
+      '--transport',
+      transport,
       '--status-file',
       statusFile,
     ],
@@ -94,4 +104,4 @@ test('a client with the advertised default route sends all but its tunnel into i
     routes().filter((route) => !before.includes(route)),
     [],
   );
-});
+}

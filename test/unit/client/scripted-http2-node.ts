@@ -41,7 +41,7 @@ export class ScriptedHttp2Node {
     this.#server = server;
     this.#relay = relay;
     relay.on('connection', (near) => {
-      const far = connect((server.address() as AddressInfo).port, '127.0.0.1');
+      const far = connect((server.address() as AddressInfo).port, '127.0.0.1').setNoDelay();
       for (const socket of [near, far]) this.#sockets.add(socket.on('error', () => {}));
       near.pipe(far).pipe(near);
     });
@@ -69,7 +69,7 @@ export class ScriptedHttp2Node {
   static async start(pem: TestCertificate, options: Http2ScriptOptions = {}): Promise<ScriptedHttp2Node> {
     const settings = { enableConnectProtocol: true };
     const server = createSecureServer({ cert: pem.cert, key: pem.key, settings, ...options.server });
-    const relay = createServer();
+    const relay = createServer({ noDelay: true });
     for (const one of [server, relay]) await new Promise<void>((resolve) => one.listen(0, '127.0.0.1', resolve));
     return new ScriptedHttp2Node(server, relay, pem, options);
   }
