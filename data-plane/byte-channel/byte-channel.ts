@@ -124,21 +124,20 @@ export class ByteChannel implements LoopSource {
 
   // --- from the loop
 
-  drain(): boolean {
+  drain(): void {
     const length = read(this.#fd, input, READ_BYTES);
     if (length > 0) {
       this.#events.onBytes(input.subarray(0, length));
-      return this.#readable && length === READ_BYTES;
+      return;
     }
     if (length < 0) {
       const why = errno();
-      if (why === EAGAIN || why === EINTR) return false;
+      if (why === EAGAIN || why === EINTR) return;
       if (why !== ECONNRESET) throw new OsError('read', 'a byte channel', why);
     }
     // It would be readable for ever from here on.
     this.#unwatch();
     this.#events.onEnd();
-    return false;
   }
 
   writable(): void {

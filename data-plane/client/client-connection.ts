@@ -92,20 +92,22 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
 
   // --- from the packet loop
 
-  drain(): boolean {
-    const taken = this.#socket.receive(this.#receiveUdp);
-    const lives = this.#processEvents();
+  drain(): void {
+    this.#socket.receive(this.#receiveUdp);
+    this.#processEvents();
     this.#events.onBatchEnd();
-    return lives && taken > 0;
   }
 
   endTurn(): void {
     if (this.#state === 'ended') return;
-    if (this.#processEvents()) this.#flush();
+    if (this.#processEvents() && this.#quic.flushDueMs <= performance.now()) this.#flush();
   }
 
   timeoutMs(): number {
-    return this.#quic.timeoutMs();
+    const untilFlushMs = Math.max(0, this.#quic.flushDueMs - performance.now());
+    const timeoutMs = this.#quic.timeoutMs();
+    if (!Number.isFinite(untilFlushMs)) return timeoutMs;
+    return timeoutMs < 0 ? untilFlushMs : Math.min(timeoutMs, untilFlushMs);
   }
 
   onTimeout(): void {

@@ -140,14 +140,12 @@ export class TunnelClient implements LoopTurn {
     this.#report({ type: 'prepared', attempt: this.#attempt });
   }
 
-  #receiveTun(): boolean {
+  #receiveTun(): void {
     for (let packets = 0; packets < TUN_BATCH; ) {
       const taken = this.#tun.receive(this.#onTunPacket);
-      if (taken === 0) return false;
+      if (taken === 0) return;
       packets += taken;
     }
-    this.endTurn();
-    return true;
   }
 
   #sendPacket(bytes: Uint8Array, offset: number, length: number): void {

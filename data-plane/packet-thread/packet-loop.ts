@@ -2,13 +2,10 @@ import type { EventFd } from '../os/event-fd.ts';
 import { Poller } from '../os/poller.ts';
 import { LoopTimers } from './loop-timers.ts';
 
-/** Rounds in which one source may keep the loop from the others and from sending. */
-const MAX_ROUNDS = 16;
-
 /** What is done about one descriptor. */
 export interface LoopSource {
-  /** Takes a bounded amount; true when there may be more. */
-  drain(): boolean;
+  /** Takes a bounded amount, about a millisecond of work: so long the others wait, and what it leads to. */
+  drain(): void;
   /** There is room to write; called only while it is watched for. */
   writable?(): void;
 }
@@ -23,7 +20,7 @@ export interface LoopSources {
 
 /** What a turn of the loop ends with: QUIC events, packets to be sent, and how long it may sleep then. */
 export interface LoopTurn {
-  /** After everything readable was taken, and before each wait. */
+  /** After each source was drained, and before each wait. */
   endTurn(): void;
   /** Milliseconds until it has to run again without input; -1 for never. */
   timeoutMs(): number;
@@ -106,8 +103,7 @@ export class PacketLoop implements LoopSources {
   #drainSources(): void {
     for (const { slot, source } of this.#sources.values()) {
       if (this.#poller.isWritable(slot)) source.writable?.();
-      if (!this.#poller.isReadable(slot)) continue;
-      for (let round = 0; round < MAX_ROUNDS && source.drain(); round++);
+      if (this.#poller.isReadable(slot)) source.drain();
     }
   }
 }

@@ -139,11 +139,11 @@ export class QuicServer {
     }
   }
 
-  /** Takes every packet that is ready to be sent; `send` copies it. Cells at rest are not asked. */
+  /** Takes every packet that has to be sent now; `send` copies it. Cells at rest are not asked. */
   flush(send: (bytes: Uint8Array, offset: number, length: number, peer: string) => void, nowMs: number): void {
     this.#gate.flush(send);
     for (const cell of this.#cells) {
-      if (!cell?.endpoint.hasWork) continue;
+      if (cell === undefined || cell.endpoint.flushDueMs > nowMs) continue;
       cell.endpoint.flush((bytes, offset, length, peer) => {
         this.#learnId(cell, bytes, offset, length, nowMs);
         send(bytes, offset, length, peer);
@@ -153,10 +153,12 @@ export class QuicServer {
     }
   }
 
-  /** Milliseconds from `nowMs` until `onTimeout` is due, or -1 when nothing is. */
+  /** Milliseconds from `nowMs` until `onTimeout` or `flush` is due, or -1 when nothing is. */
   timeoutMs(nowMs: number): number {
     let dueMs = Number.POSITIVE_INFINITY;
-    for (const cell of this.#cells) if (cell !== undefined) dueMs = Math.min(dueMs, cell.dueMs);
+    for (const cell of this.#cells) {
+      if (cell !== undefined) dueMs = Math.min(dueMs, cell.dueMs, cell.endpoint.flushDueMs);
+    }
     return Number.isFinite(dueMs) ? Math.max(0, dueMs - nowMs) : -1;
   }
 

@@ -111,23 +111,21 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
 
   // --- the packet's way up
 
-  /** UDP datagrams into QUIC; true when there may be more. */
-  #receiveUdp(): boolean {
+  /** UDP datagrams into QUIC. */
+  #receiveUdp(): void {
     this.#nowMs = performance.now();
-    const taken = this.#udp.receive(this.#onDatagram);
+    this.#udp.receive(this.#onDatagram);
     this.#handoff?.flush();
     this.#quic.processEvents();
     this.#tun.flush();
-    return taken > 0;
   }
 
-  /** Datagrams that other shards got for connections of this one; true when there may be more. */
-  #receiveHandoffs(): boolean {
+  /** Datagrams that other shards got for connections of this one. */
+  #receiveHandoffs(): void {
     this.#nowMs = performance.now();
-    const taken = this.#handoff?.receive(this.#nowMs) ?? false;
+    this.#handoff?.receive(this.#nowMs);
     this.#quic.processEvents();
     this.#tun.flush();
-    return taken;
   }
 
   /** One IP packet from a client, to the TUN device if it passes the checks. */
@@ -164,15 +162,13 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
 
   // --- the packet's way down
 
-  /** A batch of packets from the TUN device into QUIC; true when there may be more. */
-  #receiveTun(): boolean {
+  /** A batch of packets from the TUN device into QUIC. */
+  #receiveTun(): void {
     for (let packets = 0; packets < TUN_BATCH; ) {
       const taken = this.#tun.receive(this.#onTunPacket);
-      if (taken === 0) return false;
+      if (taken === 0) return;
       packets += taken;
     }
-    this.#flush();
-    return true;
   }
 
   #forwardDown(bytes: Uint8Array, offset: number, length: number): void {

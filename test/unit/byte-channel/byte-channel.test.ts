@@ -70,10 +70,12 @@ test('bytes come as they are, and no more is read than one turn may take', (t) =
   const { channel, came, write } = openChannel(t);
   const sent = bytes(100_000);
   assert.equal(write(sent), sent.length);
-  assert.equal(channel.drain(), true, 'there may be more');
-  assert.equal(channel.drain(), false);
+  channel.drain();
+  assert.ok(came().length < sent.length, 'there is more');
+  channel.drain();
   assert.deepEqual(came(), Buffer.from(sent));
-  assert.equal(channel.drain(), false);
+  channel.drain();
+  assert.deepEqual(came(), Buffer.from(sent));
 });
 
 test('a peer that reads nothing costs a bounded number of bytes: packets are refused, control is not, and then that is', (t) => {
@@ -135,9 +137,9 @@ test('the end is told once, after all bytes before it, and the loop watches no m
   const { channel, came, ends, write, closePeer, watched } = openChannel(t);
   write(Uint8Array.of(1, 2, 3));
   closePeer();
-  assert.equal(channel.drain(), false);
+  channel.drain();
   assert.deepEqual([came(), ends()], [Buffer.of(1, 2, 3), 0]);
-  assert.equal(channel.drain(), false);
+  channel.drain();
   assert.deepEqual([ends(), watched()], [1, undefined]);
 });
 

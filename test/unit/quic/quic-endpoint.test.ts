@@ -182,3 +182,38 @@ test('a stream whose peer takes nothing is reset before it fills the memory', ()
   assert.ok(pair.clientEvents.seen.includes('reset 0 107'), pair.clientEvents.seen.join());
   assert.ok(pair.client.memoryBytes < 64 * 1024 * 1024, `${pair.client.memoryBytes} bytes`);
 });
+
+test('9000-13.2.1 what only has to be acknowledged waits a few milliseconds or for company, what is to be sent does not', () => {
+  const pair = new Pair();
+  const { client, server } = pair;
+  assert.equal(client.flushDueMs, 0, 'the first packet of a handshake');
+  pair.exchange();
+  assert.equal(server.flushDueMs, Number.POSITIVE_INFINITY, 'nothing to do');
+
+  const toServer = (): void =>
+    client.flush((bytes, offset, length) => {
+      server.receive(bytes.slice(offset, offset + length), 0, length, CLIENT);
+      server.processEvents();
+    });
+  sendDatagram(client, Buffer.of(1));
+  assert.equal(client.flushDueMs, 0);
+  const before = performance.now();
+  toServer();
+  const dueMs = server.flushDueMs;
+  assert.ok(dueMs > before && dueMs <= performance.now() + 25, `due at ${dueMs}, begun at ${before}`);
+  sendDatagram(server, Buffer.of(2));
+  assert.equal(server.flushDueMs, 0, 'it goes with what is sent');
+  pair.exchange();
+
+  for (let i = 0; i < 16; i++) {
+    assert.notEqual(server.flushDueMs, 0, `after ${i} packets`);
+    sendDatagram(client, Buffer.of(i));
+    toServer();
+  }
+  assert.equal(server.flushDueMs, 0, 'enough of them');
+  pair.exchange();
+
+  client.sendStream(0, 0, Buffer.from('request'), false);
+  toServer();
+  assert.equal(server.flushDueMs, 0, 'a stream');
+});
