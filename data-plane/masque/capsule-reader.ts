@@ -22,6 +22,12 @@ export interface CapsuleHandler {
   onDatagram(payload: Uint8Array): void;
 }
 
+/** The error of a known capsule above MAX_CAPSULE_BYTES, H3_EXCESSIVE_LOAD. */
+export function oversizedCapsule(type: number): Http3StreamError {
+  const text = `capsule type ${type} is larger than ${MAX_CAPSULE_BYTES} bytes`;
+  return new Http3StreamError(H3_EXCESSIVE_LOAD, text, { limit: 'capsule' });
+}
+
 /**
  * Reads the capsules of one CONNECT-IP stream (RFC 9297 3.2, RFC 9484 4.7) from its content in any chunking. Unknown
  * capsules are read over without being kept. All errors are Http3StreamError with the code to abort the stream with,
@@ -58,13 +64,7 @@ export class CapsuleReader implements TlvHandler {
       case CAPSULE_ADDRESS_REQUEST:
       case CAPSULE_ROUTE_ADVERTISEMENT:
         if (length <= MAX_CAPSULE_BYTES) return 'whole';
-        throw new Http3StreamError(
-          H3_EXCESSIVE_LOAD,
-          `capsule type ${type} is larger than ${MAX_CAPSULE_BYTES} bytes`,
-          {
-            limit: 'capsule',
-          },
-        );
+        throw oversizedCapsule(type);
       default:
         return 'skip';
     }

@@ -7,7 +7,7 @@ import {
   encodeCapsule,
   malformedCapsule,
 } from '../masque/capsule.ts';
-import { MAX_CAPSULE_BYTES } from '../masque/capsule-reader.ts';
+import { MAX_CAPSULE_BYTES, oversizedCapsule } from '../masque/capsule-reader.ts';
 
 /**
  * Cuts a client's stream into whole capsules, so that datagrams can go between them. Unknown ones are read over. What is in them is for
@@ -38,7 +38,7 @@ export class ForwardedCapsules implements TlvHandler {
       case CAPSULE_ADDRESS_REQUEST:
       case CAPSULE_ROUTE_ADVERTISEMENT:
         if (length <= MAX_CAPSULE_BYTES) return 'whole';
-        throw malformedCapsule(`a capsule is larger than ${MAX_CAPSULE_BYTES} bytes`);
+        throw oversizedCapsule(type);
       default:
         return 'skip';
     }

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { encodeVarint, MAX_VARINT } from '../../../data-plane/http3/varint.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
+import { MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-reader.ts';
 import { ForwardedCapsules } from '../../../data-plane/webtransport/forwarded-capsules.ts';
 import { readCloseCode } from '../../../data-plane/webtransport/session-capsule.ts';
 import { cuts, fuzz, hostile, inPieces, outcomeOf, surroundings, viewWithin } from '../../support/fuzz.ts';
@@ -29,6 +30,15 @@ test('capsules that are passed on are whole ones of the tunnel, however they are
     assert.deepEqual(pass(lengths), whole);
     for (const one of whole.passed) assert.ok(['00', '01', '02', '03'].includes(one.slice(0, 2)), one);
   });
+});
+
+test('item 25 a capsule beyond the limit is too much, as in any other tunnel', () => {
+  const capsules = new ForwardedCapsules(() => {});
+  const start = concat(encodeVarint(1), encodeVarint(MAX_CAPSULE_BYTES + 1));
+  assert.deepEqual(
+    outcomeOf(() => capsules.push(start)),
+    { code: 'H3_EXCESSIVE_LOAD' },
+  );
 });
 
 test('the code of a close is read within its end, wherever it lies', () => {
