@@ -144,6 +144,11 @@ export class TestPeer implements Http3Events, TunnelEnd {
     this.#dueMs = timeoutMs < 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs;
   }
 
+  /** `ip:port` that it sends from. */
+  get localAddress(): string {
+    return this.#socket.localAddress.text;
+  }
+
   /** Goes on from another port, as behind a NAT that forgot the old one. */
   rebind(): void {
     this.#socket.close();

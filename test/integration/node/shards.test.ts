@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
 import type { Cluster } from '../../../deploy/local/cluster.ts';
 import { scrape } from '../../../deploy/local/http-client.ts';
@@ -27,6 +29,8 @@ const FAMILIES: readonly (4 | 6)[] = hasIpv6() ? [4, 6] : [4];
 let cluster: Cluster;
 let endOfTest = () => {};
 let clients = 0;
+/** See abort-core.ts. */
+let abortFile = '';
 
 /** The shard through whose interface an address is reached. */
 async function shardOf(address: string): Promise<number> {
@@ -52,6 +56,16 @@ async function openOnEveryShard(each: number): Promise<CountingPeer[][]> {
   return peers;
 }
 
+/** Says goodbye, and waits until no tunnel is left. */
+async function closeAll(peers: readonly CountingPeer[]): Promise<void> {
+  for (const { peer } of peers) peer.close();
+  await waitFor(async () => (await nodeMetric('shard_tunnels', {})) === 0, {
+    timeoutMs: TIMEOUT_MS,
+    what: 'the end of all tunnels',
+  });
+  await cluster.untilProjected(TIMEOUT_MS);
+}
+
 const nodeMetric = async (family: string, labels: Record<string, string>) =>
   sumOf(await scrape(cluster.node('node-a').metricsUrl), `masque_vpn_node_${family}`, labels);
 
@@ -62,7 +76,14 @@ suite('a node of two shards', { skip }, () => {
         endOfTest = end;
       },
     });
-    const nodeEnv = { SHARDS: `${SHARDS}`, TRAFFIC_WINDOW_MS: `${WINDOW_MS}`, ADVERTISE_ROUTES: '0.0.0.0/0,::/0' };
+    abortFile = join(directory, 'abort-core-of');
+    const nodeEnv = {
+      SHARDS: `${SHARDS}`,
+      TRAFFIC_WINDOW_MS: `${WINDOW_MS}`,
+      ADVERTISE_ROUTES: '0.0.0.0/0,::/0',
+      NODE_OPTIONS: `--import=${import.meta.resolve('./abort-core.ts')}`,
+      ABORT_CORE_OF: abortFile,
+    };
     cluster = await startOneNode({ directory, clients: [], nodeEnv });
   });
 
@@ -131,10 +152,93 @@ suite('a node of two shards', { skip }, () => {
     const ids = movers.map(({ id }) => id);
     const rows = await cluster.sql('SELECT 1 FROM connections WHERE client_id = ANY ($1)', [ids]);
     assert.equal(rows.length, movers.length, 'nobody had to come back');
-    for (const { peer } of movers) peer.close();
-    await waitFor(async () => (await nodeMetric('shard_tunnels', {})) === 0, {
-      timeoutMs: TIMEOUT_MS,
-      what: 'their ends',
-    });
+    await closeAll(movers);
+  });
+
+  test('a core that aborts costs the tunnels of its own shard only, and is replaced', async () => {
+    const { behind } = cluster.node('node-a').place;
+    const shards = await openOnEveryShard(1);
+    const [lost = [], safe = []] = shards;
+    writeFileSync(abortFile, lost[0]?.peer.localAddress ?? '');
+    await waitFor(
+      async () => {
+        lost[0]?.peer.keepAlive();
+        return (await nodeMetric('quic_aborted_cores', {})) === 1;
+      },
+      { timeoutMs: TIMEOUT_MS, what: 'the abort' },
+    );
+    assert.equal(await nodeMetric('shard_tunnels', { shard: '0' }), 0);
+    assert.equal(await nodeMetric('shard_tunnels', { shard: '1' }), safe.length);
+    for (const peer of safe) await peer.ping(behind.address, PINGS);
+    for (const { peer } of lost) peer.vanish();
+    const after = await openOnEveryShard(1);
+    for (const peer of after.flat()) await peer.ping(behind.address, PINGS);
+    await closeAll([...safe, ...after.flat()]);
+    const ended = await cluster.sql<{ reason: string; detail: string }>(
+      'SELECT reason, detail FROM connections WHERE client_id = ANY ($1)',
+      [lost.map(({ id }) => id)],
+    );
+    assert.equal(ended.length, lost.length);
+    for (const { reason, detail } of ended) {
+      assert.equal(reason, 'error');
+      assert.match(detail, /the QUIC core aborted/);
+    }
+  });
+
+  test('restarted with one shard and with two again, the node has all of its blocks, and no address is held twice', async () => {
+    const { service, place } = cluster.node('node-a');
+    const { behind } = place;
+    const blocks = async () => Promise.all(FAMILIES.map((family) => nodeMetric('blocks', { family: `${family}` })));
+    const interfaces = async () =>
+      JSON.parse(await ip('-n', place.namespace, '-j', 'link', 'show', 'type', 'tun'))
+        .map(({ ifname }: { ifname: string }) => ifname)
+        .sort();
+    const before = await blocks();
+    assert.ok(
+      before.every((count) => count >= SHARDS),
+      before.join(),
+    );
+    assert.deepEqual(await interfaces(), ['masque0-0', 'masque0-1']);
+
+    await service.stop();
+    await service.start({ SHARDS: '1' });
+    await waitFor(async () => `${await blocks()}` === `${before}`, { timeoutMs: TIMEOUT_MS, what: 'all blocks' });
+    assert.deepEqual(await interfaces(), ['masque0']);
+    const id = `client-${++clients}`;
+    const only = await CountingPeer.open(targetOf(cluster), id, await enrol(cluster, id));
+    for (const family of FAMILIES) await only.ping(family === 4 ? behind.address : behind.address6, PINGS);
+    await closeAll([only]);
+
+    await service.stop();
+    await service.start();
+    await waitFor(async () => `${await blocks()}` === `${before}`, { timeoutMs: TIMEOUT_MS, what: 'all blocks' });
+    const peers = (await openOnEveryShard(1)).flat();
+    for (const peer of peers) {
+      await peer.ping(behind.address, PINGS);
+      for (const other of peers) if (other !== peer) await peer.ping(other.address(4), PINGS);
+    }
+    await closeAll(peers);
+    await cluster.untilProjected(TIMEOUT_MS);
+    for (const table of ['address_conflicts', 'dead_letter', 'event_gaps']) {
+      assert.deepEqual(await cluster.sql(`SELECT * FROM ${table}`), [], table);
+    }
+  });
+
+  test('when one shard fails the node ends, and the tunnels of the others are told and recorded', async () => {
+    const { service, place } = cluster.node('node-a');
+    const [lost = [], others = []] = await openOnEveryShard(1);
+    await ip('-n', place.namespace, 'link', 'delete', 'masque0-0');
+    await waitFor(() => !service.running(), { timeoutMs: TIMEOUT_MS, what: 'the end of the node' });
+    assert.equal(service.process().exitStatus()?.code, 1);
+    for (const { peer } of [...lost, ...others]) await peer.until(() => peer.ended || peer.closed, 'a goodbye');
+    await service.start();
+    await cluster.untilProjected(TIMEOUT_MS);
+    const reasons = async (peers: readonly CountingPeer[]) =>
+      cluster.sql<{ reason: string }>('SELECT DISTINCT reason FROM connections WHERE client_id = ANY ($1)', [
+        peers.map(({ id }) => id),
+      ]);
+    assert.deepEqual(await reasons(lost), [{ reason: 'error' }]);
+    assert.deepEqual(await reasons(others), [{ reason: 'drained' }]);
+    for (const { peer } of [...lost, ...others]) peer.vanish();
   });
 });

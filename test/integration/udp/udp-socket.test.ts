@@ -47,6 +47,31 @@ function mixedSizes(count: number): Buffer[] {
   });
 }
 
+it('an address that is shared is free for the first, and after it for those that join', () => {
+  const alone = bind('127.0.0.1:0');
+  const { text } = alone.localAddress;
+  for (const share of ['first', 'join'] as const) assert.throws(() => bind(text, { share }), { code: 'EADDRINUSE' });
+  alone.close();
+  const first = bind(text, { share: 'first' });
+  const second = bind(text, { share: 'join' });
+  assert.throws(() => bind(text), { code: 'EADDRINUSE' });
+  assert.throws(() => bind(text, { share: 'first' }), { code: 'EADDRINUSE' }, 'another program of several shards');
+  const poller = new Poller();
+  const got = new Map([first, second].map((socket) => [socket, 0]));
+  for (const socket of got.keys()) poller.add(socket.fd);
+  for (let i = 0; i < 40; i++) {
+    const from = bind('127.0.0.1:0');
+    from.queue(new Uint8Array(100), 0, 100, from.peers.fromText(text));
+    from.flush();
+    from.close();
+    assert.notEqual(poller.wait(5_000), 0);
+    for (const socket of got.keys()) got.set(socket, (got.get(socket) ?? 0) + socket.receive(() => {}));
+  }
+  const counts = [...got.values()];
+  assert.equal(counts[0]! + counts[1]!, 40);
+  assert.ok(Math.min(...counts) > 0, `the kernel spread 40 peers as ${counts}`);
+});
+
 for (const [family, address] of [
   ['IPv4', '127.0.0.1:0'],
   ['IPv6', '[::1]:0'],
