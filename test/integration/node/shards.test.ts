@@ -205,7 +205,7 @@ suite('a node of two shards', { skip }, () => {
     await waitFor(async () => `${await blocks()}` === `${before}`, { timeoutMs: TIMEOUT_MS, what: 'all blocks' });
     assert.deepEqual(await interfaces(), ['masque0']);
     const id = `client-${++clients}`;
-    const only = await CountingPeer.open(targetOf(cluster), id, await enrol(cluster, id));
+    const only = new CountingPeer(id, await TestPeer.open(targetOf(cluster), await enrol(cluster, id)));
     for (const family of FAMILIES) await only.ping(family === 4 ? behind.address : behind.address6, PINGS);
     await closeAll([only]);
 
