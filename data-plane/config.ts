@@ -34,6 +34,11 @@ export const nodeVariables = {
     fallback: '',
     ...http2Address(),
   },
+  WEBTRANSPORT_LISTEN: {
+    help: 'the TCP address for WebTransport sessions over HTTP/2; those over HTTP/3 come to LISTEN',
+    fallback: 'off',
+    ...optionalAddress(),
+  },
   TLS_CERT: { help: 'the certificate chain, a PEM file', ...text('a path') },
   TLS_KEY: { help: "the certificate's key, a PEM file", ...text('a path') },
   CLIENT_CA: {
@@ -99,10 +104,15 @@ function listenAddress() {
 }
 
 function http2Address() {
+  const address = optionalAddress();
+  return { ...address, parse: (value: string) => (value === '' ? value : address.parse(value)) };
+}
+
+function optionalAddress() {
   const address = listenAddress();
   return {
     expected: `${address.expected}, or off`,
-    parse: (value: string) => (value === '' || value === 'off' ? value : address.parse(value)),
+    parse: (value: string) => (value === 'off' ? value : address.parse(value)),
   };
 }
 

@@ -30,6 +30,8 @@ import type { TlsIdentity } from './tls/tls-identity.ts';
 import { TlsReloader } from './tls/tls-reloader.ts';
 import type { ServerThreadCommand, TunnelBlock } from './tunnel/tunnel-messages.ts';
 import { WebGateway } from './web-thread/web-gateway.ts';
+import type { WebThreadOptions } from './web-thread/web-messages.ts';
+import { type WebTransportCarrier, webTransportCarriers } from './webtransport/webtransport-carriers.ts';
 
 /** After a stop was asked for: what the last events' way to NATS may take. */
 const PUBLISH_TIMEOUT_MS = 5_000;
@@ -62,8 +64,9 @@ export class Node {
   readonly #shards: Shards;
   readonly #metrics: NodeMetrics;
   readonly #tls: TlsReloader;
-  /** HTTP/2; undefined where it is off. */
-  #web: WebGateway | undefined;
+  /** HTTP/2, one for each service that is not off. */
+  readonly #webs: WebGateway[] = [];
+  #webTransport: readonly WebTransportCarrier[] = [];
   #http: NodeHttpServer | undefined;
   #draining = false;
   /** Of a drain: nobody is left, or nobody is waited for any more. */
@@ -127,7 +130,7 @@ export class Node {
       log,
       onRenewed: (renewed) => {
         this.#shards.renew(renewed);
-        this.#web?.renew(renewed);
+        for (const web of this.#webs) web.renew(renewed);
       },
     });
     this.#metrics = new NodeMetrics({
@@ -140,7 +143,8 @@ export class Node {
       quic: () => this.#shards.quic,
       shards: () =>
         this.#shards.figures.map((figures, shard) => ({ ...figures, tunnels: this.#admission.sizeOf(shard) })),
-      web: () => this.#web?.state,
+      web: () => this.#webs.map(({ state }) => state),
+      webTransport: () => this.#webTransport,
       tls: () => this.#tls.state,
       limits: () => this.#shards.limits,
     });
@@ -161,7 +165,11 @@ export class Node {
       log: this.#log,
     });
     const listen = await this.#shards.start();
-    const http2Listen = await this.#startWeb(listen);
+    const { HTTP2_LISTEN, WEBTRANSPORT_LISTEN } = config;
+    // TCP beside the UDP of HTTP/3, on the same port unless the configuration says otherwise.
+    const http2Listen = await this.#startWeb('connect-ip', HTTP2_LISTEN || listen);
+    const webTransportListen = await this.#startWeb('webtransport', WEBTRANSPORT_LISTEN);
+    if (webTransportListen === 'off') this.#webTransportLoaded(null);
     const at = new Date().toISOString();
     const { TUNNEL_MTU: tunnelMtu, SHARDS: shards } = config;
     await this.#spool.append([
@@ -174,7 +182,7 @@ export class Node {
     this.#credentials.start();
     this.#presence.start();
     this.#link.start();
-    this.#log.info({ listen, http2Listen, tunnelMtu, shards }, 'node is up');
+    this.#log.info({ listen, http2Listen, webTransportListen, tunnelMtu, shards }, 'node is up');
   }
 
   /** Looks for a renewed certificate now, instead of within seconds. */
@@ -191,9 +199,9 @@ export class Node {
     await this.#recordStop('node.draining');
     this.#admission.drain();
     this.#shards.announceDrain();
-    this.#web?.announceDrain();
+    for (const web of this.#webs) web.announceDrain();
     await this.#untilDeparted();
-    await Promise.all([this.#shards.drain(), this.#web?.drain()]);
+    await Promise.all([this.#shards.drain(), ...this.#webs.map((web) => web.drain())]);
     await this.#settle();
     await this.#failures.stop();
     await this.#recordStop('node.stopped');
@@ -229,7 +237,7 @@ export class Node {
   async close(): Promise<void> {
     this.#tls.stop();
     this.#admission.drain();
-    this.#web?.stop();
+    for (const web of this.#webs) web.stop();
     await this.#shards.stop();
     await this.#settle();
     await this.#link.close();
@@ -243,19 +251,27 @@ export class Node {
     await Promise.all(this.#windows.map((windows) => windows.settle()));
   }
 
-  /** TCP beside the UDP of HTTP/3, on the same port unless the configuration says otherwise; 'off' where there is none. */
-  async #startWeb(udpListen: string): Promise<string> {
-    const { HTTP2_LISTEN, MAX_CONNECTIONS: maxConnections } = this.#config;
-    if (HTTP2_LISTEN === 'off') return HTTP2_LISTEN;
+  /** Resolves with the TCP address, or 'off'. Each service has a thread of its own, so that one that fails costs only its own clients. */
+  async #startWeb(service: WebThreadOptions['service'], listen: string): Promise<string> {
+    if (listen === 'off') return listen;
     const web = new WebGateway({
-      thread: { listen: HTTP2_LISTEN || udpListen, identity: this.#tls.identity, maxConnections },
+      thread: { service, listen, identity: this.#tls.identity, maxConnections: this.#config.MAX_CONNECTIONS },
       log: this.#log,
       onRequest: (request) => void this.#admit({ ...request, shard: this.#emptiestShard() }, web),
       onFailed: (failure) => this.#connectionFailed({ ...failure, clientId: null }),
+      onWebTransportLoaded: (http3Problem) => {
+        this.#webTransportLoaded(http3Problem);
+      },
       post: (command) => this.#postTo(command.connectionId, command),
     });
-    this.#web = web;
+    this.#webs.push(web);
     return Promise.race([web.start(), this.failed]);
+  }
+
+  #webTransportLoaded(packageProblem: string | null): void {
+    const { LISTEN, WEBTRANSPORT_LISTEN } = this.#config;
+    this.#webTransport = webTransportCarriers(LISTEN, WEBTRANSPORT_LISTEN, packageProblem);
+    this.#log.info({ carriers: this.#webTransport }, 'what carries WebTransport sessions');
   }
 
   /** For clients that no shard's socket has received. */
@@ -276,12 +292,12 @@ export class Node {
         this.#windows[shard]?.forget(report.connectionId);
         this.#metrics.observeTraffic([report]);
         this.#metrics.forgetConnection(report.connectionId);
-        this.#web?.closed(report.connectionId);
+        for (const web of this.#webs) web.closed(report.connectionId);
         void this.#admission.closed(report);
         if (this.#draining && this.#admission.size === 0) this.#departed.resolve();
         return;
       case 'channelAborted':
-        this.#web?.abort(report.connectionId, report.errorCode);
+        for (const web of this.#webs) web.abort(report.connectionId, report.errorCode);
         return;
       case 'window':
         this.#endWindow(shard, report);

@@ -8,6 +8,8 @@ import { MAX_FIELD_SECTION_BYTES } from '../http3/request-stream.ts';
 import { refusalFields } from '../masque/connect-ip-response.ts';
 import { decideTunnelRequest } from '../tunnel/decide-tunnel-request.ts';
 import type { RemotePeer, WebTunnels } from '../web-thread/web-tunnels.ts';
+import type { SessionOpener } from '../webtransport/session-opener.ts';
+import { SessionTunnel } from '../webtransport/session-tunnel.ts';
 import { http2ErrorCode } from './http2-error-code.ts';
 import {
   CONNECTION_WINDOW_BYTES,
@@ -16,15 +18,18 @@ import {
   SILENCE_TIMEOUT_MS,
   STREAM_WINDOW_BYTES,
 } from './http2-limits.ts';
-import { Http2Tunnel, type Http2TunnelOwner } from './http2-tunnel.ts';
+import { type Http2Request, Http2Tunnel, type Http2TunnelOwner } from './http2-tunnel.ts';
 import { respondWhole } from './respond.ts';
 
+const SESSIONS = ['webtransport'];
 const HEAD_TOO_LARGE = 431;
 const SERVICE_UNAVAILABLE = 503;
 
 /** What a connection asks of the server that it belongs to. */
 export interface Http2ConnectionHost {
   readonly tunnels: WebTunnels;
+  /** Opens WebTransport sessions, which are served then instead of CONNECT-IP. */
+  readonly sessions: SessionOpener | undefined;
   /** A request was refused, or the connection broke before there was one (status 0). */
   failed(peer: RemotePeer, status: number, reason: string): void;
 }
@@ -39,7 +44,7 @@ export class Http2Connection implements Http2TunnelOwner {
   readonly #session: ServerHttp2Session;
   readonly #peer: RemotePeer;
   readonly #host: Http2ConnectionHost;
-  readonly #tunnels = new Set<Http2Tunnel>();
+  readonly #tunnels = new Set<Http2Request>();
   /** Waiting to hear why the connection has ended. */
   readonly #waiting: ((reason: CloseReason, detail: string) => void)[] = [];
   #end: End | undefined;
@@ -99,8 +104,8 @@ export class Http2Connection implements Http2TunnelOwner {
     this.#session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
   }
 
-  streamClosed(tunnel: Http2Tunnel): void {
-    this.#tunnels.delete(tunnel);
+  streamClosed(request: Http2Request): void {
+    this.#tunnels.delete(request);
   }
 
   explain(resetCode: number, tell: (reason: CloseReason, detail: string) => void): void {
@@ -128,7 +133,8 @@ export class Http2Connection implements Http2TunnelOwner {
       stream.close(http2ErrorCode(error.wireCode));
       return;
     }
-    const decision = decideTunnelRequest(request);
+    const { sessions, tunnels } = this.#host;
+    const decision = decideTunnelRequest(request, sessions && SESSIONS);
     if (decision.kind === 'rejected') {
       if (decision.resetCode === undefined) this.#refuse(stream, decision.status, decision.reason);
       else {
@@ -138,7 +144,8 @@ export class Http2Connection implements Http2TunnelOwner {
     } else if (this.#draining) {
       this.#refuse(stream, SERVICE_UNAVAILABLE, 'the node is draining');
     } else {
-      this.#tunnels.add(new Http2Tunnel(stream, decision, this.#peer, this.#host.tunnels, this));
+      const context = [stream, decision, this.#peer, tunnels, this] as const;
+      this.#tunnels.add(sessions === undefined ? new Http2Tunnel(...context) : new SessionTunnel(sessions, ...context));
     }
   }
 

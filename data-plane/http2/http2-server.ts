@@ -5,6 +5,7 @@ import { formatHostPort, hostPort } from '../../shared/config/parse-config.ts';
 import { CodedError, errorCode } from '../../shared/errors.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { WebState, WebThreadOptions } from '../web-thread/web-messages.ts';
+import { SESSION_REMOTE_SETTINGS, SESSION_SETTINGS } from '../webtransport/session-opener.ts';
 import { Http2Connection, type Http2ConnectionHost } from './http2-connection.ts';
 import {
   HANDSHAKE_TIMEOUT_MS,
@@ -15,7 +16,7 @@ import {
   STRANGER_WINDOW_BYTES,
 } from './http2-limits.ts';
 
-/** TLS over TCP with HTTP/2 for CONNECT-IP (RFC 8441, RFC 9484), and what all its connections together may cost. */
+/** TLS over TCP with HTTP/2 for CONNECT-IP (RFC 8441, RFC 9484) or WebTransport sessions, and what all its connections together may cost. */
 export class Http2Server {
   readonly #server: Http2SecureServer;
   readonly #host: Http2ConnectionHost;
@@ -37,7 +38,9 @@ export class Http2Server {
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       noDelay: true,
       maxHeaderListPairs: MAX_HEADER_FIELDS,
+      ...(host.sessions !== undefined && { remoteCustomSettings: SESSION_REMOTE_SETTINGS }),
       settings: {
+        ...(host.sessions !== undefined && SESSION_SETTINGS),
         enableConnectProtocol: true,
         enablePush: false,
         initialWindowSize: STRANGER_WINDOW_BYTES,

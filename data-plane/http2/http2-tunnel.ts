@@ -9,24 +9,31 @@ import {
   TUNNEL_STATUS,
 } from '../masque/connect-ip-response.ts';
 import type { RemotePeer, WebTunnel, WebTunnels } from '../web-thread/web-tunnels.ts';
+import { awaitChannelEnd } from './await-channel-end.ts';
 import { http2ErrorCode } from './http2-error-code.ts';
-import { CHANNEL_END_TIMEOUT_MS, STREAM_END_TIMEOUT_MS } from './http2-limits.ts';
+import { STREAM_END_TIMEOUT_MS } from './http2-limits.ts';
 import { respondOpen, respondWhole } from './respond.ts';
 
 const { NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR } = constants;
+
+/** A request for a tunnel, as its connection sees it. */
+export interface Http2Request {
+  /** Answers it where it is not decided yet; nothing happens to a tunnel. */
+  refuse(status: number): void;
+}
 
 /** What a tunnel asks of the connection that it is on. */
 export interface Http2TunnelOwner {
   /** The client was let in. */
   tunnelAccepted(): void;
   /** The stream is gone. */
-  streamClosed(tunnel: Http2Tunnel): void;
+  streamClosed(request: Http2Request): void;
   /** Tells why the stream is gone, once that is known. */
   explain(resetCode: number, tell: (reason: CloseReason, detail: string) => void): void;
 }
 
 /** A request stream of HTTP/2 that asks for a tunnel, and becomes one: its content is that of a byte channel to the packet thread. */
-export class Http2Tunnel implements WebTunnel {
+export class Http2Tunnel implements WebTunnel, Http2Request {
   readonly transport = 'http2';
   readonly #stream: ServerHttp2Stream;
   readonly #tunnels: WebTunnels;
@@ -71,7 +78,6 @@ export class Http2Tunnel implements WebTunnel {
     });
   }
 
-  /** Answers a request that is not decided yet; nothing happens to a tunnel. */
   refuse(status: number): void {
     if (this.#socket === undefined) this.reject(status);
   }
@@ -108,10 +114,7 @@ export class Http2Tunnel implements WebTunnel {
           this.#tunnels.lost(this.#connectionId, reason, detail),
         );
       }
-      // The packet thread closes its end first, for it is told by message.
-      socket.resume();
-      const timer = setTimeout(() => socket.destroy(), CHANNEL_END_TIMEOUT_MS);
-      socket.once('end', () => socket.destroy()).once('close', () => clearTimeout(timer));
+      awaitChannelEnd(socket);
     }
   }
 }

@@ -8,6 +8,7 @@ import type { PublisherStats } from '../telemetry/publisher.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
 import type { TlsReloaderState } from '../tls/tls-reloader.ts';
 import type { WebState } from '../web-thread/web-messages.ts';
+import type { WebTransportCarrier } from '../webtransport/webtransport-carriers.ts';
 import { registerShardMetrics, type ShardFigures } from './shard-metrics.ts';
 
 /** Where the values come from; asked at each scrape. */
@@ -21,7 +22,9 @@ export interface NodeMetricsSources {
   readonly quic: () => QuicServerState;
   readonly shards: () => readonly ShardFigures[];
   /** Undefined where HTTP/2 is off. */
-  readonly web: () => WebState | undefined;
+  /** Of each web thread. */
+  readonly web: () => readonly WebState[];
+  readonly webTransport: () => readonly WebTransportCarrier[];
   readonly tls: () => TlsReloaderState;
   readonly limits: () => Record<Limit, number>;
 }
@@ -85,6 +88,7 @@ export class NodeMetrics {
           this.set(value());
         },
       });
+    const webSum = (figure: keyof WebState) => sources.web().reduce((sum, state) => sum + state[figure], 0);
     gauge('spool_depth', 'Events that are not known to be committed', () => sources.spool().depth);
     gauge('spool_bytes', 'Bytes of those events', () => sources.spool().bytes);
     new Gauge({
@@ -94,6 +98,18 @@ export class NodeMetrics {
       registers,
       collect() {
         for (const transport of TRANSPORTS) this.set({ transport }, sources.activeConnections(transport));
+      },
+    });
+    new Gauge({
+      name: 'masque_vpn_node_webtransport',
+      help: '1 for what carries WebTransport sessions here, 0 with the problem for what does not',
+      labelNames: ['carrier', 'problem'],
+      registers,
+      collect() {
+        this.reset();
+        for (const { carrier, problem } of sources.webTransport()) {
+          this.set({ carrier, problem: problem ?? '' }, problem === null ? 1 : 0);
+        }
       },
     });
     gauge('nats_connected', '1 while NATS is reachable', () => (sources.natsConnected() ? 1 : 0));
@@ -110,12 +126,10 @@ export class NodeMetrics {
     gauge('quic_cores', 'QUIC cores', () => sources.quic().cores);
     gauge('quic_memory_bytes', 'Memory held by the QUIC cores', () => sources.quic().memoryBytes);
     gauge('quic_aborted_cores', 'QUIC cores that aborted since the start', () => sources.quic().abortedCores);
-    gauge(
-      'http2_connections',
-      'TCP connections for HTTP/2, handshakes under way included',
-      () => sources.web()?.connections ?? 0,
+    gauge('http2_connections', 'TCP connections for HTTP/2, handshakes under way included', () =>
+      webSum('connections'),
     );
-    gauge('http2_handshakes', 'TLS handshakes of HTTP/2 in flight', () => sources.web()?.handshakes ?? 0);
+    gauge('http2_handshakes', 'TLS handshakes of HTTP/2 in flight', () => webSum('handshakes'));
     const byFamily = (name: string, help: string, value: (family: AddressFamily) => number) =>
       new Gauge({
         name: `masque_vpn_node_${name}`,
@@ -160,7 +174,7 @@ export class NodeMetrics {
     counter(
       'http2_connections_refused_total',
       'TCP connections refused because there were too many, or too many handshakes',
-      () => sources.web()?.refused ?? 0,
+      () => webSum('refused'),
     );
     const counterBy = <L extends string>(name: string, help: string, label: L, values: () => Record<string, number>) =>
       new Counter({

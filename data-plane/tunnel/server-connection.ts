@@ -63,7 +63,7 @@ const UPGRADES = ['connect-ip', 'webtransport'] as const;
 /** A browser opens a connection for each (ours). */
 const MAX_SESSIONS = 1;
 /** The version of WebTransport that the answer to its request names (draft-ietf-webtrans-http3-02 3.3). */
-const SESSION_RESPONSE_FIELDS = [['sec-webtransport-http3-draft', 'draft02']] as const;
+const SESSION_RESPONSE_FIELDS = [...TUNNEL_RESPONSE_FIELDS, ['sec-webtransport-http3-draft', 'draft02']] as const;
 /** A stream that belongs to no session (draft-ietf-webtrans-http3 4.6). */
 const WT_BUFFERED_STREAM_REJECTED = 0x3994bd84;
 

@@ -16,6 +16,8 @@ export interface WebGatewayOptions {
   /** A client asks for a tunnel; the answer goes to `accept` or `reject`. */
   readonly onRequest: (request: RequestReport) => void;
   readonly onFailed: (failure: FailureReport) => void;
+  /** Of WebTransport: why the package does not serve it over HTTP/3; null where it does. */
+  readonly onWebTransportLoaded?: (http3Problem: string | null) => void;
   /** To the packet thread that has, or is to have, the tunnel. False when it has ended. */
   readonly post: (command: Of<'adopt' | 'lost'>) => boolean;
 }
@@ -132,6 +134,9 @@ export class WebGateway {
         return;
       case 'drained':
         this.#onDrained();
+        return;
+      case 'webTransportLoaded':
+        this.#options.onWebTransportLoaded?.(report.http3Problem);
         return;
       default:
         report satisfies never;

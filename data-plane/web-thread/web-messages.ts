@@ -7,6 +7,8 @@ export interface WebThreadOptions {
   /** `ip:port` of the TCP socket. */
   readonly listen: string;
   readonly identity: TlsIdentity;
+  /** What clients ask for there. */
+  readonly service: 'connect-ip' | 'webtransport';
   /** Connections at once, handshakes under way included. */
   readonly maxConnections: number;
 }
@@ -41,6 +43,8 @@ export interface WebState {
 /** From the web thread to the main thread. */
 export type WebThreadReport =
   | { readonly type: 'ready'; readonly listen: string }
+  /** Of WebTransport: why the package does not serve it over HTTP/3; null where it does. */
+  | { readonly type: 'webTransportLoaded'; readonly http3Problem: string | null }
   | RequestReport
   | FailureReport
   /** The client of a tunnel is gone without an end of its bytes. The packet thread is to close its end of the channel. */

@@ -1,7 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { describeError, errorCode } from '../../shared/errors.ts';
 import { Http2Server } from '../http2/http2-server.ts';
+import type { TlsIdentity } from '../tls/tls-identity.ts';
 import { connectionFailure } from '../tunnel/connection-failure.ts';
+import { loadWebTransport } from '../webtransport/load-package.ts';
+import { SessionOpener } from '../webtransport/session-opener.ts';
 import type { WebThreadCommand, WebThreadOptions, WebThreadReport } from './web-messages.ts';
 import { WebTunnels } from './web-tunnels.ts';
 
@@ -14,8 +17,10 @@ async function main(): Promise<void> {
   const report = (message: WebThreadReport): void => parentPort?.postMessage(message);
   const tunnels = new WebTunnels(report);
   try {
+    const sessions = options.service === 'webtransport' ? await openSessions(options.identity, report) : undefined;
     const server = new Http2Server(options, {
       tunnels,
+      sessions,
       failed: (peer, status, reason) => report(connectionFailure(peer.address, status, reason)),
     });
     const listen = await server.listen(options.listen);
@@ -47,6 +52,12 @@ async function main(): Promise<void> {
   } catch (error) {
     report({ type: 'fatal', code: errorCode(error) ?? 'WEB_THREAD', message: describeError(error) });
   }
+}
+
+async function openSessions({ cert, key }: TlsIdentity, report: (message: WebThreadReport) => void) {
+  const loaded = await loadWebTransport();
+  report({ type: 'webTransportLoaded', http3Problem: loaded.http3Problem });
+  return SessionOpener.create(loaded, cert, key);
 }
 
 await main();

@@ -5,6 +5,7 @@ import { type TlvHandler, TlvReader, type TlvTreatment } from '../http3/tlv-read
 import { readVarint, VARINT_TRUNCATED, varintLength } from '../http3/varint.ts';
 import { CAPSULE_DATAGRAM, encodeCapsule, malformedCapsule } from '../masque/capsule.ts';
 import { MAX_CAPSULE_BYTES } from '../masque/capsule-reader.ts';
+import { TUNNEL_RESPONSE_FIELDS } from '../masque/connect-ip-response.ts';
 import {
   MAX_CLOSE_BYTES,
   readCloseCode,
@@ -74,6 +75,11 @@ export class GuardedStream extends EventEmitter implements TlvHandler {
     this.#stream.on('end', () => this.#end(() => this.#events?.onClientClose(0)));
   }
 
+  /** Whether the HTTP/2 stream is gone. */
+  get closed(): boolean {
+    return this.#stream.closed;
+  }
+
   // --- what the package uses of an HTTP/2 stream
 
   get session(): ServerHttp2Stream['session'] {
@@ -85,7 +91,7 @@ export class GuardedStream extends EventEmitter implements TlvHandler {
   }
 
   respond(headers: Record<string, string>): void {
-    this.#stream.respond(headers);
+    this.#stream.respond({ ...headers, ...Object.fromEntries(TUNNEL_RESPONSE_FIELDS) });
   }
 
   read(): Buffer | null {

@@ -2,7 +2,7 @@ import { Duplex } from 'node:stream';
 import type { WebTransportSession } from '@fails-components/webtransport';
 import { H3_REQUEST_INCOMPLETE, Http3StreamError } from '../http3/error-codes.ts';
 import { TlvReader } from '../http3/tlv-reader.ts';
-import { CAPSULE_DATAGRAM, encodeCapsule } from '../masque/capsule.ts';
+import { CAPSULE_DATAGRAM, encodeCapsule, malformedCapsule } from '../masque/capsule.ts';
 import { ForwardedCapsules } from './forwarded-capsules.ts';
 
 /** How long a session may be open before its client has opened the stream (ours). */
@@ -14,6 +14,8 @@ const MAX_READABLE_BYTES = 256 * 1024;
 export interface SessionCarrier {
   /** Resolves when the client takes more; undefined while it does. */
   readonly room: Promise<void> | undefined;
+  /** Whether it is gone. A session that ends without that was given up by the package. */
+  readonly closed: boolean;
 }
 
 /**
@@ -37,6 +39,7 @@ export class SessionCapsules extends Duplex {
   #sent: Promise<unknown> = Promise.resolve();
   #taken: PromiseWithResolvers<void> | undefined;
   #clientEnded = false;
+  #readingEnded = false;
   /** Packets of the client that found no room. */
   dropped = 0;
 
@@ -53,15 +56,33 @@ export class SessionCapsules extends Duplex {
     this.#watch(this.#datagrams.closed);
     this.#watch(this.#readDatagrams());
     this.#watch(this.#readStream());
-    const end = (): void => this.endFromClient();
-    session.closed.then(end, end);
+    session.closed.then(
+      ({ reason }: { reason: string }) => this.#sessionClosed(reason),
+      () => this.#sessionClosed('the session failed'),
+    );
   }
 
-  /** The client sends nothing more. What it sent until now is on its way through promises, and comes first. */
+  /** Whether the client ended the session or its stream, by which the tunnel ends in good order. */
+  get clientEnded(): boolean {
+    return this.#clientEnded;
+  }
+
+  /** The client sends nothing more. */
   endFromClient(): void {
+    this.#clientEnded = true;
+    this.#endReading();
+  }
+
+  #sessionClosed(reason: string): void {
+    if (this.#carrier.closed || this.writableEnded) this.#endReading();
+    else this.destroy(malformedCapsule(reason));
+  }
+
+  /** What the client sent until now is on its way through promises, and comes first. */
+  #endReading(): void {
     setImmediate(() => {
-      if (this.#clientEnded || this.destroyed) return;
-      this.#clientEnded = true;
+      if (this.#readingEnded || this.destroyed) return;
+      this.#readingEnded = true;
       this.push(null);
     });
   }
@@ -92,7 +113,7 @@ export class SessionCapsules extends Duplex {
   }
 
   #receive(capsule: Uint8Array): void {
-    if (!this.#clientEnded && !this.destroyed) this.push(capsule);
+    if (!this.#readingEnded && !this.destroyed) this.push(capsule);
   }
 
   override _read(): void {

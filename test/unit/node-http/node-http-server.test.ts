@@ -5,6 +5,7 @@ import { NO_LIMITS_EXCEEDED } from '../../../data-plane/limits.ts';
 import { startNodeHttpServer } from '../../../data-plane/node-http/node-http-server.ts';
 import { NodeMetrics } from '../../../data-plane/node-http/node-metrics.ts';
 import { NO_QUIC_STATE } from '../../../data-plane/quic/quic-server-state.ts';
+import { webTransportCarriers } from '../../../data-plane/webtransport/webtransport-carriers.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 
 const log = createLogger('test', 'silent');
@@ -30,7 +31,11 @@ function metrics(): NodeMetrics {
       retriesSent: 5,
       tokensRefused: { expired: 1, another_address: 0 },
     }),
-    web: () => ({ connections: 6, handshakes: 4, refused: 9 }),
+    web: () => [
+      { connections: 4, handshakes: 4, refused: 2 },
+      { connections: 2, handshakes: 0, refused: 7 },
+    ],
+    webTransport: () => webTransportCarriers('0.0.0.0:4433', 'off', null),
     limits: () => ({ ...NO_LIMITS_EXCEEDED, capsule: 3 }),
     tls: () => ({ end: new Date('2027-01-01T00:00:00Z'), renewed: 1, refused: 2 }),
   });
@@ -71,6 +76,8 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_packets_total{client_id="alice",direction="out"} 2',
     'masque_vpn_node_active_connections{transport="http3"} 1',
     'masque_vpn_node_active_connections{transport="http2"} 2',
+    'masque_vpn_node_webtransport{carrier="http3",problem=""} 1',
+    'masque_vpn_node_webtransport{carrier="http2",problem="WEBTRANSPORT_LISTEN is off"} 0',
     'masque_vpn_node_http2_connections 6',
     'masque_vpn_node_http2_handshakes 4',
     'masque_vpn_node_http2_connections_refused_total 9',

@@ -1,0 +1,167 @@
+import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
+import { inspectPacket } from '../../data-plane/ip/packet.ts';
+import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
+import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
+import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
+import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
+import { formatPrefix } from '../../shared/ip/prefix.ts';
+import { waitFor } from './wait-for.ts';
+import { WebTransport } from './webtransport-client.ts';
+
+const TIMEOUT_MS = 15_000;
+const DEFAULT_PATH = '/.well-known/masque/ip/*/*/';
+
+type Listener = (...args: unknown[]) => void;
+
+export interface WebTransportTarget {
+  /** `ip:port` of the node's sessions over HTTP/2. */
+  readonly server: string;
+  /** PEM. */
+  readonly ca: string;
+}
+
+/** The package's client as a client of the node, and what its API does not show of the answer to its request. */
+export class WebTransportPeer {
+  status = 0;
+  fields: Readonly<Record<string, unknown>> = {};
+  /** Of each ADDRESS_ASSIGN: `0=10.99.0.2/32`. */
+  readonly assigned: string[][] = [];
+  readonly routes: number[] = [];
+  /** IP packets that came, probes of the node aside (those are answered). */
+  onPacket: (packet: Buffer) => void = () => {};
+  /** The code that the session was closed with. */
+  closeCode: number | undefined;
+  /** The code that its HTTP/2 stream ended with. */
+  streamCode: number | undefined;
+  #stream: ClientHttp2Stream | undefined;
+  #content: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  #datagrams: WritableStreamDefaultWriter<Uint8Array> | undefined;
+  #readers: Listener[] = [];
+  readonly #session: InstanceType<typeof WebTransport>;
+  readonly #info = createPacketInfo();
+  readonly #capsules = new CapsuleReader({
+    onAddressAssign: (assigned) =>
+      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
+    onAddressRequest: () => {},
+    onRouteAdvertisement: (routes) => this.routes.push(routes.length),
+    onDatagram: () => {},
+  });
+
+  private constructor({ server, ca }: WebTransportTarget) {
+    setDefaultCACertificates([...getCACertificates('default'), ca]);
+    const options = { forceReliable: true } as object;
+    this.#session = new WebTransport(`https://${server}${DEFAULT_PATH}`, options);
+    this.#session.ready.catch(() => {});
+    this.#session.closed.then(
+      ({ closeCode }: { closeCode: number }) => {
+        this.closeCode = closeCode;
+      },
+      () => {},
+    );
+  }
+
+  /** Asks for a session on a connection of its own, and opens the stream of its capsules where the answer is 200. */
+  static async request(
+    target: WebTransportTarget,
+    token: string | undefined,
+    changes: { readonly path?: string | undefined; readonly protocol?: string | undefined } = {},
+  ): Promise<WebTransportPeer> {
+    const peer = new WebTransportPeer(target);
+    peer.#changeRequest({
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      ...(changes.path !== undefined && { ':path': changes.path }),
+      ...(changes.protocol !== undefined && { ':protocol': changes.protocol }),
+    });
+    await peer.until(() => peer.status > 0 || peer.streamCode !== undefined, 'an answer');
+    if (peer.status === 200) await peer.#openStream();
+    return peer;
+  }
+
+  get addresses(): string[] {
+    return (this.assigned.at(-1) ?? []).map((text) => text.replace(/^\d+=|\/\d+$/g, ''));
+  }
+
+  packet(bytes: Uint8Array): void {
+    this.#datagrams?.write(Buffer.concat([Buffer.of(0), bytes])).catch(() => {});
+  }
+
+  /** Capsules on the stream, as they are. */
+  content(bytes: Uint8Array): void {
+    this.#content?.write(bytes).catch(() => {});
+  }
+
+  endContent(): void {
+    this.#content?.close().catch(() => {});
+  }
+
+  /** Reads nothing until `resume`. */
+  pause(): void {
+    this.#readers = this.#stream?.listeners('readable') as Listener[];
+    this.#stream?.removeAllListeners('readable');
+  }
+
+  resume(): void {
+    for (const reader of this.#readers) this.#stream?.on('readable', reader);
+    this.#stream?.emit('readable');
+  }
+
+  close(): void {
+    this.#connection.destroy();
+  }
+
+  until(done: () => unknown, what: string, timeoutMs = TIMEOUT_MS): Promise<unknown> {
+    return waitFor(done, { timeoutMs, intervalMs: 3, what });
+  }
+
+  get #connection(): ClientHttp2Session {
+    const { sessionint } = this.#session as unknown as {
+      sessionint: { parentobj: { transportInt: { clientInt: ClientHttp2Session } } };
+    };
+    return sessionint.parentobj.transportInt.clientInt;
+  }
+
+  #changeRequest(changes: Readonly<Record<string, string>>): void {
+    const connection = this.#connection;
+    const request = connection.request.bind(connection);
+    connection.request = (headers, options) => {
+      const stream = request({ ...headers, ...changes }, options);
+      this.#stream = stream;
+      stream.once('response', ({ ':status': status = 0, ...fields }) => {
+        this.status = Number(status);
+        this.fields = fields;
+      });
+      stream.once('close', () => {
+        this.streamCode = stream.rstCode;
+      });
+      return stream;
+    };
+  }
+
+  async #openStream(): Promise<void> {
+    await this.#session.ready;
+    this.#datagrams = this.#session.datagrams.createWritable().getWriter();
+    const { readable, writable } = await this.#session.createBidirectionalStream();
+    this.#content = writable.getWriter();
+    void this.#read(this.#session.datagrams.readable, (bytes) => this.#receive(bytes));
+    void this.#read(readable, (bytes) => this.#capsules.push(bytes));
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>, take: (bytes: Uint8Array) => void): Promise<void> {
+    try {
+      for await (const bytes of stream) take(bytes);
+    } catch {
+      // The session is over, which its `closed` tells.
+    }
+  }
+
+  #receive(payload: Uint8Array): void {
+    const at = ipPacketOffset(payload, 0, payload.length);
+    if (at < 0) return;
+    const packet = Buffer.from(payload.subarray(at));
+    if (inspectPacket(packet, 0, packet.length, this.#info) !== 'ok') return;
+    const answer = answerProbe(packet, 0, this.#info);
+    if (answer === undefined) this.onPacket(packet);
+    else this.packet(answer);
+  }
+}
