@@ -1,11 +1,14 @@
-import type { ClientHttp2Session, ClientHttp2Stream } from 'node:http2';
+import { type ClientHttp2Session, type ClientHttp2Stream, constants } from 'node:http2';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
+import { H3_EXCESSIVE_LOAD, H3_MESSAGE_ERROR, H3_REQUEST_CANCELLED } from '../../data-plane/http3/error-codes.ts';
 import { inspectPacket } from '../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
 import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
 import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
 import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
 import { formatPrefix } from '../../shared/ip/prefix.ts';
+import { assignedAddresses, type PeerTarget } from './test-peer.ts';
+import type { RequestChanges, RequestUnderTest, StreamEnd, TransportUnderTest } from './transport-under-test.ts';
 import { waitFor } from './wait-for.ts';
 import { WebTransport } from './webtransport-client.ts';
 
@@ -14,26 +17,26 @@ const DEFAULT_PATH = '/.well-known/masque/ip/*/*/';
 
 type Listener = (...args: unknown[]) => void;
 
-export interface WebTransportTarget {
-  /** `ip:port` of the node's sessions over HTTP/2. */
-  readonly server: string;
-  /** PEM. */
-  readonly ca: string;
-}
+/** Where nodes of tests take sessions over HTTP/2. */
+export const SESSION_PORT = 4434;
+export const SESSION_LISTEN = `0.0.0.0:${SESSION_PORT}`;
+
+export const webTransport: TransportUnderTest = {
+  name: 'webtransport',
+  codes: { malformed: H3_MESSAGE_ERROR, excessive: H3_EXCESSIVE_LOAD, cancelled: H3_REQUEST_CANCELLED },
+  request: (target, token, changes) => WebTransportPeer.request(target, token, changes),
+};
 
 /** The package's client as a client of the node, and what its API does not show of the answer to its request. */
-export class WebTransportPeer {
+export class WebTransportPeer implements RequestUnderTest {
   status = 0;
-  fields: Readonly<Record<string, unknown>> = {};
-  /** Of each ADDRESS_ASSIGN: `0=10.99.0.2/32`. */
   readonly assigned: string[][] = [];
-  readonly routes: number[] = [];
-  /** IP packets that came, probes of the node aside (those are answered). */
+  routes: number | undefined;
   onPacket: (packet: Buffer) => void = () => {};
-  /** The code that the session was closed with. */
-  closeCode: number | undefined;
-  /** The code that its HTTP/2 stream ended with. */
-  streamCode: number | undefined;
+  #fields: Readonly<Record<string, unknown>> = {};
+  /** The codes that the session was closed with, and its HTTP/2 stream. */
+  #closeCode: number | undefined;
+  #streamCode: number | undefined;
   #stream: ClientHttp2Stream | undefined;
   #content: WritableStreamDefaultWriter<Uint8Array> | undefined;
   #datagrams: WritableStreamDefaultWriter<Uint8Array> | undefined;
@@ -44,18 +47,20 @@ export class WebTransportPeer {
     onAddressAssign: (assigned) =>
       this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
     onAddressRequest: () => {},
-    onRouteAdvertisement: (routes) => this.routes.push(routes.length),
+    onRouteAdvertisement: (routes) => {
+      this.routes = routes.length;
+    },
     onDatagram: () => {},
   });
 
-  private constructor({ server, ca }: WebTransportTarget) {
+  private constructor({ server, ca }: PeerTarget) {
     setDefaultCACertificates([...getCACertificates('default'), ca]);
     const options = { forceReliable: true } as object;
-    this.#session = new WebTransport(`https://${server}${DEFAULT_PATH}`, options);
+    this.#session = new WebTransport(`https://${server.replace(/\d+$/, String(SESSION_PORT))}${DEFAULT_PATH}`, options);
     this.#session.ready.catch(() => {});
     this.#session.closed.then(
       ({ closeCode }: { closeCode: number }) => {
-        this.closeCode = closeCode;
+        this.#closeCode = closeCode;
       },
       () => {},
     );
@@ -63,9 +68,9 @@ export class WebTransportPeer {
 
   /** Asks for a session on a connection of its own, and opens the stream of its capsules where the answer is 200. */
   static async request(
-    target: WebTransportTarget,
+    target: PeerTarget,
     token: string | undefined,
-    changes: { readonly path?: string | undefined; readonly protocol?: string | undefined } = {},
+    changes: RequestChanges = {},
   ): Promise<WebTransportPeer> {
     const peer = new WebTransportPeer(target);
     peer.#changeRequest({
@@ -73,13 +78,23 @@ export class WebTransportPeer {
       ...(changes.path !== undefined && { ':path': changes.path }),
       ...(changes.protocol !== undefined && { ':protocol': changes.protocol }),
     });
-    await peer.until(() => peer.status > 0 || peer.streamCode !== undefined, 'an answer');
+    await peer.until(() => peer.status > 0 || peer.#streamCode !== undefined, 'an answer');
     if (peer.status === 200) await peer.#openStream();
     return peer;
   }
 
-  get addresses(): string[] {
-    return (this.assigned.at(-1) ?? []).map((text) => text.replace(/^\d+=|\/\d+$/g, ''));
+  get addresses(): readonly string[] {
+    return assignedAddresses(this.assigned);
+  }
+
+  get ended(): StreamEnd | undefined {
+    if (this.status === 200) return this.#closeCode === 0 ? 'end' : this.#closeCode;
+    return this.#streamCode === constants.NGHTTP2_PROTOCOL_ERROR ? H3_MESSAGE_ERROR : this.#streamCode;
+  }
+
+  field(name: string): string | undefined {
+    const value = this.#fields[name];
+    return value === undefined ? undefined : String(value);
   }
 
   packet(bytes: Uint8Array): void {
@@ -91,7 +106,7 @@ export class WebTransportPeer {
     this.#content?.write(bytes).catch(() => {});
   }
 
-  endContent(): void {
+  end(): void {
     this.#content?.close().catch(() => {});
   }
 
@@ -107,6 +122,8 @@ export class WebTransportPeer {
   }
 
   close(): void {
+    // Closed before it is destroyed, or the package pings it once more and throws.
+    this.#connection.close();
     this.#connection.destroy();
   }
 
@@ -129,10 +146,10 @@ export class WebTransportPeer {
       this.#stream = stream;
       stream.once('response', ({ ':status': status = 0, ...fields }) => {
         this.status = Number(status);
-        this.fields = fields;
+        this.#fields = fields;
       });
       stream.once('close', () => {
-        this.streamCode = stream.rstCode;
+        this.#streamCode = stream.rstCode;
       });
       return stream;
     };

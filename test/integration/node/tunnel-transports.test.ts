@@ -5,12 +5,13 @@ import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { http2, http3 } from '../../support/transport-under-test.ts';
 import { waitFor } from '../../support/wait-for.ts';
+import { SESSION_LISTEN, webTransport } from '../../support/webtransport-peer.ts';
 import { startOneNode, targetOf } from './node-setup.ts';
 import { tunnelTransportContract } from './tunnel-transport-contract.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server');
 const TIMEOUT_MS = 20_000;
-const TRANSPORTS = [http3, http2];
+const TRANSPORTS = [http3, http2, webTransport];
 const clientId = 'tester';
 /** Behind the node, and other clients. */
 const ROUTES = '192.0.2.0/24,2001:db8::/32,10.99.0.0/16,fd00:99::/64';
@@ -25,7 +26,12 @@ suite('what every transport of tunnels owes its clients', { skip }, () => {
         endOfTest = end;
       },
     });
-    const nodeEnv = { TRAFFIC_WINDOW_MS: '1000', MAX_TUNNELS_PER_CLIENT: '100', ADVERTISE_ROUTES: ROUTES };
+    const nodeEnv = {
+      TRAFFIC_WINDOW_MS: '1000',
+      MAX_TUNNELS_PER_CLIENT: '100',
+      ADVERTISE_ROUTES: ROUTES,
+      WEBTRANSPORT_LISTEN: SESSION_LISTEN,
+    };
     cluster = await startOneNode({ directory, clients: [clientId], connect: [], nodeEnv });
   });
 
