@@ -47,7 +47,8 @@ test('a page in a browser exchanges packets with the node and hosts behind it, o
         `SELECT transport, state, reason FROM connections WHERE client_id = 'page' ORDER BY established_at DESC LIMIT 1`,
       )
     )[0];
-  assert.deepEqual(await connection(), { transport: 'webtransport', state: 'open', reason: null });
+  const opened = await waitFor(connection, { timeoutMs: TIMEOUT_MS, what: 'the connection in SQL' });
+  assert.deepEqual(opened, { transport: 'webtransport', state: 'open', reason: null });
   await waitFor(
     async () => {
       const samples = await scrape(`${cluster.controlPlaneUrl}/metrics`);
