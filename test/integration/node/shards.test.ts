@@ -2,11 +2,14 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, suite, test } from 'node:test';
+import { echoPacketBytes, writeEcho } from '../../../data-plane/ip/icmp-echo.ts';
 import type { Cluster } from '../../../deploy/local/cluster.ts';
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { ip } from '../../../deploy/local/ip-command.ts';
 import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
+import { addressToBytes, parseAddress } from '../../../shared/ip/address.ts';
+import { Http2Peer, type Http2PeerStream } from '../../support/http2-peer.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { TestPeer } from '../../support/test-peer.ts';
@@ -24,6 +27,10 @@ const PINGS = 3;
 const MAX_MOVES = 20;
 const PINGS_AFTER_MOVE = 50;
 const WINDOW_MS = 1_000;
+/** Where ICMP begins without options and extension headers, where the source is, and the type of Destination Unreachable. */
+const ICMP_OFFSET = { 4: 20, 6: 40 } as const;
+const SOURCE_OFFSET = { 4: 12, 6: 8 } as const;
+const UNREACHABLE = { 4: 3, 6: 1 } as const;
 const FAMILIES: readonly (4 | 6)[] = hasIpv6() ? [4, 6] : [4];
 
 let cluster: Cluster;
@@ -121,6 +128,52 @@ suite('a node of two shards', { skip }, () => {
       assert.equal(await nodeMetric('packets_total', { client_id: id, direction: 'in' }), sent.packets);
     }
     assert.equal(await nodeMetric('shard_tunnels', {}), 0);
+  });
+
+  test('a client is told when nobody has an address of the other shard, by that one', async () => {
+    const opened = await openOnEveryShard(1);
+    const [first, second] = opened.map(([peer]) => peer);
+    assert.ok(first !== undefined && second !== undefined);
+    for (const family of FAMILIES) {
+      const source = addressToBytes(parseAddress(first.address(family)));
+      const destination = addressToBytes(parseAddress(second.address(family)));
+      const last = destination.length - 1;
+      // Blocks are of 64 and of 256 addresses, and the last ones are given out last.
+      destination[last] = family === 4 ? (destination[last]! | 0x3f) - 1 : 0xfe;
+      const request = new Uint8Array(echoPacketBytes(source.length, 0));
+      const message = { source, destination, identifier: 1, sequence: 1, payload: new Uint8Array(0) };
+      writeEcho(request, 0, { kind: 'request', ...message });
+      let told: Buffer | undefined;
+      first.peer.onPacket = (packet) => {
+        if (packet[ICMP_OFFSET[family]] === UNREACHABLE[family]) told = packet;
+      };
+      first.peer.packet(request);
+      await first.peer.until(() => told, `an ICMP error of IPv${family}`);
+      const from = told?.subarray(SOURCE_OFFSET[family], SOURCE_OFFSET[family] + source.length) ?? Buffer.alloc(0);
+      assert.deepEqual([...from.subarray(0, last)], [...destination.subarray(0, last)]);
+      assert.equal((from[last] ?? 0) >> 6, family === 4 ? destination[last] >> 6 : 0, 'the address of the node there');
+    }
+    await closeAll(opened.flat());
+  });
+
+  test('clients over HTTP/2 are spread over both, and reach each other and those over HTTP/3', async () => {
+    const target = targetOf(cluster);
+    const web: CountingPeer<Http2PeerStream>[] = [];
+    const ends: Http2Peer[] = [];
+    for (let i = 0; i < SHARDS; i++) {
+      const id = `client-${++clients}`;
+      const { peer, tunnel } = await Http2Peer.open(target, await enrol(cluster, id));
+      ends.push(peer);
+      web.push(new CountingPeer(id, tunnel));
+    }
+    const shards = await Promise.all(web.map((peer) => shardOf(peer.address(4))));
+    assert.deepEqual(shards.sort(), [0, 1]);
+    const quic = (await openOnEveryShard(1)).flat();
+    for (const peer of web) {
+      for (const other of [...web, ...quic]) if (other.id !== peer.id) await peer.ping(other.address(4), PINGS);
+    }
+    for (const end of ends) end.close();
+    await closeAll(quic);
   });
 
   test('clients whose ports change keep their tunnels, also those that the kernel sends to the other shard then', async () => {
