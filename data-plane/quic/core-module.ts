@@ -19,6 +19,11 @@ const TLS_ERROR_LOG = Buffer.from('418008fc0b0010c9091a000b42002103', 'hex');
 /** Where ERR_peek_error is called in it, and what comes instead: br 2, and nop up to the end. */
 const TLS_ERROR_TRAP_OFFSET = 6;
 const TLS_ERROR_ANSWER = Buffer.from('0c02010101', 'hex');
+/** In quiche's own transport parameters: active_connection_id_limit = 2, then max_ack_delay and ack_delay_exponent. */
+const CONNECTION_ID_LIMIT = Buffer.from('42023703900120004219370388012000420337038001', 'hex');
+/** Where the 2 is in it, and what comes instead: the most that one byte can say. */
+const CONNECTION_ID_LIMIT_OFFSET = 1;
+const CONNECTION_IDS = 63;
 
 let compiled: { readonly module: WebAssembly.Module; readonly minPages: number } | undefined;
 
@@ -36,7 +41,7 @@ function compile(): { module: WebAssembly.Module; minPages: number } {
   const entry = createRequire(import.meta.url).resolve('@currentspace/http3/wasm');
   const shipped = readFileSync(join(dirname(entry), 'http3_client.wasm'));
   // The memory is made by us, so that the clock can share it.
-  const { module, minPages } = importMemory(survivesTlsErrors(shipped), {
+  const { module, minPages } = importMemory(keepsMorePaths(survivesTlsErrors(shipped)), {
     module: 'core',
     name: 'memory',
     maxPages: MAX_MEMORY_PAGES,
@@ -51,11 +56,38 @@ function compile(): { module: WebAssembly.Module; minPages: number } {
  * answer "the handshake failed", takes the place of that call. Throws where the module is another one.
  */
 export function survivesTlsErrors(module: Uint8Array): Uint8Array<ArrayBuffer> {
+  return replaced(
+    module,
+    TLS_ERROR_LOG,
+    TLS_ERROR_TRAP_OFFSET,
+    TLS_ERROR_ANSWER,
+    'it may abort at the first TLS error',
+  );
+}
+
+/**
+ * As shipped, a connection outlives one change of its client's address and drops everything after the second: the core keeps as many
+ * paths as active_connection_id_limit (RFC 9000 18.2) says, forgets none, and has no option for it. Here it keeps 63, which is
+ * 62 changes; a path takes memory only once it is there. Throws where the module is another one.
+ */
+export function keepsMorePaths(module: Uint8Array): Uint8Array<ArrayBuffer> {
+  const limit = Buffer.of(CONNECTION_IDS);
+  return replaced(
+    module,
+    CONNECTION_ID_LIMIT,
+    CONNECTION_ID_LIMIT_OFFSET,
+    limit,
+    'it may lose clients that move twice',
+  );
+}
+
+/** With `bytes` at `offset` of the one place that is as `pattern`. */
+function replaced(module: Uint8Array, pattern: Uint8Array, offset: number, bytes: Uint8Array, risk: string) {
   const mended = Buffer.from(module);
-  const at = mended.indexOf(TLS_ERROR_LOG);
-  if (at < 0 || mended.indexOf(TLS_ERROR_LOG, at + 1) >= 0) {
-    throw new CodedError('QUIC_CORE_UNKNOWN', 'the QUIC core is another version: it may abort at the first TLS error');
+  const at = mended.indexOf(pattern);
+  if (at < 0 || mended.indexOf(pattern, at + 1) >= 0) {
+    throw new CodedError('QUIC_CORE_UNKNOWN', `the QUIC core is another version: ${risk}`);
   }
-  mended.set(TLS_ERROR_ANSWER, at + TLS_ERROR_TRAP_OFFSET);
+  mended.set(bytes, at + offset);
   return new Uint8Array(mended);
 }

@@ -3,6 +3,8 @@ import { before, suite, test } from 'node:test';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 import { QuicNetwork } from './quic-network.ts';
 
+/** As often as the core bears it. */
+const MOVES = 62;
 let pem: TestCertificate;
 before(async () => {
   pem = await issueTestCertificate(['node-a.test']);
@@ -79,15 +81,24 @@ test('no connection is taken beyond the limit, and the others do not notice', ()
   assert.ok(network.log.includes(`${first} says still here`));
 });
 
-test('a client that moves to another port keeps its connection', () => {
+test('RFC 9000 9: a client that moves to another address, time and again, keeps its connection and is answered there', () => {
   const network = new QuicNetwork(pem);
   network.connect(first);
   network.connect(second);
   const moved = network.clients.get(first)!;
-  network.clients.delete(first);
-  network.clients.set('198.51.100.7:99', moved);
-  network.say('198.51.100.7:99', 'moved');
-  assert.ok(network.log.includes(`${first} says moved`), network.log.join('\n'));
+  const { endpoint, number } = network.connections.get(first)!;
+  let from = first;
+  for (let port = 1; port <= MOVES; port++) {
+    network.clients.delete(from);
+    from = `203.0.113.${port % 2}:${port}`;
+    network.clients.set(from, moved);
+    network.say(from, `from ${port}`);
+    assert.ok(network.log.includes(`${first} says from ${port}`), network.log.join('\n'));
+    endpoint.datagramTarget.set(Buffer.of(port), endpoint.datagramOffset);
+    endpoint.sendDatagram(number, 1);
+    network.exchange();
+    assert.equal(moved.received.at(-1), String.fromCharCode(port));
+  }
   assert.equal(network.server.state().connections, 2);
 });
 
