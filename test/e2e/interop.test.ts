@@ -6,16 +6,21 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { RETRY_FROM_HANDSHAKES } from '../../data-plane/quic/initial-gate.ts';
+import { UdpSocket } from '../../data-plane/udp/udp-socket.ts';
 import { createAuthority, issueServerCertificate } from '../../deploy/local/certificate.ts';
 import { startProcess } from '../../deploy/local/child-process.ts';
 import { readClientStatus } from '../../deploy/local/client-status.ts';
 import { type Cluster, startCluster } from '../../deploy/local/cluster.ts';
+import { scrape } from '../../deploy/local/http-client.ts';
 import { inNamespace } from '../../deploy/local/netns-topology.ts';
+import { sumOf } from '../../deploy/local/prometheus-text.ts';
 import { pseudoRandomBytes } from '../../deploy/local/pseudo-random.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { needsBinary, needsGo, needsRoot } from '../support/requirements.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { waitFor } from '../support/wait-for.ts';
+import { craftInitial } from '../unit/quic/craft-initial.ts';
 import { ConnectIpGo, type InteropProcess } from './support/connect-ip-go.ts';
 
 /*
@@ -37,6 +42,7 @@ const PATH = '/.well-known/masque/ip/*/*/';
 /** What the proxies on connect-ip-go give to our client. */
 const ASSIGNED = ['10.98.0.2/32', 'fd00:98::2/128'];
 const PROXY_TOKEN = 'token-of-the-foreign-proxy';
+const HANDSHAKES_OF_STRANGERS = 2 * RETRY_FROM_HANDSHAKES;
 const clientMain = fileURLToPath(new URL('../../data-plane/client/main.ts', import.meta.url));
 
 test('connect-ip-go and masque-vpn carry packets for each other', { skip }, async (t) => {
@@ -50,7 +56,7 @@ test('connect-ip-go and masque-vpn carry packets for each other', { skip }, asyn
   const cluster = await startCluster({
     directory: join(directory, 'cluster'),
     nodes: ['node-a'],
-    clients: ['go-newest', 'go-first', 'ours-newest', 'ours-first', 'last-newest', 'last-first'],
+    clients: ['go', 'ours', 'retry', 'last'].flatMap((kind) => [`${kind}-newest`, `${kind}-first`]),
     connect: [],
   });
   t.after(() => cluster.stop());
@@ -65,6 +71,22 @@ test('connect-ip-go and masque-vpn carry packets for each other', { skip }, asyn
       foreignProxy(t, { cluster, program, directory, inner, clientId: `ours-${kind}` }),
     );
   }
+  await t.test('clients of both versions get in by a Retry while a hundred handshakes are in flight', async (t) => {
+    const node = cluster.node('node-a');
+    const retries = async () => sumOf(await scrape(node.metricsUrl), 'masque_vpn_node_quic_retries_sent_total');
+    assert.equal(await retries(), 0);
+    floodWithHandshakes(new URL(node.url).host, cluster.plan.rootAddress);
+    const clients = await Promise.all([
+      startForeignClient(t, { cluster, program: newest, directory, inner, clientId: 'retry-newest' }),
+      startForeignClient(t, { cluster, program: first, directory, inner, clientId: 'retry-first' }),
+    ]);
+    await Promise.all(clients.map((client) => client.until('open')));
+    await waitFor(async () => (await retries()) > HANDSHAKES_OF_STRANGERS - RETRY_FROM_HANDSHAKES, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'Retry packets for strangers and clients',
+    });
+    for (const client of clients) await client.process.stop();
+  });
   await t.test('clients of both versions notice that our node drains', async (t) => {
     const clients = await Promise.all([
       startForeignClient(t, { cluster, program: newest, directory, inner, clientId: 'last-newest' }),
@@ -77,6 +99,18 @@ test('connect-ip-go and masque-vpn carry packets for each other', { skip }, asyn
     assert.deepEqual(await untilClosed(cluster, 'last-first'), ['drained']);
   });
 });
+
+/** First packets that nobody goes on from. */
+function floodWithHandshakes(server: string, from: string): void {
+  const socket = UdpSocket.bind(`${from}:0`);
+  const peer = socket.peers.fromText(server);
+  for (let i = 0; i < HANDSHAKES_OF_STRANGERS; i++) {
+    const bytes = craftInitial(Buffer.of(0x01), randomBytes(20), randomBytes(20));
+    socket.queue(bytes, 0, bytes.length, peer);
+    socket.flush();
+  }
+  socket.close();
+}
 
 interface Setting {
   readonly cluster: Cluster;
