@@ -257,7 +257,7 @@ export class Node {
     const web = new WebGateway({
       thread: { service, listen, identity: this.#tls.identity, maxConnections: this.#config.MAX_CONNECTIONS },
       log: this.#log,
-      onRequest: (request) => void this.#admit({ ...request, shard: this.#emptiestShard() }, web),
+      onRequest: (request) => void this.#admit({ ...request, shard: this.#chooseShard(request.token) }, web),
       onFailed: (failure) => this.#connectionFailed({ ...failure, clientId: null }),
       onWebTransportLoaded: (http3Problem) => {
         this.#webTransportLoaded(http3Problem);
@@ -274,8 +274,11 @@ export class Node {
     this.#log.info({ carriers: this.#webTransport }, 'what carries WebTransport sessions');
   }
 
-  /** For clients that no shard's socket has received. */
-  #emptiestShard(): number {
+  /** For clients that no shard's socket has received: where the client's last address waits, or else where there are the fewest tunnels. */
+  #chooseShard(token: string | null): number {
+    const client = token === null ? undefined : this.#credentials.authenticate(token);
+    const last = client && this.#book.lastShardOf(client.clientId);
+    if (last !== undefined) return last;
     const sizes = Array.from({ length: this.#shards.count }, (_, shard) => this.#admission.sizeOf(shard));
     return sizes.indexOf(Math.min(...sizes));
   }

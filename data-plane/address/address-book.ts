@@ -209,6 +209,18 @@ export class AddressBook {
     };
   }
 
+  /** The shard in which a client would get an address back, that which it left last; undefined where there is none. */
+  lastShardOf(clientId: string): number | undefined {
+    let last: { readonly shard: number; readonly at: number } | undefined;
+    for (const { poolBlock, released } of this.#blocks.values()) {
+      const { shard, block } = poolBlock;
+      const address = this.#lastAddress.get(`${clientId} ${block.address.family} ${shard}`);
+      const at = address && released.get(address.value);
+      if (at !== undefined && at >= (last?.at ?? at) && this.#mayAssign(poolBlock)) last = { shard, at };
+    }
+    return last?.shard;
+  }
+
   /** Of one shard, or of all. */
   count(family: AddressFamily, shard?: number): AddressCount {
     const now = this.#now();

@@ -156,13 +156,16 @@ suite('a node of two shards', { skip }, () => {
     await closeAll(opened.flat());
   });
 
-  test('clients over HTTP/2 are spread over both, and reach each other and those over HTTP/3', async () => {
+  test('clients over HTTP/2 are spread over both, reach each other and those over HTTP/3, and get their addresses back', async () => {
     const target = targetOf(cluster);
     const web: CountingPeer<Http2PeerStream>[] = [];
     const ends: Http2Peer[] = [];
+    const tokens: string[] = [];
     for (let i = 0; i < SHARDS; i++) {
       const id = `client-${++clients}`;
-      const { peer, tunnel } = await Http2Peer.open(target, await enrol(cluster, id));
+      const token = await enrol(cluster, id);
+      const { peer, tunnel } = await Http2Peer.open(target, token);
+      tokens.push(token);
       ends.push(peer);
       web.push(new CountingPeer(id, tunnel));
     }
@@ -174,6 +177,14 @@ suite('a node of two shards', { skip }, () => {
     }
     for (const end of ends) end.close();
     await closeAll(quic);
+
+    // In the other order, in which the emptiest shard would be the wrong one.
+    const again = [];
+    for (const token of [...tokens].reverse()) again.push(await Http2Peer.open(target, token));
+    const before = web.map(({ peer }) => peer.addresses);
+    assert.deepEqual(again.map(({ tunnel }) => tunnel.addresses).reverse(), before);
+    for (const { peer } of again) peer.close();
+    await closeAll([]);
   });
 
   test('clients whose ports change keep their tunnels, also those that the kernel sends to the other shard then', async () => {

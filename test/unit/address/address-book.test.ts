@@ -240,6 +240,25 @@ test('each shard hands out addresses of its own blocks, and a client gets its la
   assert.throws(() => assign(book, 'nowhere', [4], 2), { code: 'ADDRESSES_EXHAUSTED' });
 });
 
+test('where a client left last is known, while its address waits for it there', () => {
+  const clock = { now: 0 };
+  const book = bookAt(clock);
+  book.addBlock({ ...V4_NEXT, shard: 1 });
+  book.addBlock(V4);
+  assert.equal(book.lastShardOf('a'), undefined);
+  const [first, second] = [0, 1].map((shard) => assign(book, 'a', [4], shard));
+  assert.equal(book.lastShardOf('a'), undefined, 'it is there still');
+  book.release(second!.connectionId);
+  clock.now += 1;
+  book.release(first!.connectionId);
+  assert.equal(book.lastShardOf('a'), 0);
+  assert.equal(book.lastShardOf('b'), undefined);
+  assign(book, 'a', [4], 0);
+  assert.equal(book.lastShardOf('a'), 1);
+  book.removeBlock(V4_NEXT);
+  assert.equal(book.lastShardOf('a'), undefined);
+});
+
 test('a block that moves to another shard takes the memory of its clients and their rest along', () => {
   const book = bookAt({ now: 0 });
   book.addBlock(V4);
