@@ -11,6 +11,8 @@ export const MAX_UDP_PAYLOAD = 1452;
  * 20-byte connection id, packet number, AEAD tag, frame type and length.
  */
 export const MAX_DATAGRAM_PAYLOAD = 1408;
+/** Datagrams that the core keeps for one connection while congestion control holds them back: with MAX_DATAGRAM_PAYLOAD, 1.5 MB. */
+export const MAX_QUEUED_DATAGRAMS = 1_064;
 /** Silence after which a peer is gone (RFC 9000 10.1). */
 export const IDLE_TIMEOUT_MS = 30_000;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
-import { MAX_DATAGRAM_PAYLOAD } from '../../../data-plane/quic/core-handle.ts';
+import { MAX_DATAGRAM_PAYLOAD, MAX_QUEUED_DATAGRAMS } from '../../../data-plane/quic/core-handle.ts';
 import { QuicEndpoint, type QuicEvents } from '../../../data-plane/quic/quic-endpoint.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 
@@ -216,4 +216,29 @@ test('9000-13.2.1 what only has to be acknowledged waits a few milliseconds or f
   client.sendStream(0, 0, Buffer.from('request'), false);
   toServer();
   assert.equal(server.flushDueMs, 0, 'a stream');
+});
+
+test('datagrams for a peer that acknowledges nothing wait in a queue with a bound, and go in order when it does', () => {
+  const pair = new Pair();
+  pair.exchange();
+  const { client, server } = pair;
+  const late: Uint8Array[] = [];
+  const packet = Buffer.alloc(1_200);
+  let sent = 0;
+  for (let turn = 0; turn < 60; turn++) {
+    for (let i = 0; i < 100; i++) {
+      packet.writeUInt32BE(sent);
+      if (sendDatagram(server, packet)) sent++;
+    }
+    server.flush((bytes, offset, length) => late.push(bytes.slice(offset, offset + length)));
+  }
+  assert.ok(late.length > 0 && sent < 6_000, `${sent} of 6000 were let in, ${late.length} left`);
+  assert.ok(sent - late.length <= MAX_QUEUED_DATAGRAMS, `${sent - late.length} wait`);
+  for (const bytes of late) client.receive(bytes, 0, bytes.length, SERVER);
+  client.processEvents();
+  pair.exchange();
+  assert.deepEqual(
+    pair.clientEvents.datagrams.map((bytes) => bytes.readUInt32BE()),
+    Array.from({ length: sent }, (_, i) => i),
+  );
 });
