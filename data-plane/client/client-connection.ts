@@ -19,7 +19,13 @@ import { sendPacket } from '../tunnel/send-packet.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import { UdpSocket } from '../udp/udp-socket.ts';
 import type { ConnectOptions } from './client-messages.ts';
-import { type ClientTunnel, type ClientTunnelEvents, CONNECT_TIMEOUT_MS, SILENCE_TIMEOUT_MS } from './client-tunnel.ts';
+import {
+  type ClientTunnel,
+  type ClientTunnelEvents,
+  CONNECT_TIMEOUT_MS,
+  KEEPALIVE_INTERVAL_MS,
+  SILENCE_TIMEOUT_MS,
+} from './client-tunnel.ts';
 import { certificateProblem, noNodeProblem, refusalProblem, SILENCE_PROBLEM, timeoutProblem } from './problems.ts';
 import { TunnelContent } from './tunnel-content.ts';
 
@@ -115,7 +121,8 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
   }
 
   keepAlive(): void {
-    if (this.#state === 'open') this.#quic.ping(CONNECTION);
+    const silentMs = performance.now() - this.#heardMs;
+    if (this.#state === 'open' && silentMs >= KEEPALIVE_INTERVAL_MS) this.#quic.ping(CONNECTION);
   }
 
   /** Ends what has waited for too long. Silence in spite of pings means that the node is gone, or knows us no more. */

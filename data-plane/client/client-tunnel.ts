@@ -18,7 +18,7 @@ export interface ClientTunnel {
   /** Milliseconds until `onTimeout` is due; -1 for never. */
   timeoutMs(): number;
   onTimeout(): void;
-  /** Lets the node answer, every KEEPALIVE_INTERVAL_MS. */
+  /** Lets the node answer where it said nothing since the last time; every KEEPALIVE_INTERVAL_MS. */
   keepAlive(): void;
   /** Ends what has waited for too long. */
   sweep(nowMs: number): void;

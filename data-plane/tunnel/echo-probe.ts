@@ -3,8 +3,13 @@ import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
 import { createEchoInfo, type EchoInfo, echoPacketBytes, readEcho, writeEcho } from '../ip/icmp-echo.ts';
 import type { PacketInfo } from '../ip/packet-info.ts';
 
-/** How often a tunnel is probed: ten samples in a window of 5 s. */
+/** How often a tunnel with traffic is probed: ten samples in a window of 5 s. */
 export const PROBE_INTERVAL_MS = 500;
+/**
+ * The same without traffic. It is often enough to keep the tunnel alive too: five probes may be lost before QUIC's idle timeout, and NATs
+ * keep their mapping for longer (RFC 4787 4.3).
+ */
+export const IDLE_PROBE_INTERVAL_MS = 5_000;
 /** A probe without an answer after this long is lost. */
 const PROBE_TIMEOUT_MS = 2_000;
 /** Marks our probes among the echo messages of others, so that neither end counts them as traffic. */
@@ -47,6 +52,7 @@ export class EchoProbe {
   readonly #pending = new Map<number, number>();
   readonly #packet: Uint8Array;
   #sequence = 0;
+  #sentMs = Number.NEGATIVE_INFINITY;
   #answered = 0;
   #lost = 0;
   #latenciesMs: number[] = [];
@@ -63,13 +69,15 @@ export class EchoProbe {
     return this.#smoothedMs;
   }
 
-  /** The next probe to be sent; good until the next call. */
-  next(nowMs: number): Uint8Array {
+  /** To be called every PROBE_INTERVAL_MS: the probe to be sent, good until the next call, or undefined while none is due. */
+  next(nowMs: number, hasTraffic: boolean): Uint8Array | undefined {
     for (const [sequence, sentMs] of this.#pending) {
       if (nowMs - sentMs < PROBE_TIMEOUT_MS) break;
       this.#pending.delete(sequence);
       this.#lost++;
     }
+    if (!hasTraffic && nowMs - this.#sentMs < IDLE_PROBE_INTERVAL_MS) return undefined;
+    this.#sentMs = nowMs;
     this.#sequence = (this.#sequence + 1) & 0xffff;
     this.#pending.set(this.#sequence, nowMs);
     writeEcho(this.#packet, 0, {

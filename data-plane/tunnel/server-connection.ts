@@ -186,11 +186,6 @@ export class ServerConnection implements Http3Events {
     this.#http3.close(H3_NO_ERROR, 'the node stops');
   }
 
-  /** Makes the client answer while it has a tunnel, so that neither side's idle timer runs out. */
-  keepAlive(): void {
-    if (this.#tunnels.size > 0) this.#quic.ping(this.id);
-  }
-
   /** Ends what took too long. */
   sweep(nowMs: number): void {
     if (this.#goaway.said === 'first' && nowMs - this.#goaway.atMs >= GOAWAY_INTERVAL_MS) this.#refuseNewRequests();

@@ -7,8 +7,6 @@ import { TunnelServer } from './tunnel-server.ts';
 
 /** How often connections without a tunnel and requests without an end are looked for. */
 const SWEEP_INTERVAL_MS = 1_000;
-/** A third of the idle timeout: two pings may be lost before a living peer is taken for dead. */
-const KEEPALIVE_INTERVAL_MS = 10_000;
 
 type Port = ThreadPort<ServerThreadCommand, ServerThreadReport, ServerThreadOptions>;
 
@@ -34,7 +32,6 @@ function serve(server: TunnelServer, loop: PacketLoop, port: Port): void {
   const nowMs = performance.now();
   loop.timers.every(port.options.trafficWindowMs, nowMs, () => server.endWindow());
   loop.timers.every(PROBE_INTERVAL_MS, nowMs, (now) => server.probe(now));
-  loop.timers.every(KEEPALIVE_INTERVAL_MS, nowMs, () => server.keepAlive());
   loop.timers.every(SWEEP_INTERVAL_MS, nowMs, (now) => server.sweep(now));
   port.post({ type: 'ready', listen: server.listen, tunName: server.tunName, tunOffload: server.tunOffload });
   loop.run(server);

@@ -29,6 +29,11 @@ export class TrafficCounters {
     this.#packetsOut -= packets;
   }
 
+  /** Both ways. */
+  get packets(): number {
+    return this.#packetsIn + this.#packetsOut;
+  }
+
   totals(): TrafficTotals {
     return {
       bytesIn: this.#bytesIn,

@@ -232,10 +232,6 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     }
   }
 
-  keepAlive(): void {
-    for (const connection of this.#connections) connection.keepAlive();
-  }
-
   sweep(nowMs: number): void {
     for (const connection of this.#connections) connection.sweep(nowMs);
     this.#channels.sweep(nowMs);

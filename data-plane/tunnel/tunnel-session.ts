@@ -27,6 +27,8 @@ export class TunnelSession {
   #state: TunnelState = { kind: 'requested' };
   #addresses: Uint8Array[] = [];
   #probe: EchoProbe | undefined;
+  /** When it was asked for a probe last. */
+  #packetsBefore = 0;
   #scope: TunnelScope | undefined;
 
   get state(): TunnelState {
@@ -81,8 +83,12 @@ export class TunnelSession {
     return this.#scope?.checkDownlink(bytes, offset, info) ?? 'address';
   }
 
+  /** As `EchoProbe.next`. */
   nextProbe(nowMs: number): Uint8Array | undefined {
-    return this.#probe?.next(nowMs);
+    const { packets } = this.counters;
+    const hasTraffic = packets !== this.#packetsBefore;
+    this.#packetsBefore = packets;
+    return this.#probe?.next(nowMs, hasTraffic);
   }
 
   takeProbeAnswer(bytes: Uint8Array, offset: number, info: PacketInfo): boolean {

@@ -1,3 +1,4 @@
+import { KEEPALIVE_INTERVAL_MS } from '../../data-plane/client/client-tunnel.ts';
 import { datagramPayloadOffset } from '../../data-plane/http3/datagram.ts';
 import { H3_NO_ERROR } from '../../data-plane/http3/error-codes.ts';
 import { Http3Connection } from '../../data-plane/http3/http3-connection.ts';
@@ -60,6 +61,7 @@ export class TestPeer implements Http3Events, TunnelEnd {
   #shakenHands = false;
   #timer: NodeJS.Timeout | undefined;
   #dueMs = 0;
+  #heardMs = 0;
   readonly #capsules = new CapsuleReader({
     onAddressAssign: (assigned) =>
       this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
@@ -133,11 +135,13 @@ export class TestPeer implements Http3Events, TunnelEnd {
     while (this.#socket.receive((bytes, offset, length) => this.quic.receive(bytes, offset, length, peer.text)) > 0) {
       came = true;
     }
+    if (came) this.#heardMs = performance.now();
     const due = performance.now() >= this.#dueMs;
     // Most turns of most peers find nothing, and hundreds of them share a process.
     if (!came && !due && !this.quic.hasWork) return;
     if (due) this.quic.onTimeout();
     this.quic.processEvents();
+    if (this.quic.flushDueMs > performance.now()) return;
     this.quic.flush((bytes, offset, length) => this.#socket.queue(bytes, offset, length, peer));
     this.#socket.flush();
     const timeoutMs = this.quic.timeoutMs();
@@ -161,9 +165,11 @@ export class TestPeer implements Http3Events, TunnelEnd {
     this.#timer = setInterval(() => this.turn(), intervalMs).unref();
   }
 
-  /** What our client does every few seconds while its tunnel is open. */
+  /** What our client does every KEEPALIVE_INTERVAL_MS while its tunnel is open. */
   keepAlive(): void {
-    if (this.#timer !== undefined && this.closed === undefined) this.quic.ping(0);
+    const silentMs = performance.now() - this.#heardMs;
+    if (this.#timer === undefined || this.closed !== undefined || silentMs < KEEPALIVE_INTERVAL_MS) return;
+    this.quic.ping(0);
   }
 
   /** The status of a CONNECT-IP request of this token; 0 when its stream was reset instead. */

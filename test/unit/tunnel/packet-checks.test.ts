@@ -7,7 +7,7 @@ import { inspectPacket } from '../../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../../data-plane/ip/packet-info.ts';
 import { routeDownlink } from '../../../data-plane/tunnel/downlink.ts';
 import { DROP_REASONS, DropCounters, PACKET_ERRORS } from '../../../data-plane/tunnel/drop-counters.ts';
-import { answerProbe, EchoProbe } from '../../../data-plane/tunnel/echo-probe.ts';
+import { answerProbe, EchoProbe, PROBE_INTERVAL_MS } from '../../../data-plane/tunnel/echo-probe.ts';
 import { IcmpResponder } from '../../../data-plane/tunnel/icmp-responder.ts';
 import { TunnelScope } from '../../../data-plane/tunnel/scope.ts';
 import { TrafficCounters } from '../../../data-plane/tunnel/traffic-counters.ts';
@@ -205,6 +205,13 @@ suite('echo probes', () => {
   const info = createPacketInfo();
   const inspect = (bytes: Uint8Array) => assert.equal(inspectPacket(bytes, 0, bytes.length, info), 'ok');
 
+  /** The probe of a tunnel with traffic. */
+  function next(probe: EchoProbe, nowMs: number): Uint8Array {
+    const packet = probe.next(nowMs, true);
+    assert.ok(packet);
+    return packet;
+  }
+
   /** What the client's side makes of a probe. */
   function answer(probe: Uint8Array): Uint8Array {
     inspect(probe);
@@ -219,7 +226,7 @@ suite('echo probes', () => {
   ] as const) {
     test(`answers settle probes of ${client} with their latency, once`, () => {
       const probe = new EchoProbe(node, client);
-      const replies = [0, 500].map((ms) => answer(probe.next(ms).slice()));
+      const replies = [0, 500].map((ms) => answer(next(probe, ms).slice()));
       for (const [i, reply] of replies.entries()) {
         inspect(reply);
         assert.equal(probe.takeAnswer(reply, 0, info, i * 500 + 7), true);
@@ -234,7 +241,7 @@ suite('echo probes', () => {
     const probe = new EchoProbe(NODE4, CLIENT4);
     assert.equal(probe.smoothedMs, null);
     const smoothed = [10, 10, 18, 2].map((latencyMs, i) => {
-      const reply = answer(probe.next(i * 500).slice());
+      const reply = answer(next(probe, i * 500).slice());
       inspect(reply);
       probe.takeAnswer(reply, 0, info, i * 500 + latencyMs);
       return probe.smoothedMs;
@@ -258,10 +265,10 @@ suite('echo probes', () => {
 
   test('a probe is lost when its time is up; an answer after that counts no more', () => {
     const probe = new EchoProbe(NODE4, CLIENT4);
-    const late = answer(probe.next(0).slice());
-    probe.next(1_999);
+    const late = answer(next(probe, 0).slice());
+    next(probe, 1_999);
     assert.equal(probe.takeResults().sent, 0);
-    probe.next(2_000);
+    next(probe, 2_000);
     inspect(late);
     assert.equal(probe.takeAnswer(late, 0, info, 2_001), true);
     assert.deepEqual(probe.takeResults(), { sent: 1, answered: 0, latenciesMs: [] });
@@ -269,7 +276,7 @@ suite('echo probes', () => {
 
   test("the user's own pings, and answers to probes of another tunnel, are traffic", () => {
     const probe = new EchoProbe(NODE4, CLIENT4);
-    probe.next(0);
+    next(probe, 0);
     const ping = new Uint8Array(84);
     const message = { source: bytesOf(CLIENT4), destination: bytesOf(NODE4), identifier: 1, sequence: 1 };
     writeEcho(ping, 0, { ...message, kind: 'reply', payload: new Uint8Array(56) });
@@ -278,16 +285,41 @@ suite('echo probes', () => {
     assert.equal(answerProbe(ping, 0, info), undefined);
     for (let tries = 0; tries < 3; tries++) {
       // Identifiers are random: the chance that all three are equal is 2^-48.
-      const foreign = answer(new EchoProbe(NODE4, CLIENT4).next(0).slice());
+      const foreign = answer(next(new EchoProbe(NODE4, CLIENT4), 0).slice());
       inspect(foreign);
       if (!probe.takeAnswer(foreign, 0, info, 1)) return;
     }
     assert.fail('answers of other tunnels were taken');
   });
 
+  test('a tunnel with traffic is probed at every tick, one without as often as keeps it alive', () => {
+    const ticks = Array.from({ length: 41 }, (_, i) => i * PROBE_INTERVAL_MS);
+    const probed = (hasTraffic: (ms: number) => boolean) => {
+      const probe = new EchoProbe(NODE4, CLIENT4);
+      return ticks.filter((ms) => probe.next(ms, hasTraffic(ms)) !== undefined);
+    };
+    assert.deepEqual(
+      probed(() => true),
+      ticks,
+    );
+    assert.deepEqual(
+      probed(() => false),
+      [0, 5_000, 10_000, 15_000, 20_000],
+    );
+    const once = probed((ms) => ms === 7_000);
+    assert.deepEqual(once, [0, 5_000, 7_000, 12_000, 17_000]);
+
+    const session = openSession();
+    assert.ok(session.nextProbe(0), 'the first');
+    assert.equal(session.nextProbe(PROBE_INTERVAL_MS), undefined);
+    session.counters.countOut(100);
+    assert.ok(session.nextProbe(2 * PROBE_INTERVAL_MS), 'after traffic');
+    assert.equal(session.nextProbe(3 * PROBE_INTERVAL_MS), undefined, 'probes are no traffic');
+  });
+
   test('memory stays bounded while nobody answers', () => {
     const probe = new EchoProbe(NODE4, CLIENT4);
-    for (let i = 0; i < 200_000; i++) probe.next(i * 500);
+    for (let i = 0; i < 200_000; i++) next(probe, i * 500);
     assert.equal(probe.takeResults().sent, 200_000 - 4);
   });
 });
