@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { connect } from 'node:tls';
 import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
@@ -12,6 +14,14 @@ import { nodeMetrics, Pinging, startOneNode, targetOf } from './node-setup.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
 const TIMEOUT_MS = 20_000;
+
+/** Resolves when the node's TCP port shows a certificate of this authority. */
+async function greetsOverTls(server: string, servername: string, ca: string): Promise<void> {
+  const { hostname: host, port } = new URL(`https://${server}`);
+  const socket = connect({ host, port: Number(port), servername, ca, ALPNProtocols: ['h2'] });
+  await once(socket, 'secureConnect');
+  socket.destroy();
+}
 
 test('a certificate that is renewed on disk is what new clients see; open tunnels lose no packet', {
   skip,
@@ -47,6 +57,7 @@ test('a certificate that is renewed on disk is what new clients see; open tunnel
   const renewed = { ...target, ca: authority.certificate };
   const late = await TestPeer.open(renewed, token);
   await until('quic_cores', {}, 2);
+  await greetsOverTls(new URL(node.url).host, node.serverName, authority.certificate);
   const bytes = { client_id: 'steady', direction: 'out' };
   const before = await metric('bytes_total', bytes);
   await waitFor(async () => (await metric('bytes_total', bytes)) > before, {
