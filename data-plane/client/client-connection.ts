@@ -94,13 +94,15 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
       sendCapsule: (capsule) => this.#http3.sendData(REQUEST_STREAM, capsule),
     });
     sources.add(socket.fd, this);
+    socket.reportRefusals(true);
   }
 
   // --- from the packet loop
 
   drain(): void {
-    this.#socket.receive(this.#receiveUdp);
-    this.#processEvents();
+    const taken = this.#socket.receive(this.#receiveUdp);
+    if (taken === 0 && this.#state === 'handshake') this.#checkRefusal();
+    else this.#processEvents();
     this.#events.onBatchEnd();
   }
 
@@ -218,6 +220,8 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
       onConnection: () => {},
       onHandshakeComplete: () => {
         this.#state = 'request';
+        // From here on ICMP, which anybody can send, ends nothing.
+        this.#socket.reportRefusals(false);
         this.#http3.start();
       },
       onStreamData: (_connection, streamId, bytes, fin) => this.#http3.receiveStream(streamId, bytes, fin),
@@ -236,6 +240,14 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
       return certificateProblem(this.#options.serverAddress);
     }
     return `the connection closed: ${reason || 'no reason given'} (code 0x${code.toString(16)})`;
+  }
+
+  /** An ICMP error may have made the socket readable: no answer will come. */
+  #checkRefusal(): void {
+    const { refusal, received, sent } = this.#socket;
+    if (refusal !== undefined) this.#end(`UDP to ${this.#options.serverAddress} is refused (${refusal})`);
+    // Another error, e.g. about the MTU: as long as the kernel keeps it, the socket stays readable.
+    else if (received.errors + sent.errors > 0) this.#socket.reportRefusals(false);
   }
 
   /** False when they brought the end. */

@@ -47,6 +47,8 @@ export class UdpReceiver {
   truncated = 0;
   /** Errors that the socket reported instead of data, e.g. ECONNREFUSED after an ICMP message. */
   errors = 0;
+  /** The errno of the last of them, 0 if there was none. */
+  lastErrno = 0;
 
   readonly #fd: number;
   readonly #peers: SocketAddressCache;
@@ -131,7 +133,9 @@ export class UdpReceiver {
 
   #noteError(code: number): 0 {
     if (code === EBADF) throw new OsError('recvmmsg', `descriptor ${this.#fd}`, code);
-    if (code !== EAGAIN && code !== EINTR) this.errors++;
+    if (code === EAGAIN || code === EINTR) return 0;
+    this.errors++;
+    this.lastErrno = code;
     return 0;
   }
 }

@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import * as libc from '../os/libc.ts';
-import { OsError } from '../os/os-error.ts';
+import { errnoName, OsError } from '../os/os-error.ts';
 import {
   AF_INET,
   AF_INET6,
@@ -24,13 +24,19 @@ const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const IPPROTO_IP = 0;
 const IP_MTU_DISCOVER = 10;
+const IP_RECVERR = 11;
 const IPPROTO_IPV6 = 41;
 const IPV6_MTU_DISCOVER = 23;
+const IPV6_RECVERR = 25;
 const IPV6_V6ONLY = 26;
 /** Sets DF and ignores what ICMP says about the path: QUIC finds the MTU itself and must not be fragmented (RFC 9000, 14). */
 const PMTUDISC_PROBE = 3;
 const SOL_UDP = 17;
 const UDP_GRO = 104;
+
+/** What the kernel makes of ICMP errors other than those about the MTU: port, host or network unreachable, or prohibited. */
+const { EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH } = constants.errno;
+const REFUSALS: ReadonlySet<number> = new Set([EACCES, ECONNREFUSED, EHOSTUNREACH, ENETUNREACH]);
 
 /** Bytes that the kernel may hold for us in each direction (ours): at 1 Gbit/s about 60 ms. */
 export const DEFAULT_BUFFER_BYTES = 8 * 1024 * 1024;
@@ -102,6 +108,18 @@ export class UdpSocket {
   /** The kernel's receive buffer in bytes, as it accounts for it (twice what was asked for, or its limit). */
   get recvBufferBytes(): number {
     return libc.getIntOption(this.fd, SOL_SOCKET, SO_RCVBUF, this.localAddress.text);
+  }
+
+  /** While it is on, ICMP errors make the descriptor readable, and show in `refusal`; they are kept by the kernel until it is off again. */
+  reportRefusals(on: boolean): void {
+    const [level, option] = this.localAddress.family === 4 ? [IPPROTO_IP, IP_RECVERR] : [IPPROTO_IPV6, IPV6_RECVERR];
+    libc.setIntOption(this.fd, level, option, on ? 1 : 0);
+  }
+
+  /** Whether a peer or a router said that what was sent does not arrive, and how: the name of an errno. */
+  get refusal(): string | undefined {
+    const refusal = [this.received.lastErrno, this.sent.lastErrno].find((error) => REFUSALS.has(error));
+    return refusal === undefined ? undefined : errnoName(refusal);
   }
 
   /** See UdpReceiver.receive. */

@@ -8,6 +8,7 @@ import { encodeAddressAssign, refusedAddress } from '../../../data-plane/masque/
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';
 import { encodeRouteAdvertisement, routeToPrefix } from '../../../data-plane/masque/route-advertisement.ts';
+import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
 import { createAuthority } from '../../../deploy/local/certificate.ts';
 import { parseAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
@@ -57,6 +58,17 @@ suite('who is no node', () => {
     const node = script(t, { onHandshake: (it) => it.close(0x100, 'go away') });
     await node.until(() => node.ends.length > 0, 'the end of the attempt');
     assert.deepEqual(node.ends, ['the connection closed: go away (code 0x100)']);
+  });
+
+  test('a port that is closed ends the attempt at once', async (t) => {
+    for (const host of ['127.0.0.1', '[::1]']) {
+      const socket = UdpSocket.bind(`${host}:0`);
+      const serverAddress = socket.localAddress.text;
+      socket.close();
+      const node = script(t, { serverAddress });
+      await node.until(() => node.ends.length > 0, 'the end of the attempt');
+      assert.deepEqual(node.ends, [`UDP to ${serverAddress} is refused (ECONNREFUSED)`]);
+    }
   });
 
   for (const [item, settings, words] of [

@@ -20,6 +20,8 @@ export interface ScriptOptions {
   readonly ca?: string;
   /** Right after the handshake; the control stream with its SETTINGS by default. */
   readonly onHandshake?: (node: ScriptedNode) => void;
+  /** Where the client goes; to the node by default. */
+  readonly serverAddress?: string;
 }
 
 /** Our client over real sockets of this machine, and a node that sends it, byte for byte, what the test says. */
@@ -43,7 +45,8 @@ export class ScriptedNode {
   #connection = 0;
   #nextWish = 1n;
 
-  constructor(pem: TestCertificate, { url = 'https://node-a.test/', ca = pem.ca, onHandshake }: ScriptOptions = {}) {
+  constructor(pem: TestCertificate, script: ScriptOptions = {}) {
+    const { url = 'https://node-a.test/', ca = pem.ca, onHandshake } = script;
     this.#server = new QuicEndpoint(
       { role: 'server', cert: pem.cert, key: pem.key, localAddress: this.#far.localAddress.text, maxConnections: 10 },
       {
@@ -64,7 +67,7 @@ export class ScriptedNode {
       },
       () => {},
     );
-    const serverAddress = this.#far.localAddress.text;
+    const serverAddress = script.serverAddress ?? this.#far.localAddress.text;
     const options = { url, token: 'token', ca, certificate: undefined, serverAddress };
     const sources: LoopSources = {
       add: (fd, source) => this.#sources.set(fd, source),
