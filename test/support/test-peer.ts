@@ -53,6 +53,8 @@ export class TestPeer implements Http3Events, TunnelEnd {
   /** IP packets that came, probes of the node aside (those are answered). */
   onPacket: (packet: Buffer) => void = () => {};
   answersProbes = true;
+  /** Bytes that came on any stream. */
+  onStream: (streamId: number, bytes: Uint8Array) => void = () => {};
   readonly quic: QuicEndpoint;
   readonly #target: PeerTarget;
   #socket: UdpSocket;
@@ -84,7 +86,10 @@ export class TestPeer implements Http3Events, TunnelEnd {
           this.#shakenHands = true;
           if (http3) this.http3.start();
         },
-        onStreamData: (_c, streamId, bytes, fin) => this.http3.receiveStream(streamId, bytes, fin),
+        onStreamData: (_c, streamId, bytes, fin) => {
+          this.onStream(streamId, bytes);
+          this.http3.receiveStream(streamId, bytes, fin);
+        },
         onStreamReset: (_c, streamId, code) => {
           this.resets.set(streamId, code);
           this.http3.streamReset(streamId, code);

@@ -35,6 +35,8 @@ export interface RequestChanges {
 
 /** A way to carry tunnels, as a client of it sees the node. */
 export interface TransportUnderTest {
+  readonly id: string;
+  /** As it is on record. */
   readonly name: 'http3' | 'http2' | 'webtransport';
   /** What the node resets a stream with. */
   readonly codes: { readonly malformed: number; readonly excessive: number; readonly cancelled: number };
@@ -43,11 +45,12 @@ export interface TransportUnderTest {
 }
 
 /** A pause that is as good as for ever: less than QUIC's idle timeout all the same. */
-const PAUSED_TURN_MS = 1_000_000;
-const TURN_MS = 3;
+export const PAUSED_TURN_MS = 1_000_000;
+export const TURN_MS = 3;
 const REQUEST_STREAM = 0;
 
 export const http3: TransportUnderTest = {
+  id: 'http3',
   name: 'http3',
   codes: { malformed: H3_MESSAGE_ERROR, excessive: H3_EXCESSIVE_LOAD, cancelled: H3_REQUEST_CANCELLED },
   async request(target, token, changes = {}) {
@@ -58,6 +61,7 @@ export const http3: TransportUnderTest = {
 };
 
 export const http2: TransportUnderTest = {
+  id: 'http2',
   name: 'http2',
   codes: { malformed: 0x1, excessive: 0xb, cancelled: 0x8 },
   async request(target, token, { path, protocol } = {}) {

@@ -21,7 +21,8 @@ type Listener = (...args: unknown[]) => void;
 export const SESSION_PORT = 4434;
 export const SESSION_LISTEN = `0.0.0.0:${SESSION_PORT}`;
 
-export const webTransport: TransportUnderTest = {
+export const webTransportOverHttp2: TransportUnderTest = {
+  id: 'webtransport-http2',
   name: 'webtransport',
   codes: { malformed: H3_MESSAGE_ERROR, excessive: H3_EXCESSIVE_LOAD, cancelled: H3_REQUEST_CANCELLED },
   request: (target, token, changes) => WebTransportPeer.request(target, token, changes),

@@ -239,7 +239,7 @@ export function tunnelTransportContract(transport: TransportUnderTest, { cluster
   };
 
   test('a client that is revoked loses its tunnel at once', async () => {
-    const id = `revoked-${name}`;
+    const id = `revoked-${transport.id}`;
     const { token } = await cluster().api<{ token: string }>('POST', '/v1/clients', { id });
     // The node hears of the new token in its own time.
     const tunnel = await waitFor(

@@ -1,17 +1,18 @@
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
 import type { Cluster } from '../../../deploy/local/cluster.ts';
+import { webTransportOverHttp3 } from '../../support/http3-session-peer.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { http2, http3 } from '../../support/transport-under-test.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { SESSION_LISTEN, webTransport } from '../../support/webtransport-peer.ts';
+import { SESSION_LISTEN, webTransportOverHttp2 } from '../../support/webtransport-peer.ts';
 import { startOneNode, targetOf } from './node-setup.ts';
 import { tunnelTransportContract } from './tunnel-transport-contract.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server');
 const TIMEOUT_MS = 20_000;
-const TRANSPORTS = [http3, http2, webTransport];
+const TRANSPORTS = [http3, http2, webTransportOverHttp2, webTransportOverHttp3];
 const clientId = 'tester';
 /** Behind the node, and other clients. */
 const ROUTES = '192.0.2.0/24,2001:db8::/32,10.99.0.0/16,fd00:99::/64';
@@ -41,7 +42,7 @@ suite('what every transport of tunnels owes its clients', { skip }, () => {
   });
 
   for (const transport of TRANSPORTS) {
-    suite(`item 41 ${transport.name}`, () => tunnelTransportContract(transport, { cluster: () => cluster, clientId }));
+    suite(`item 41 ${transport.id}`, () => tunnelTransportContract(transport, { cluster: () => cluster, clientId }));
   }
 
   // The last one: it stops the node.
