@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Page } from 'playwright-core';
+import { openTunnel as open } from '../../../data-plane/webtransport/browser-client.js';
+import { readAddress, readEcho } from '../../../data-plane/webtransport/browser-packet.js';
 import { createAuthority, issueServerCertificate } from '../../../deploy/local/certificate.ts';
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { hasIpv6 } from '../../../deploy/local/netns-topology.ts';
@@ -11,7 +13,8 @@ import { openPage } from '../../support/browser-page.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { certificateHash } from '../../support/webtransport-client.ts';
+import { certificateHash, clientOptions, WebTransport } from '../../support/webtransport-client.ts';
+import { SESSION_LISTEN, SESSION_PORT } from '../../support/webtransport-peer.ts';
 import { enrol, startOneNode } from './node-setup.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('chromium', 'chromium');
@@ -19,12 +22,15 @@ const TIMEOUT_MS = 20_000;
 /** What browsers allow a certificate that they take by its hash is 14. */
 const VALID_DAYS = 10;
 
-test('a page in a browser exchanges packets with the node and hosts behind it, over HTTP/3', { skip }, async (t) => {
+test('a page in a browser exchanges packets with the node and hosts behind it over HTTP/3, and its module in Node over HTTP/2', {
+  skip,
+}, async (t) => {
   const directory = temporaryDirectory(t);
   const authority = await createAuthority(join(directory, 'browser-pki'));
   const issued = await issueServerCertificate(authority, directory, 'browser', ['localhost'], 'server', VALID_DAYS);
   const { certificateFile: TLS_CERT, keyFile: TLS_KEY } = issued;
-  const nodeEnv = { TLS_CERT, TLS_KEY, TRAFFIC_WINDOW_MS: '1000', ADVERTISE_ROUTES: '0.0.0.0/0,::/0' };
+  const routes = { ADVERTISE_ROUTES: '0.0.0.0/0,::/0', WEBTRANSPORT_LISTEN: SESSION_LISTEN };
+  const nodeEnv = { TLS_CERT, TLS_KEY, TRAFFIC_WINDOW_MS: '1000', ...routes };
   const cluster = await startOneNode({ directory: join(directory, 'cluster'), clients: [], nodeEnv });
   t.after(() => cluster.stop());
   const node = cluster.node('node-a');
@@ -62,6 +68,24 @@ test('a page in a browser exchanges packets with the node and hosts behind it, o
   const untilClosed = async (reason: string) =>
     waitFor(async () => (await connection())?.reason === reason, { timeoutMs: TIMEOUT_MS, what: `the end: ${reason}` });
   await untilClosed('client');
+
+  // The same module in Node, over HTTP/2.
+  const answered: string[] = [];
+  const own = await open(url.replace(/:\d+/, `:${SESSION_PORT}`), token, {
+    WebTransport,
+    options: clientOptions(readFileSync(TLS_CERT, 'utf8')),
+    onPacket: (packet: Uint8Array) => {
+      const echo = readEcho(packet);
+      if (echo !== undefined) answered.push(readAddress(echo.from));
+    },
+  });
+  assert.equal(own.addresses.length, 2);
+  for (const address of behind) {
+    await own.ping(address, 8, 1);
+    await waitFor(() => answered.includes(address), { timeoutMs: TIMEOUT_MS, what: `an answer of ${address}` });
+  }
+  own.close();
+  assert.deepEqual(await own.closed, { closeCode: 0, reason: '' });
 
   await openTunnel(page, url, token, hash);
   await cluster.api('DELETE', '/v1/clients/page');
