@@ -8,15 +8,23 @@ const MSG_NOSIGNAL = 0x4000;
 const SHUT_WR = 1;
 
 /**
- * Bytes that may wait for a socket that is full before packets are refused (ours). It must take what one read of the TUN device and one
- * batch bring, about 160 KiB; with the socket's own buffer it is what a packet waits for at most: some 20 ms with 300 Mbit/s, and 0.6 s
- * for a client that has only 10.
+ * Bytes of packets that may always wait for a socket that is full (ours): what one read of the TUN device and one batch bring is about 160 KiB.
+ * With the socket's own buffer a client that has 10 Mbit/s waits for them 0.6 s.
  */
 export const PACKET_QUEUE_BYTES = 256 * 1024;
+/**
+ * Bytes that may wait where the other end is quick: as long as what is written had waited no longer than MAX_WAIT_MS (both ours). Without these,
+ * a thread that pauses for a few ms costs a TCP stream inside most of its throughput: 325 Mbit/s instead of 1600.
+ */
+export const MAX_PACKET_QUEUE_BYTES = 4 * 1024 * 1024;
+const MAX_WAIT_MS = 50;
 /** Bytes beyond that for what must not be dropped (ours): capsules of control have a few hundred, and one may have 64 KiB. */
 export const CONTROL_RESERVE_BYTES = 128 * 1024;
-const MAX_QUEUE_BYTES = PACKET_QUEUE_BYTES + CONTROL_RESERVE_BYTES;
+const MAX_QUEUE_BYTES = MAX_PACKET_QUEUE_BYTES + CONTROL_RESERVE_BYTES;
 const INITIAL_QUEUE_BYTES = 4 * 1024;
+/** A buffer that had to grow beyond this is given back when it has been empty again, this long after (ours). */
+const KEPT_QUEUE_BYTES = 2 * PACKET_QUEUE_BYTES;
+const KEPT_MS = 1_000;
 
 /** One read; what a channel may bring before others have their turn is for the loop to limit. */
 const READ_BYTES = 64 * 1024;
@@ -45,6 +53,10 @@ export class ByteChannel implements LoopSource {
   #address = addressOf(this.#buffer);
   #start = 0;
   #end = 0;
+  /** One byte whose wait is measured: how many are to be written until then, and since when it waits. */
+  #untilSample = 0;
+  #sampleMs = 0;
+  #grownMs = 0;
   #state: 'open' | 'ending' | 'ended' | 'closed' = 'open';
   #readable = true;
   #watched = false;
@@ -69,7 +81,8 @@ export class ByteChannel implements LoopSource {
 
   /** Queues bytes of a packet, which the caller writes to `target` from the offset that is returned on; -1 where the queue is full. */
   reserve(length: number): number {
-    return this.#reserve(length, PACKET_QUEUE_BYTES);
+    const isLong = this.queuedBytes + length > PACKET_QUEUE_BYTES;
+    return isLong && this.#isSlow() ? -1 : this.#reserve(length, MAX_PACKET_QUEUE_BYTES);
   }
 
   /**
@@ -92,10 +105,12 @@ export class ByteChannel implements LoopSource {
         continue;
       }
       this.#start += written;
+      this.#untilSample -= written;
     }
     if (this.#start === this.#end) {
       this.#start = 0;
       this.#end = 0;
+      this.#giveBack();
       if (this.#state === 'ending') this.#shutdown();
     }
     const full = this.#end > 0;
@@ -144,6 +159,16 @@ export class ByteChannel implements LoopSource {
     this.flush();
   }
 
+  /** Whether what is queued waits too long. */
+  #isSlow(): boolean {
+    const nowMs = performance.now();
+    if (this.#untilSample <= 0) {
+      this.#untilSample = this.queuedBytes;
+      this.#sampleMs = nowMs;
+    }
+    return nowMs - this.#sampleMs > MAX_WAIT_MS;
+  }
+
   #reserve(length: number, limit: number): number {
     if (this.#state !== 'open' || this.queuedBytes + length > limit) return -1;
     if (this.#start === this.#end) this.#events.onQueued?.();
@@ -156,15 +181,25 @@ export class ByteChannel implements LoopSource {
   #makeRoom(length: number): void {
     const queued = this.queuedBytes;
     let room = this.#buffer.length;
-    while (room < queued + length) room *= 2;
+    // Half of it free, so that what waits is not moved for every few packets.
+    while (room < 2 * (queued + length)) room *= 2;
     const before = this.#buffer;
-    if (room > before.length) {
-      this.#buffer = new Uint8Array(room);
-      this.#address = addressOf(this.#buffer);
-    }
+    if (room > before.length) this.#replaceBuffer(room);
     this.#buffer.set(before.subarray(this.#start, this.#end), 0);
     this.#start = 0;
     this.#end = queued;
+  }
+
+  #giveBack(): void {
+    if (this.#buffer.length > KEPT_QUEUE_BYTES && performance.now() - this.#grownMs > KEPT_MS) {
+      this.#replaceBuffer(INITIAL_QUEUE_BYTES);
+    }
+  }
+
+  #replaceBuffer(room: number): void {
+    this.#buffer = new Uint8Array(room);
+    this.#address = addressOf(this.#buffer);
+    this.#grownMs = performance.now();
   }
 
   /** False when the call is to be made again. */
