@@ -1,12 +1,12 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { describeError, errorCode } from '../../shared/errors.ts';
 import { Http2Server } from '../http2/http2-server.ts';
-import type { TlsIdentity } from '../tls/tls-identity.ts';
 import { connectionFailure } from '../tunnel/connection-failure.ts';
-import { loadWebTransport } from '../webtransport/load-package.ts';
+import { type LoadedPackage, loadWebTransport } from '../webtransport/load-package.ts';
+import { PackageServer, type PackageServerHost } from '../webtransport/package-server.ts';
 import { SessionOpener } from '../webtransport/session-opener.ts';
 import type { WebThreadCommand, WebThreadOptions, WebThreadReport } from './web-messages.ts';
-import { WebTunnels } from './web-tunnels.ts';
+import { type RemotePeer, WebTunnels } from './web-tunnels.ts';
 
 /** How often silent and idle connections are looked for, and the state is told. */
 const SWEEP_INTERVAL_MS = 1_000;
@@ -17,13 +17,15 @@ async function main(): Promise<void> {
   const report = (message: WebThreadReport): void => parentPort?.postMessage(message);
   const tunnels = new WebTunnels(report);
   try {
-    const sessions = options.service === 'webtransport' ? await openSessions(options.identity, report) : undefined;
-    const server = new Http2Server(options, {
-      tunnels,
-      sessions,
-      failed: (peer, status, reason) => report(connectionFailure(peer.address, status, reason)),
-    });
+    const { service, identity } = options;
+    const failed = (peer: RemotePeer, status: number, reason: string): void =>
+      report(connectionFailure(peer.address, status, reason));
+    const loaded = service === 'webtransport' ? await loadWebTransport() : undefined;
+    const sessions = loaded && (await SessionOpener.create(loaded, identity.cert, identity.key));
+    const server = new Http2Server(options, { tunnels, sessions, failed });
     const listen = await server.listen(options.listen);
+    const native = loaded && (await startNative(loaded, { ...options, listen }, { tunnels, failed }));
+    if (native !== undefined) report({ type: 'webTransportLoaded', http3Problem: native.problem });
     const timer = setInterval(() => {
       server.sweep(performance.now());
       report({ type: 'state', ...server.state });
@@ -32,16 +34,20 @@ async function main(): Promise<void> {
       switch (command.type) {
         case 'renewIdentity':
           server.renew(command.identity);
+          native?.server?.renew(command.identity);
           return;
         case 'announceDrain':
           server.announceDrain();
+          native?.server?.announceDrain();
           return;
         case 'drain':
+          native?.server?.announceDrain();
           server.drain(() => report({ type: 'drained' }));
           return;
         case 'stop':
           clearInterval(timer);
           server.close();
+          native?.server?.close();
           parentPort?.close();
           return;
         default:
@@ -54,10 +60,18 @@ async function main(): Promise<void> {
   }
 }
 
-async function openSessions({ cert, key }: TlsIdentity, report: (message: WebThreadReport) => void) {
-  const loaded = await loadWebTransport();
-  report({ type: 'webTransportLoaded', http3Problem: loaded.http3Problem });
-  return SessionOpener.create(loaded, cert, key);
+/** Sessions over HTTP/3 on the UDP port of the same number, where the package can: what it brings is no reason to fail. */
+async function startNative(
+  { webTransport, http3Problem }: LoadedPackage,
+  options: WebThreadOptions,
+  host: PackageServerHost,
+): Promise<{ readonly server?: PackageServer; readonly problem: string | null }> {
+  if (http3Problem !== null) return { problem: http3Problem };
+  try {
+    return { server: await PackageServer.listen(webTransport.Http3Server, options, host), problem: null };
+  } catch (error) {
+    return { problem: describeError(error) };
+  }
 }
 
 await main();

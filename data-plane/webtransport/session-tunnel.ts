@@ -1,14 +1,12 @@
 import { constants, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
-import { awaitChannelEnd } from '../http2/await-channel-end.ts';
 import { STREAM_END_TIMEOUT_MS } from '../http2/http2-limits.ts';
 import type { Http2Request, Http2TunnelOwner } from '../http2/http2-tunnel.ts';
 import { respondWhole } from '../http2/respond.ts';
-import { H3_INTERNAL_ERROR, Http3StreamError } from '../http3/error-codes.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import { type ProxyError, refusalFields } from '../masque/connect-ip-response.ts';
 import type { RemotePeer, WebTunnel, WebTunnels } from '../web-thread/web-tunnels.ts';
-import type { SessionCapsules } from './session-capsules.ts';
+import { SessionChannel } from './session-channel.ts';
 import type { SessionOpener } from './session-opener.ts';
 
 /** A request for a WebTransport session over HTTP/2, and its tunnel: the session's capsules are those of a byte channel to the packet thread. */
@@ -19,9 +17,7 @@ export class SessionTunnel implements WebTunnel, Http2Request {
   readonly #tunnels: WebTunnels;
   readonly #owner: Http2TunnelOwner;
   readonly #requestId: number;
-  #connectionId = '';
-  #socket: Socket | undefined;
-  #capsules: SessionCapsules | undefined;
+  #channel: SessionChannel | undefined;
 
   constructor(
     opener: SessionOpener,
@@ -40,20 +36,20 @@ export class SessionTunnel implements WebTunnel, Http2Request {
   }
 
   accept(connectionId: string, socket: Socket): void {
-    this.#connectionId = connectionId;
-    this.#socket = socket;
-    // What goes wrong with it shows by its end.
-    socket.on('error', () => {});
-    socket.once('close', () => this.#channelClosed());
+    const channel = new SessionChannel(connectionId, socket, this.#tunnels);
+    this.#channel = channel;
     this.#owner.tunnelAccepted();
     this.#opener.open(this.#stream).then(
-      (capsules) => this.#join(capsules, socket),
+      (capsules) => {
+        channel.join(capsules);
+        capsules.once('close', () => this.#sessionClosed());
+      },
       () => this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR),
     );
   }
 
   refuse(status: number): void {
-    if (this.#socket === undefined) this.reject(status);
+    if (this.#channel === undefined) this.reject(status);
   }
 
   reject(status: number, proxyError?: ProxyError): void {
@@ -61,51 +57,25 @@ export class SessionTunnel implements WebTunnel, Http2Request {
   }
 
   abort(errorCode: number): void {
-    this.#socket?.destroy();
-    this.#capsules?.destroy(new Http3StreamError(errorCode, ''));
-  }
-
-  #join(capsules: SessionCapsules, socket: Socket): void {
-    this.#capsules = capsules;
-    capsules.on('error', (error) => this.#tunnels.lost(this.#connectionId, 'error', error.message));
-    capsules.once('close', () => this.#sessionClosed());
-    capsules.once('end', () => {
-      if (capsules.clientEnded) socket.end();
-    });
-    socket.pipe(capsules);
-    capsules.pipe(socket, { end: false });
-    // It was closed while the session was being opened.
-    if (socket.destroyed) this.#channelClosed();
+    this.#channel?.abort(errorCode);
   }
 
   /** We said our last, which the client answers by ending its side. */
   #sessionClosed(): void {
     const stream = this.#stream;
-    if (this.#socket?.destroyed === false) awaitChannelEnd(this.#socket);
     if (stream.closed) return;
     const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), STREAM_END_TIMEOUT_MS);
     stream.once('close', () => clearTimeout(timer));
   }
 
-  /** Both threads have closed their ends, or the packet thread is gone. */
-  #channelClosed(): void {
-    this.#tunnels.forget(this.#connectionId);
-    const capsules = this.#capsules;
-    if (capsules?.writableEnded === false) capsules.destroy(new Http3StreamError(H3_INTERNAL_ERROR, ''));
-  }
-
   #streamClosed(): void {
     this.#owner.streamClosed(this);
-    const socket = this.#socket;
-    if (socket === undefined) this.#tunnels.abandon(this.#requestId);
-    else if (socket.destroyed || socket.readableEnded) socket.destroy();
-    else {
-      if (this.#capsules?.clientEnded !== true) {
-        this.#owner.explain(this.#stream.rstCode, (reason, detail) =>
-          this.#tunnels.lost(this.#connectionId, reason, detail),
-        );
-      }
-      awaitChannelEnd(socket);
+    const channel = this.#channel;
+    if (channel === undefined) this.#tunnels.abandon(this.#requestId);
+    else if (channel.leave() && !channel.clientEnded) {
+      this.#owner.explain(this.#stream.rstCode, (reason, detail) =>
+        this.#tunnels.lost(channel.connectionId, reason, detail),
+      );
     }
   }
 }

@@ -23,6 +23,6 @@ export function webTransportCarriers(
   return [
     { carrier: 'http3', listen, problem: null },
     served('http2', off),
-    served('http3_package', off ?? packageProblem ?? 'the node speaks HTTP/3 itself'),
+    served('http3_package', off ?? packageProblem),
   ];
 }
