@@ -49,7 +49,13 @@ export async function measureConnections(
   atEnd(async () => {
     for (const load of loads) load.kill();
   });
-  await within(signal, SETUP_TIMEOUT_MS, Promise.all(loads.map((load) => load.ask({ type: 'ready' }, 'ready'))));
+  const target = targetOf(cluster);
+  const shares = loads.map((_, i) => tokens.filter((_, at) => at % loads.length === i));
+  progress('the clients get their QUIC cores');
+  const preparing = loads.map((load, i) =>
+    load.ask({ type: 'prepare', target, count: shares[i]?.length ?? 0 }, 'prepared'),
+  );
+  await within(signal, SETUP_TIMEOUT_MS, Promise.all(preparing));
   const clientCpu = () => loads.reduce((sum, load) => sum + cpuSeconds(load.pid), 0);
   await delay(SETTLE_MS, undefined, { signal });
 
@@ -58,11 +64,9 @@ export async function measureConnections(
   const before = { bytes: residentBytes(pid), node: cpuSeconds(pid), clients: clientCpu(), ms: performance.now() };
 
   progress(`${tunnels} tunnels from ${loads.length} processes`);
-  const target = targetOf(cluster);
-  const opening = loads.map((load, i) => {
-    const share = tokens.filter((_, at) => at % loads.length === i);
-    return load.ask({ type: 'open', target, tokens: share, idleTurnMs: IDLE_TURN_MS }, 'opened');
-  });
+  const opening = loads.map((load, i) =>
+    load.ask({ type: 'open', target, tokens: shares[i] ?? [], idleTurnMs: IDLE_TURN_MS }, 'opened'),
+  );
   const opened = await within(signal, SETUP_TIMEOUT_MS, Promise.all(opening));
   const setupSeconds = (performance.now() - before.ms) / 1_000;
   const setupCpu = { node: cpuSeconds(pid) - before.node, clients: clientCpu() - before.clients };

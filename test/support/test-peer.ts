@@ -112,25 +112,40 @@ export class TestPeer implements Http3Events, TunnelEnd {
     return assignedAddresses(this.assigned);
   }
 
+  /** Has a core and a socket, and sends nothing yet. */
+  static prepare(target: PeerTarget): TestPeer {
+    return new TestPeer(target, true);
+  }
+
   /** Connects; without `http3` no stream is opened, so that the test writes all of them. */
   static async connect(target: PeerTarget, http3 = true): Promise<TestPeer> {
     const peer = new TestPeer(target, http3);
-    // A peer that a failed test forgot must not keep the test's process alive.
-    peer.pace(TURN_MS);
-    await peer.until(() => peer.#shakenHands && (!http3 || peer.http3.peerSettings !== undefined), 'the handshake');
+    await peer.#connect(http3);
     return peer;
   }
 
   /** Connects and opens a tunnel. Throws RefusedError. */
   static async open(target: PeerTarget, token: string): Promise<TestPeer> {
-    const peer = await TestPeer.connect(target);
-    const status = await peer.request(token);
+    const peer = TestPeer.prepare(target);
+    await peer.open(token);
+    return peer;
+  }
+
+  /** The same with a peer that was prepared. Throws RefusedError, and the peer is closed then. */
+  async open(token: string): Promise<void> {
+    await this.#connect(true);
+    const status = await this.request(token);
     if (status !== 200) {
-      peer.close();
+      this.close();
       throw new RefusedError(status);
     }
-    await peer.until(() => peer.addresses.length > 0 && peer.routes > 0, 'the assignments');
-    return peer;
+    await this.until(() => this.addresses.length > 0 && this.routes > 0, 'the assignments');
+  }
+
+  async #connect(http3: boolean): Promise<void> {
+    // A peer that a failed test forgot must not keep the test's process alive.
+    this.pace(TURN_MS);
+    await this.until(() => this.#shakenHands && (!http3 || this.http3.peerSettings !== undefined), 'the handshake');
   }
 
   /** What came in is handled, what is ready goes out. */

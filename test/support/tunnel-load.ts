@@ -9,8 +9,8 @@ import { type PeerTarget, RefusedError, TestPeer } from './test-peer.ts';
  */
 
 export type LoadCommand =
-  /** Answered once all is loaded. */
-  | { readonly type: 'ready' }
+  /** Makes peers for as many tunnels to come: a core of QUIC takes longer than the handshake, and nodes have no part in it. */
+  | { readonly type: 'prepare'; readonly target: PeerTarget; readonly count: number }
   | {
       readonly type: 'open';
       readonly target: PeerTarget;
@@ -25,7 +25,7 @@ export type LoadCommand =
   | { readonly type: 'close' };
 
 export type LoadReport =
-  | { readonly type: 'ready' }
+  | { readonly type: 'prepared' }
   | {
       readonly type: 'opened';
       readonly addresses: readonly (readonly string[])[];
@@ -36,11 +36,12 @@ export type LoadReport =
   | { readonly type: 'counted'; readonly open: number }
   | { readonly type: 'closed' };
 
-/** Connection attempts at once: a handshake costs both ends about 8 ms of a core. */
+/** Connection attempts at once: a handshake costs each end about 8 ms of a core. */
 const AT_ONCE = 8;
 const RETRY_MS = 250;
 const ATTEMPTS = 20;
 
+const prepared: TestPeer[] = [];
 const peers: TestPeer[] = [];
 
 process.on('message', (command: LoadCommand) => {
@@ -56,8 +57,9 @@ async function run(command: LoadCommand): Promise<void> {
   const start = performance.now();
   const since = () => Math.round(performance.now() - start);
   switch (command.type) {
-    case 'ready':
-      report({ type: 'ready' });
+    case 'prepare':
+      for (let i = 0; i < command.count; i++) prepared.push(TestPeer.prepare(command.target));
+      report({ type: 'prepared' });
       return;
     case 'open': {
       const refusals = await openAll(command.target, command.tokens, command.idleTurnMs);
@@ -89,7 +91,8 @@ async function openAll(target: PeerTarget, tokens: readonly string[], idleTurnMs
     for (let token = waiting.pop(); token !== undefined; token = waiting.pop()) {
       for (let attempt = 1; ; attempt++) {
         try {
-          const peer = await TestPeer.open(target, token);
+          const peer = prepared.pop() ?? TestPeer.prepare(target);
+          await peer.open(token);
           peer.onPacket = (packet) => answerPing(peer, packet);
           if (idleTurnMs !== undefined) peer.pace(idleTurnMs);
           setInterval(() => peer.keepAlive(), KEEPALIVE_INTERVAL_MS).unref();
