@@ -3,7 +3,7 @@ import type { BenchContext } from './bench-context.ts';
 import { findHighestRate, UDP_PROBES } from './highest-rate.ts';
 import type { IperfResult } from './iperf-result.ts';
 import type { IperfRun, IperfServers } from './iperf-servers.ts';
-import { measureRoundTrips, WARM_UP_SECONDS } from './measure-round-trips.ts';
+import { measureRoundTrips, SETTLE_SECONDS, WARM_UP_SECONDS, warmUp } from './measure-round-trips.ts';
 import type { TunnelPath } from './paths/tunnel-path.ts';
 import { percentile } from './statistics.ts';
 import type { Figures } from './tunnel-figures.ts';
@@ -34,12 +34,21 @@ export const STEPS: readonly Step[] = [
 
 /** Seconds that all steps take for one path, what happens between the runs aside. */
 export function stepSeconds(seconds: number): number {
-  return seconds + WARM_UP_SECONDS + 4 * seconds + 2 * UDP_PROBES * Math.min(seconds, MAX_UDP_SECONDS);
+  return (
+    2 * (seconds + SETTLE_SECONDS) + WARM_UP_SECONDS + 4 * seconds + 2 * UDP_PROBES * Math.min(seconds, MAX_UDP_SECONDS)
+  );
 }
 
 async function idle({ context, seconds }: Bench, { address, clientNamespace }: TunnelPath): Promise<Figures> {
-  const times = await measureRoundTrips(context, clientNamespace, address, seconds + WARM_UP_SECONDS);
-  return defined({ idleP50Ms: percentile(times, 50), idleP99Ms: percentile(times, 99) });
+  const measure = () => measureRoundTrips(context, clientNamespace, address, seconds + SETTLE_SECONDS);
+  const cold = await measure();
+  await warmUp(context, clientNamespace, address);
+  const warm = await measure();
+  return defined({
+    coldP50Ms: percentile(cold, 50),
+    idleP50Ms: percentile(warm, 50),
+    idleP99Ms: percentile(warm, 99),
+  });
 }
 
 async function oneStream(bench: Bench, path: TunnelPath): Promise<Figures> {

@@ -3,8 +3,8 @@ import { median } from './statistics.ts';
 
 /** Mbit/s at the receiver; up is from the client to the server. */
 export const RATES = ['tcp1Up', 'tcp1Down', 'tcp8Up', 'tcp8Down', 'udpUp', 'udpDown'] as const;
-/** Milliseconds; under load means while one TCP stream runs, up and then down. */
-export const ROUND_TRIPS = ['idleP50Ms', 'idleP99Ms', 'loadP50Ms', 'loadP99Ms'] as const;
+/** Milliseconds; cold is idle without the warm-up; under load means while one TCP stream runs, up and then down. */
+export const ROUND_TRIPS = ['coldP50Ms', 'idleP50Ms', 'idleP99Ms', 'loadP50Ms', 'loadP99Ms'] as const;
 /** Seconds of CPU of the tunnel's process at one end for each 10^9 bytes that arrived by one TCP stream. */
 export const CPU_COSTS = ['cpuUpClient', 'cpuUpServer', 'cpuDownClient', 'cpuDownServer'] as const;
 
