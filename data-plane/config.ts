@@ -73,7 +73,7 @@ export const nodeVariables = {
     ...routes(),
   },
   MAX_CONNECTIONS: {
-    help: 'QUIC connections at once, an equal share for each shard',
+    help: 'QUIC connections at once, an equal share for each shard, and as many over TCP',
     fallback: '1000',
     ...integer(1, 10_000),
   },

@@ -37,6 +37,8 @@ export class WebGateway {
   /** For a thread that has to be started again, too. */
   #identity: TlsIdentity;
   #state: WebState = IDLE;
+  /** One that never started is not started again: its address is not to be had. */
+  #wasReady = false;
   #stopping = false;
   #restart: NodeJS.Timeout | undefined;
   #onDrained: () => void = () => {};
@@ -56,8 +58,10 @@ export class WebGateway {
       const entry = new URL('./web-thread-main.ts', import.meta.url);
       const options: WebThreadOptions = { ...this.#options.thread, identity: this.#identity };
       const thread = new WorkerThread<WebThreadCommand, WebThreadReport>(entry, options, (report) => {
-        if (report.type === 'ready') resolve(report.listen);
-        else if (report.type === 'fatal') reject(new CodedError(report.code, report.message));
+        if (report.type === 'ready') {
+          this.#wasReady = true;
+          resolve(report.listen);
+        } else if (report.type === 'fatal') reject(new CodedError(report.code, report.message));
         else this.#onReport(report);
       });
       this.#thread = thread;
@@ -148,7 +152,7 @@ export class WebGateway {
     this.#state = IDLE;
     // Nothing happens where it was ready.
     reject(new CodedError('WEB_THREAD', `the web thread failed: ${why}`));
-    if (this.#stopping) return;
+    if (this.#stopping || !this.#wasReady) return;
     this.#options.log.error({ why }, 'the web thread failed and is started again; its clients have to come back');
     const detail = 'the web thread failed';
     for (const connectionId of this.#tunnels)

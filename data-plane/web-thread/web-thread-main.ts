@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { describeError, errorCode } from '../../shared/errors.ts';
+import { errorCode } from '../../shared/errors.ts';
 import { Http2Server } from '../http2/http2-server.ts';
 import { connectionFailure } from '../tunnel/connection-failure.ts';
 import { type LoadedPackage, loadWebTransport } from '../webtransport/load-package.ts';
@@ -56,7 +56,11 @@ async function main(): Promise<void> {
     });
     report({ type: 'ready', listen });
   } catch (error) {
-    report({ type: 'fatal', code: errorCode(error) ?? 'WEB_THREAD', message: describeError(error) });
+    report({
+      type: 'fatal',
+      code: errorCode(error) ?? 'WEB_THREAD',
+      message: error instanceof Error ? error.message : String(error),
+    });
   }
 }
 

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { before, test } from 'node:test';
+import { closeQuietly } from '../../../data-plane/os/libc.ts';
+import { WebGateway, type WebGatewayOptions } from '../../../data-plane/web-thread/web-gateway.ts';
+import { createLogger } from '../../../shared/log/logger.ts';
+import { Http2Peer } from '../../support/http2-peer.ts';
+import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
+import { waitFor } from '../../support/wait-for.ts';
+
+const TIMEOUT_MS = 10_000;
+const NAME = 'node-a.test';
+let pem: TestCertificate;
+before(async () => {
+  pem = await issueTestCertificate([NAME]);
+});
+
+function gateway(listen: string, changes: Partial<WebGatewayOptions> = {}): WebGateway {
+  const { cert, key } = pem;
+  return new WebGateway({
+    thread: { listen, identity: { cert, key, clientCa: undefined }, service: 'connect-ip', maxConnections: 10 },
+    log: createLogger('test', 'silent'),
+    onRequest: () => {},
+    onFailed: () => {},
+    post: () => true,
+    ...changes,
+  });
+}
+
+test('a port that is in use is named', async (t) => {
+  const other = createServer().listen(0, '127.0.0.1');
+  t.after(() => other.close());
+  await waitFor(() => other.listening, { timeoutMs: TIMEOUT_MS, what: 'the other server' });
+  const { port } = other.address() as { port: number };
+  const web = gateway(`127.0.0.1:${port}`);
+  t.after(() => web.stop());
+  await assert.rejects(web.start(), {
+    code: 'LISTEN_FAILED',
+    message: `cannot listen on TCP 127.0.0.1:${port}: the port is in use`,
+  });
+});
+
+test('a request is told with what it asks for, and its answer gets to the client', async (t) => {
+  const asked: { token: string | null; transport: string; remoteAddress: string }[] = [];
+  const web = gateway('127.0.0.1:0', {
+    onRequest: ({ requestId, token, transport, remoteAddress }) => {
+      asked.push({ token, transport, remoteAddress });
+      web.reject({ type: 'reject', requestId, status: 429 });
+    },
+  });
+  t.after(() => web.stop());
+  const server = await web.start();
+  const peer = await Http2Peer.connect({ server, serverName: NAME, ca: pem.ca, from: '127.0.0.1' });
+  assert.equal((await peer.request('secret')).status, 429);
+  assert.deepEqual(asked, [{ token: 'secret', transport: 'http2', remoteAddress: '127.0.0.1' }]);
+  peer.close();
+});
+
+test('a client that is lost is told of once, and who hears of it closes the channel', async (t) => {
+  const told: string[] = [];
+  let fd = -1;
+  const web = gateway('127.0.0.1:0', {
+    onRequest: ({ requestId }) => {
+      const scope = { targets: null, protocol: 'any' } as const;
+      web.accept({ type: 'accept', requestId, connectionId: 'c', clientId: 'x', addresses: [], scope });
+    },
+    post: (command) => {
+      told.push(command.type === 'lost' ? `lost ${command.connectionId} ${command.reason}` : command.type);
+      if (command.type === 'adopt') fd = command.fd;
+      else closeQuietly(fd);
+      return true;
+    },
+  });
+  t.after(() => web.stop());
+  const server = await web.start();
+  const peer = await Http2Peer.connect({ server, serverName: NAME, ca: pem.ca, from: '127.0.0.1' });
+  assert.equal((await peer.request('secret')).status, 200);
+  assert.deepEqual(told, ['adopt']);
+  peer.session.destroy();
+  await waitFor(() => told.length > 1, { timeoutMs: TIMEOUT_MS, what: 'the loss' });
+  assert.deepEqual(told, ['adopt', 'lost c client']);
+});
