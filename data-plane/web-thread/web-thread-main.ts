@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import { errorCode } from '../../shared/errors.ts';
+import { describeError, errorCode } from '../../shared/errors.ts';
 import { Http2Server } from '../http2/http2-server.ts';
 import { connectionFailure } from '../tunnel/connection-failure.ts';
 import { type LoadedPackage, loadWebTransport } from '../webtransport/load-package.ts';
