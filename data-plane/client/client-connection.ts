@@ -119,7 +119,7 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
   }
 
   onTimeout(): void {
-    this.#quic.onTimeout();
+    if (this.#quic.timeoutMs() === 0) this.#quic.onTimeout();
   }
 
   keepAlive(): void {

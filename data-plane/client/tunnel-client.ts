@@ -20,7 +20,7 @@ import { mayEnter, mayLeave, packetInfo } from './packet-checks.ts';
 import { TunConfiguration } from './tun-configuration.ts';
 
 /** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
-const TUN_BATCH = 64;
+const TUN_BATCH = 32;
 
 /** The client's packet thread: one TUN device, and one tunnel after the other. */
 export class TunnelClient implements LoopTurn {
@@ -53,7 +53,7 @@ export class TunnelClient implements LoopTurn {
     );
     this.#tun.up();
     this.#configuration = new TunConfiguration(this.#tun, routes);
-    sources.add(this.#tun.fd, { drain: () => this.#receiveTun() });
+    sources.add(this.#tun.fd, { drain: () => this.#tun.fill() });
   }
 
   get tunName(): string {
@@ -91,11 +91,13 @@ export class TunnelClient implements LoopTurn {
   }
 
   endTurn(): void {
+    this.#sendPackets();
     this.#tunnel?.endTurn();
     this.#tun.flush();
   }
 
   timeoutMs(): number {
+    if (this.#tun.received.hasWaiting) return 0;
     return this.#tunnel?.timeoutMs() ?? -1;
   }
 
@@ -140,11 +142,9 @@ export class TunnelClient implements LoopTurn {
     this.#report({ type: 'prepared', attempt: this.#attempt });
   }
 
-  #receiveTun(): void {
-    for (let packets = 0; packets < TUN_BATCH; ) {
-      const taken = this.#tun.receive(this.#onTunPacket);
-      if (taken === 0) return;
-      packets += taken;
+  #sendPackets(): void {
+    for (let packets = 0; packets < TUN_BATCH && this.#tun.received.hasWaiting; ) {
+      packets += this.#tun.receive(this.#onTunPacket);
     }
   }
 

@@ -35,7 +35,7 @@ export class Segmentation {
   offset = 0;
   length = 0;
 
-  readonly #buffer: WordBuffer;
+  #buffer: WordBuffer;
   readonly #vnet = createVnetHeader();
   readonly #info = createPacketInfo();
   /** The headers as they came: those in the buffer are overwritten. */
@@ -58,6 +58,12 @@ export class Segmentation {
 
   constructor(buffer: WordBuffer) {
     this.#buffer = buffer;
+  }
+
+  /** Goes on with another buffer; what is left of the last one is forgotten. */
+  use(buffer: WordBuffer): void {
+    this.#buffer = buffer;
+    this.#at = this.#end = 0;
   }
 
   /** Begins with the `length` bytes at `offset` (even), vnet header included; false when they make no sense, and are to be dropped. */

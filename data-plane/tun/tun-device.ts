@@ -128,6 +128,12 @@ export class TunDevice<Owner = undefined> {
     ipCommand([familyOf(prefix), 'route', 'delete', prefix, 'dev', this.name, ...routeKey(options)]);
   }
 
+  /** See TunReader.fill. */
+  fill(): void {
+    if (!this.#open) throw goneError(this.name);
+    this.received.fill();
+  }
+
   /** See TunReader.receive. */
   receive(handler: PacketHandler): number {
     if (!this.#open) throw goneError(this.name);

@@ -1,7 +1,8 @@
 import { constants } from 'node:os';
-import { WordBuffer } from '../ip/word-buffer.ts';
+import type { WordBuffer } from '../ip/word-buffer.ts';
 import { copyBytes } from '../os/copy-bytes.ts';
 import { addressOf, errno, read } from '../os/libc.ts';
+import { ReadQueue, type WaitingRead } from './read-queue.ts';
 import { Segmentation } from './segmentation.ts';
 import { goneError } from './tun-error.ts';
 import { VNET_HEADER_BYTES } from './vnet-header.ts';
@@ -26,21 +27,44 @@ export class TunReader {
 
   readonly #fd: number;
   readonly #name: string;
-  readonly #buffer = new WordBuffer(READ_BYTES);
-  readonly #address = addressOf(this.#buffer.bytes);
-  readonly #segmentation = new Segmentation(this.#buffer);
+  readonly #queue: ReadQueue;
+  readonly #addresses = new WeakMap<WordBuffer, number>();
   readonly #vnet: boolean;
+  readonly #segmentation: Segmentation;
+  /** What is being handed out. */
+  #current: WaitingRead;
 
   /** `vnet`: whether the descriptor gives a vnet header before each packet. */
   constructor(fd: number, name: string, vnet: boolean) {
     this.#fd = fd;
     this.#name = name;
     this.#vnet = vnet;
+    this.#queue = new ReadQueue(READ_BYTES, vnet ? VNET_HEADER_BYTES : 0);
+    this.#current = this.#queue.acquire()!;
+    this.#segmentation = new Segmentation(this.#current.buffer);
+  }
+
+  /** Whether `fill` took something that `receive` has not handed out. */
+  get hasWaiting(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  /** Takes what the kernel has, as far as there is room, so that its order can be made fair. Throws TunError TUN_GONE. */
+  fill(): void {
+    for (let read = this.#queue.acquire(); read !== undefined; read = this.#queue.acquire()) {
+      const length = this.#read(read.buffer);
+      if (length > 0) {
+        this.#queue.add(read, length);
+        continue;
+      }
+      this.#queue.release(read);
+      return;
+    }
   }
 
   /**
-   * One read: hands all packets of it to the handler and returns how many there were, 0 when nothing waits. What the handler throws passes
-   * through; packets that it has not seen then come with the next call. Throws TunError TUN_GONE.
+   * Hands all packets of the read whose turn it is to the handler and returns how many there were, 0 when nothing waits. What the
+   * handler throws passes through; packets that it has not seen then come with the next call. Throws TunError TUN_GONE.
    */
   receive(handler: PacketHandler): number {
     const segmentation = this.#segmentation;
@@ -48,7 +72,7 @@ export class TunReader {
     for (let more = this.#nextOrRead(); more; more = segmentation.next()) {
       packets++;
       this.#count();
-      handler(this.#buffer.bytes, segmentation.offset, segmentation.length);
+      handler(this.#current.buffer.bytes, segmentation.offset, segmentation.length);
     }
     return packets;
   }
@@ -58,7 +82,7 @@ export class TunReader {
     if (!this.#nextOrRead()) return 0;
     this.#count();
     const length = Math.min(this.#segmentation.length, target.length - offset);
-    copyBytes(this.#buffer.bytes, this.#segmentation.offset, target, offset, length);
+    copyBytes(this.#current.buffer.bytes, this.#segmentation.offset, target, offset, length);
     return length;
   }
 
@@ -67,22 +91,38 @@ export class TunReader {
     this.bytes += this.#segmentation.length;
   }
 
-  /** The next packet of the last read, or else the first one of a new read. */
+  /** The next packet of the current read, or else the first one of the next. */
   #nextOrRead(): boolean {
-    while (!this.#segmentation.next()) if (!this.#read()) return false;
+    while (!this.#segmentation.next()) if (!this.#startNext()) return false;
     return true;
   }
 
-  #read(): boolean {
-    const length = read(this.#fd, this.#address, READ_BYTES);
-    if (length <= 0) {
-      if (length < 0) this.#checkErrno(errno());
-      return false;
-    }
-    this.reads++;
-    if (!this.#vnet) this.#segmentation.startWhole(0, length);
-    else if (!this.#segmentation.start(0, length)) this.drops++;
+  #startNext(): boolean {
+    if (!this.hasWaiting) this.fill();
+    const next = this.#queue.take();
+    if (next === undefined) return false;
+    this.#queue.release(this.#current);
+    this.#current = next;
+    this.#segmentation.use(next.buffer);
+    if (!this.#vnet) this.#segmentation.startWhole(0, next.length);
+    else if (!this.#segmentation.start(0, next.length)) this.drops++;
     return true;
+  }
+
+  /** The length of what was read, 0 when nothing waits. */
+  #read(buffer: WordBuffer): number {
+    let address = this.#addresses.get(buffer);
+    if (address === undefined) {
+      address = addressOf(buffer.bytes);
+      this.#addresses.set(buffer, address);
+    }
+    const length = read(this.#fd, address, READ_BYTES);
+    if (length > 0) {
+      this.reads++;
+      return length;
+    }
+    if (length < 0) this.#checkErrno(errno());
+    return 0;
   }
 
   #checkErrno(error: number): void {

@@ -30,13 +30,13 @@ import type { TunnelSession } from './tunnel-session.ts';
 import { checkUplink, uplinkInfo } from './uplink.ts';
 
 /** Packets taken from the TUN device before what they became is sent, and those of one read beyond them. */
-const TUN_BATCH = 64;
+const TUN_BATCH = 32;
 /** In a second. */
 const MICROSECONDS = 1_000_000;
 
 /**
  * A node's tunnels on one packet thread: client datagrams in order of the packet's way up (`#receiveUdp`, `forwardUp`) and down
- * (`#receiveTun`, `forwardDown`). Who may connect is decided by the main thread, by message.
+ * (`#sendDown`, `#forwardDown`). Who may connect is decided by the main thread, by message.
  */
 export class TunnelServer implements LoopTurn, ServerConnectionHost {
   readonly drops = new DropCounters();
@@ -85,7 +85,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#quic = this.#startQuic();
     this.#handoff = this.#joinOthers();
     sources.add(this.#udp.fd, { drain: () => this.#receiveUdp() });
-    sources.add(this.#tun.fd, { drain: () => this.#receiveTun() });
+    sources.add(this.#tun.fd, { drain: () => this.#tun.fill() });
     if (this.#handoff !== undefined) sources.add(this.#handoff.fd, { drain: () => this.#receiveHandoffs() });
   }
 
@@ -162,12 +162,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
 
   // --- the packet's way down
 
-  /** A batch of packets from the TUN device into QUIC. */
-  #receiveTun(): void {
-    for (let packets = 0; packets < TUN_BATCH; ) {
-      const taken = this.#tun.receive(this.#onTunPacket);
-      if (taken === 0) return;
-      packets += taken;
+  /** A batch of the packets that were taken from the TUN device into QUIC. */
+  #sendDown(): void {
+    for (let packets = 0; packets < TUN_BATCH && this.#tun.received.hasWaiting; ) {
+      packets += this.#tun.receive(this.#onTunPacket);
     }
   }
 
@@ -214,10 +212,12 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     this.#nowMs = performance.now();
     this.#quic.processEvents();
     this.#tun.flush();
+    this.#sendDown();
     this.#flush();
   }
 
   timeoutMs(): number {
+    if (this.#tun.received.hasWaiting) return 0;
     return this.#quic.timeoutMs(performance.now());
   }
 
