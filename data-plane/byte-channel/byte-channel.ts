@@ -18,9 +18,12 @@ export const PACKET_QUEUE_BYTES = 256 * 1024;
  */
 export const MAX_PACKET_QUEUE_BYTES = 4 * 1024 * 1024;
 const MAX_WAIT_MS = 50;
+/** Bytes beyond both for packets of up to SHORT_PACKET_BYTES (ours): pings, acknowledgements and questions go on while a bulk transfer is held back. */
+export const SHORT_RESERVE_BYTES = 64 * 1024;
+const SHORT_PACKET_BYTES = 256;
 /** Bytes beyond that for what must not be dropped (ours): capsules of control have a few hundred, and one may have 64 KiB. */
 export const CONTROL_RESERVE_BYTES = 128 * 1024;
-const MAX_QUEUE_BYTES = MAX_PACKET_QUEUE_BYTES + CONTROL_RESERVE_BYTES;
+const MAX_QUEUE_BYTES = MAX_PACKET_QUEUE_BYTES + SHORT_RESERVE_BYTES + CONTROL_RESERVE_BYTES;
 const INITIAL_QUEUE_BYTES = 4 * 1024;
 /** A buffer that had to grow beyond this is given back when it has been empty again, this long after (ours). */
 const KEPT_QUEUE_BYTES = 2 * PACKET_QUEUE_BYTES;
@@ -81,8 +84,9 @@ export class ByteChannel implements LoopSource {
 
   /** Queues bytes of a packet, which the caller writes to `target` from the offset that is returned on; -1 where the queue is full. */
   reserve(length: number): number {
-    const isLong = this.queuedBytes + length > PACKET_QUEUE_BYTES;
-    return isLong && this.#isSlow() ? -1 : this.#reserve(length, MAX_PACKET_QUEUE_BYTES);
+    const reserve = length <= SHORT_PACKET_BYTES ? SHORT_RESERVE_BYTES : 0;
+    const isLong = this.queuedBytes + length > PACKET_QUEUE_BYTES + reserve;
+    return isLong && this.#isSlow() ? -1 : this.#reserve(length, MAX_PACKET_QUEUE_BYTES + reserve);
   }
 
   /**

@@ -1,4 +1,4 @@
-import { ByteChannel } from '../byte-channel/byte-channel.ts';
+import { ByteChannel, PACKET_QUEUE_BYTES } from '../byte-channel/byte-channel.ts';
 import { queuePacket } from '../byte-channel/queue-packet.ts';
 import { Http3StreamError } from '../http3/error-codes.ts';
 import type { LoopSources } from '../packet-thread/packet-loop.ts';
@@ -33,6 +33,10 @@ export class ChannelTunnel implements ClientTunnel {
         this.#end({ reason: 'the node ended the tunnel' });
       },
     });
+  }
+
+  get hasRoom(): boolean {
+    return this.#channel.queuedBytes < PACKET_QUEUE_BYTES;
   }
 
   endTurn(): void {

@@ -22,6 +22,8 @@ export interface ClientTunnel {
   keepAlive(): void;
   /** Ends what has waited for too long. */
   sweep(nowMs: number): void;
+  /** Whether packets may come now; where not, they wait at the TUN device, where one flow is no obstacle to another. */
+  readonly hasRoom: boolean;
   /** False when the tunnel is not open or its queue is full. */
   sendPacket(bytes: Uint8Array, offset: number, length: number): boolean;
   /** The tunnel is of no use: ends it, which is told as any other end. */

@@ -97,7 +97,7 @@ export class TunnelClient implements LoopTurn {
   }
 
   timeoutMs(): number {
-    if (this.#tun.received.hasWaiting) return 0;
+    if (this.#mayLeave) return 0;
     return this.#tunnel?.timeoutMs() ?? -1;
   }
 
@@ -142,8 +142,13 @@ export class TunnelClient implements LoopTurn {
     this.#report({ type: 'prepared', attempt: this.#attempt });
   }
 
+  /** Packets wait and may leave. */
+  get #mayLeave(): boolean {
+    return this.#tun.received.hasWaiting && this.#tunnel?.hasRoom !== false;
+  }
+
   #sendPackets(): void {
-    for (let packets = 0; packets < TUN_BATCH && this.#tun.received.hasWaiting; ) {
+    for (let packets = 0; packets < TUN_BATCH && this.#mayLeave; ) {
       packets += this.#tun.receive(this.#onTunPacket);
     }
   }

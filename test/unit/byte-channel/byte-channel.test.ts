@@ -6,6 +6,7 @@ import {
   CONTROL_RESERVE_BYTES,
   MAX_PACKET_QUEUE_BYTES,
   PACKET_QUEUE_BYTES,
+  SHORT_RESERVE_BYTES,
 } from '../../../data-plane/byte-channel/byte-channel.ts';
 import { queuePacket } from '../../../data-plane/byte-channel/queue-packet.ts';
 import { SOCKET_PAIR_BYTES, socketPair } from '../../../data-plane/byte-channel/socket-pair.ts';
@@ -91,10 +92,15 @@ test('a peer that reads nothing costs a bounded number of bytes: packets are ref
   assert.ok(accepted * 1_004 <= SOCKET_PAIR_BYTES + MAX_PACKET_QUEUE_BYTES, `${accepted} packets`);
   assert.ok(channel.queuedBytes <= MAX_PACKET_QUEUE_BYTES);
   assert.equal(watched(), true, 'it waits for room');
+  const ping = bytes(84);
+  let pings = 0;
+  while (queuePacket(channel, ping, 0, ping.length)) pings++;
+  assert.ok(pings * 88 > SHORT_RESERVE_BYTES - 100, `${pings} short packets still went in`);
+  assert.ok(channel.queuedBytes <= MAX_PACKET_QUEUE_BYTES + SHORT_RESERVE_BYTES);
   const control = bytes(10_000);
   let controls = 0;
   while (channel.send(control)) controls++;
-  assert.ok(channel.queuedBytes <= MAX_PACKET_QUEUE_BYTES + CONTROL_RESERVE_BYTES);
+  assert.ok(channel.queuedBytes <= MAX_PACKET_QUEUE_BYTES + SHORT_RESERVE_BYTES + CONTROL_RESERVE_BYTES);
   assert.ok(controls >= Math.floor(CONTROL_RESERVE_BYTES / control.length), `${controls}`);
 
   // Once it reads, all that was accepted arrives, whole and in order.
@@ -105,6 +111,7 @@ test('a peer that reads nothing costs a bounded number of bytes: packets are ref
   }
   const expected = Buffer.concat([
     ...Array.from({ length: accepted }, () => Buffer.concat([Buffer.from('0043e900', 'hex'), packet])),
+    ...Array.from({ length: pings }, () => Buffer.concat([Buffer.from('00405500', 'hex'), ping])),
     ...Array.from({ length: controls }, () => control),
   ]);
   assert.ok(Buffer.concat(arrived).equals(expected));
