@@ -174,6 +174,7 @@ export class Http2Client {
     const channel = new Socket({ fd: own, readable: true, writable: true, allowHalfOpen: true });
     this.#channel = channel;
     this.#state = 'open';
+    clearTimeout(this.#timeout);
     channel.pipe(stream);
     stream.pipe(channel);
     // A stream that was reset ends as well, but is closed by then.

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { constants, type IncomingHttpHeaders } from 'node:http2';
 import { before, suite, type TestContext, test } from 'node:test';
 import { createServer as createTlsServer } from 'node:tls';
-import { KEEPALIVE_INTERVAL_MS } from '../../../data-plane/client/client-tunnel.ts';
+import { CONNECT_TIMEOUT_MS, KEEPALIVE_INTERVAL_MS } from '../../../data-plane/client/client-tunnel.ts';
 import { Http2Client } from '../../../data-plane/client/http2-client.ts';
 import { H3_MESSAGE_ERROR } from '../../../data-plane/http3/error-codes.ts';
 import {
@@ -222,6 +222,19 @@ suite('an open tunnel over HTTP/2', () => {
     for (let round = 0; round < 4; round++) t.mock.timers.tick(KEEPALIVE_INTERVAL_MS);
     assert.equal(node.client.endReason, 'no word from the node for 15 s');
     await node.channelEnd();
+  });
+
+  test('a tunnel that is open outlives the time that an attempt has', async (t) => {
+    const started = t.mock.method(globalThis, 'setTimeout');
+    const cleared = t.mock.method(globalThis, 'clearTimeout');
+    const node = await script(t);
+    const attempt = started.mock.calls.find(({ arguments: [, ms] }) => ms === CONNECT_TIMEOUT_MS);
+    assert.ok(attempt, 'an attempt has a timer');
+    const isCleared = () => cleared.mock.calls.some(({ arguments: [timer] }) => timer === attempt.result);
+    assert.equal(isCleared(), false);
+    await node.open();
+    assert.equal(isCleared(), true);
+    assert.equal(node.client.endReason, undefined);
   });
 
   test('a node that takes nothing is waited for: what is not taken stays with the packet thread', async (t) => {
