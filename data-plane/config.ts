@@ -72,6 +72,11 @@ export const nodeVariables = {
     fallback: '0.0.0.0/0,::/0',
     ...routes(),
   },
+  AUTHORITIES: {
+    help: 'the names that clients may ask for, with the port where it is not 443; others get 421; any where it is empty',
+    fallback: '',
+    ...list('comma-separated host or host:port, e.g. vpn.example,vpn.example:4433', parseAuthority),
+  },
   MAX_CONNECTIONS: {
     help: 'QUIC connections at once, an equal share for each shard, and as many over TCP',
     fallback: '1000',
@@ -101,6 +106,11 @@ function listenAddress() {
       return parsed && /^[0-9a-fA-F.:]+$/.test(parsed.host) ? formatHostPort(parsed) : undefined;
     },
   };
+}
+
+function parseAuthority(value: string): string | undefined {
+  const authority = value.toLowerCase().replace(/:443$/, '');
+  return URL.parse(`https://${authority}`)?.host === authority ? authority : undefined;
 }
 
 function http2Address() {

@@ -254,8 +254,9 @@ export class Node {
   /** Resolves with the TCP address, or 'off'. Each service has a thread of its own, so that one that fails costs only its own clients. */
   async #startWeb(service: WebThreadOptions['service'], listen: string): Promise<string> {
     if (listen === 'off') return listen;
+    const { MAX_CONNECTIONS: maxConnections, AUTHORITIES: authorities } = this.#config;
     const web = new WebGateway({
-      thread: { service, listen, identity: this.#tls.identity, maxConnections: this.#config.MAX_CONNECTIONS },
+      thread: { service, listen, identity: this.#tls.identity, authorities, maxConnections },
       log: this.#log,
       onRequest: (request) => void this.#admit({ ...request, shard: this.#chooseShard(request.token) }, web),
       onFailed: (failure) => this.#connectionFailed({ ...failure, clientId: null }),

@@ -30,6 +30,8 @@ export interface Http2ConnectionHost {
   readonly tunnels: WebTunnels;
   /** Opens WebTransport sessions, which are served then instead of CONNECT-IP. */
   readonly sessions: SessionOpener | undefined;
+  /** The names that requests may be made to; any where there are none. */
+  readonly authorities: readonly string[];
   /** A request was refused, or the connection broke before there was one (status 0). */
   failed(peer: RemotePeer, status: number, reason: string): void;
 }
@@ -133,8 +135,8 @@ export class Http2Connection implements Http2TunnelOwner {
       stream.close(http2ErrorCode(error.wireCode));
       return;
     }
-    const { sessions, tunnels } = this.#host;
-    const decision = decideTunnelRequest(request, sessions && SESSIONS);
+    const { sessions, tunnels, authorities } = this.#host;
+    const decision = decideTunnelRequest(request, authorities, sessions && SESSIONS);
     if (decision.kind === 'rejected') {
       if (decision.resetCode === undefined) this.#refuse(stream, decision.status, decision.reason);
       else {

@@ -164,6 +164,7 @@ export class Shards {
       tunnelMtu: config.TUNNEL_MTU,
       tunOffload: config.TUN_OFFLOAD,
       advertiseRoutes: config.ADVERTISE_ROUTES,
+      authorities: config.AUTHORITIES,
       maxConnections: Math.ceil(config.MAX_CONNECTIONS / this.count),
       retryKey: this.#retryKey,
       trafficWindowMs: config.TRAFFIC_WINDOW_MS,

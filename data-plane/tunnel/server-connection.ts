@@ -33,6 +33,8 @@ import type { FailureReport, ServerThreadCommand } from './tunnel-messages.ts';
 
 /** What a connection asks of the server that it belongs to. */
 export interface ServerConnectionHost extends TunnelHost {
+  /** The names that requests may be made to; any where there are none. */
+  readonly authorities: readonly string[];
   readonly draining: boolean;
   /**
    * Asks who may connect, and tells which addresses the client would like; the answer comes as `accept` or `reject` with the number that
@@ -226,7 +228,7 @@ export class ServerConnection implements Http3Events {
 
   onRequest(streamId: number, request: RequestFields): void {
     this.#unfinished.delete(streamId);
-    const decision = decideTunnelRequest(request, UPGRADES);
+    const decision = decideTunnelRequest(request, this.#host.authorities, UPGRADES);
     if (decision.kind === 'rejected') {
       this.#failed(decision.status, decision.reason);
       if (decision.resetCode !== undefined) this.#http3.abortStream(streamId, decision.resetCode);

@@ -30,6 +30,8 @@ export interface ServerThreadOptions {
   readonly tunOffload: 'auto' | 'off';
   /** Prefixes that clients may reach through the node. */
   readonly advertiseRoutes: readonly string[];
+  /** The names that requests may be made to; any where there are none. */
+  readonly authorities: readonly string[];
   /** Of this thread. */
   readonly maxConnections: number;
   /** The same for all threads of a node, so that each takes the Retry tokens of the others. */

@@ -101,6 +101,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     return this.#udp.localAddress.text;
   }
 
+  get authorities(): readonly string[] {
+    return this.#options.authorities;
+  }
+
   get advertiseRoutes(): readonly string[] {
     return this.#options.advertiseRoutes;
   }

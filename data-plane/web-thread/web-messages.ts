@@ -9,6 +9,8 @@ export interface WebThreadOptions {
   readonly identity: TlsIdentity;
   /** What clients ask for there. */
   readonly service: 'connect-ip' | 'webtransport';
+  /** The names that requests may be made to; any where there are none. */
+  readonly authorities: readonly string[];
   /** Connections at once, handshakes under way included. */
   readonly maxConnections: number;
 }

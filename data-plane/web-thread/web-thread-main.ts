@@ -17,14 +17,14 @@ async function main(): Promise<void> {
   const report = (message: WebThreadReport): void => parentPort?.postMessage(message);
   const tunnels = new WebTunnels(report);
   try {
-    const { service, identity } = options;
+    const { service, identity, authorities } = options;
     const failed = (peer: RemotePeer, status: number, reason: string): void =>
       report(connectionFailure(peer.address, status, reason));
     const loaded = service === 'webtransport' ? await loadWebTransport() : undefined;
     const sessions = loaded && (await SessionOpener.create(loaded, identity.cert, identity.key));
-    const server = new Http2Server(options, { tunnels, sessions, failed });
+    const server = new Http2Server(options, { tunnels, sessions, authorities, failed });
     const listen = await server.listen(options.listen);
-    const native = loaded && (await startNative(loaded, { ...options, listen }, { tunnels, failed }));
+    const native = loaded && (await startNative(loaded, { ...options, listen }, { tunnels, authorities, failed }));
     if (native !== undefined) report({ type: 'webTransportLoaded', http3Problem: native.problem });
     const timer = setInterval(() => {
       server.sweep(performance.now());

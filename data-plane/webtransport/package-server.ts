@@ -23,6 +23,8 @@ const CARRIER = { room: undefined, closed: true };
 
 export interface PackageServerHost {
   readonly tunnels: WebTunnels;
+  /** The names that requests may be made to; any where there are none. */
+  readonly authorities: readonly string[];
   failed(peer: RemotePeer, status: number, reason: string): void;
 }
 
@@ -119,7 +121,8 @@ export class PackageServer {
       protocol: 'webtransport',
       authority: header[':authority'] ?? '',
     };
-    const decision = decideTunnelRequest({ ...request, path: header[':path'] ?? '', fields }, UPGRADES);
+    const { authorities } = this.#host;
+    const decision = decideTunnelRequest({ ...request, path: header[':path'] ?? '', fields }, authorities, UPGRADES);
     if (decision.kind === 'rejected') return this.#refuse(peer, decision.status, decision.reason);
     if (this.#draining) return this.#refuse(peer, SERVICE_UNAVAILABLE, 'the node is draining');
     return new PackageTunnel(this.#host.tunnels, decision, peer).answer;

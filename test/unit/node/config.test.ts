@@ -19,6 +19,15 @@ test('five variables are enough', () => {
   assert.equal(config.LISTEN, '0.0.0.0:4433');
   assert.deepEqual(config.HTTP_LISTEN, { host: '127.0.0.1', port: 9091 });
   assert.deepEqual(config.ADVERTISE_ROUTES, ['0.0.0.0/0', '::/0']);
+  assert.deepEqual(config.AUTHORITIES, []);
+});
+
+test('authorities are names or addresses, with the port where it is not 443', () => {
+  const { AUTHORITIES } = parseConfig(nodeVariables, {
+    ...good,
+    AUTHORITIES: 'VPN.example:443, vpn.example:4433,192.0.2.1,[2001:db8::1]:4433',
+  });
+  assert.deepEqual(AUTHORITIES, ['vpn.example', 'vpn.example:4433', '192.0.2.1', '[2001:db8::1]:4433']);
 });
 
 test('each bad variable is named, with what it got and what it takes', () => {
@@ -34,6 +43,13 @@ test('each bad variable is named, with what it got and what it takes', () => {
     ['HTTP_LISTEN', '9091', /^HTTP_LISTEN: got "9091", expected host:port/],
     ['TUNNEL_MTU', '1500', /^TUNNEL_MTU: got "1500", expected a whole number from 1280 to 1406/],
     ['ADVERTISE_ROUTES', '10.0.0.1/8', /^ADVERTISE_ROUTES: got "10.0.0.1\/8", expected comma-separated prefixes/],
+    [
+      'AUTHORITIES',
+      'vpn.example,https://b',
+      /^AUTHORITIES: got "vpn.example,https:\/\/b", expected comma-separated host or host:port/,
+    ],
+    ['AUTHORITIES', 'vpn.example:70000', /^AUTHORITIES: got/],
+    ['AUTHORITIES', 'user@vpn.example', /^AUTHORITIES: got/],
     ['MAX_CONNECTIONS', '0', /^MAX_CONNECTIONS: got "0"/],
     ['TRAFFIC_WINDOW_MS', '10', /^TRAFFIC_WINDOW_MS: got "10"/],
     ['LOG_LEVEL', 'loud', /^LOG_LEVEL: got "loud"/],

@@ -82,6 +82,20 @@ suite('a tunnel from its request to its end', () => {
     assert.equal(pair.client.log[1], 'assigned 9=fd00:99::7/128,0=10.99.0.7/32');
   });
 
+  test('item 8 a request to a name that the node does not go by is misdirected: 421, and the connection serves the next one', () => {
+    const pair = new TunnelPair(pem);
+    pair.host.authorities.push('vpn.example');
+    const streamId = pair.request();
+    assert.deepEqual(pair.client.log, [`response ${streamId} 421`, `end ${streamId}`]);
+    assert.deepEqual(
+      pair.host.failures.map(({ status, reason }) => `${status}: ${reason}`),
+      ['421: :authority is not served here'],
+    );
+    pair.host.authorities.push('node-a.test:4433');
+    pair.request();
+    assert.equal(pair.host.requests.length, 1);
+  });
+
   test('item 15 the end of the stream ends the tunnel once, both ways', () => {
     const pair = new TunnelPair(pem);
     const streamId = pair.open();

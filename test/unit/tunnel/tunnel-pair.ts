@@ -37,6 +37,8 @@ export class RecordingHost implements ServerConnectionHost {
   readonly drops = new DropCounters();
   readonly limits = new LimitCounters();
   readonly advertiseRoutes = ['192.0.2.0/24', '2001:db8::/32', '10.99.0.0/16'];
+  /** Any. */
+  readonly authorities: string[] = [];
   draining = false;
   readonly requests: { readonly id: number; readonly token: string | null }[] = [];
   /** What each of them asked for. */

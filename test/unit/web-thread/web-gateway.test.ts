@@ -18,7 +18,13 @@ before(async () => {
 function gateway(listen: string, changes: Partial<WebGatewayOptions> = {}): WebGateway {
   const { cert, key } = pem;
   return new WebGateway({
-    thread: { listen, identity: { cert, key, clientCa: undefined }, service: 'connect-ip', maxConnections: 10 },
+    thread: {
+      listen,
+      identity: { cert, key, clientCa: undefined },
+      service: 'connect-ip',
+      authorities: [],
+      maxConnections: 10,
+    },
     log: createLogger('test', 'silent'),
     onRequest: () => {},
     onFailed: () => {},

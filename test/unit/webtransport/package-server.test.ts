@@ -30,7 +30,7 @@ async function start(t: TestContext) {
   const server = await PackageServer.listen(
     webTransport.Http2Server,
     { listen: '127.0.0.1:0', identity: { cert, key, clientCa: undefined }, maxConnections: 10 },
-    { tunnels, failed: (_peer, status) => failures.push(status) },
+    { tunnels, authorities: [], failed: (_peer, status) => failures.push(status) },
   );
   t.after(() => server.close());
   const open = (path: string, onPacket: (packet: Uint8Array) => void = () => {}) =>
