@@ -1,5 +1,6 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { createSecureContext } from 'node:tls';
 import { ConfigError } from '../../shared/config/parse-config.ts';
 import { QuicEndpoint } from '../quic/quic-endpoint.ts';
 
@@ -28,13 +29,22 @@ export function readTlsIdentity({ TLS_CERT, TLS_KEY, CLIENT_CA }: TlsFiles): Tls
 }
 
 /**
- * Throws ConfigError when the certificate is not valid at `now`, and QuicConfigError when the QUIC core does not take it: all that can
- * be wrong with an identity is known before anything depends on it. Takes some 20 ms.
+ * Throws ConfigError when the certificate is not valid at `now` or OpenSSL does not take it (HTTP/2), and QuicConfigError when the QUIC core does
+ * not: all that can be wrong with an identity is known before anything depends on it. Takes some 20 ms.
  */
 export function checkTlsIdentity({ cert, key, clientCa }: TlsIdentity, { TLS_CERT }: TlsFiles, now: Date): void {
   const { validFromDate, validToDate } = new X509Certificate(cert);
   if (now > validToDate) throw new ConfigError('TLS_CERT', TLS_CERT, `one that ends later than ${text(validToDate)}`);
   if (now < validFromDate) throw new ConfigError('TLS_CERT', TLS_CERT, `one that begins before ${text(validFromDate)}`);
+  try {
+    createSecureContext({ cert, key, ...(clientCa !== undefined && { ca: clientCa }) });
+  } catch (error) {
+    throw new ConfigError(
+      'TLS_CERT',
+      TLS_CERT,
+      `one that OpenSSL takes (${error instanceof Error ? error.message : ''})`,
+    );
+  }
   const nothing = {
     onConnection() {},
     onHandshakeComplete() {},

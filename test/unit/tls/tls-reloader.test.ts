@@ -3,6 +3,7 @@ import { copyFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'no
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { pino } from 'pino';
+import { generate } from 'selfsigned';
 import { readTlsIdentity, type TlsFiles } from '../../../data-plane/tls/tls-identity.ts';
 import { TlsReloader } from '../../../data-plane/tls/tls-reloader.ts';
 import { createAuthority, issueServerCertificate, type ServerCertificate } from '../../../deploy/local/certificate.ts';
@@ -137,4 +138,24 @@ test('a certificate that has ended, or has not begun, is not taken', async (t) =
   t.mock.timers.reset();
   reloader.check(false);
   assert.deepEqual(renewed, [certificates.text(1)]);
+});
+
+test('a certificate that OpenSSL does not take is not taken, whatever the QUIC core says: HTTP/2 could not live with it', async (t) => {
+  const certificates = await Certificates.create(t);
+  const { reloader, files, log } = certificates;
+  const { cert, private: key } = await generate([{ name: 'commonName', value: 'node-a.test' }], {
+    keyType: 'rsa',
+    keySize: 1_024,
+    algorithm: 'sha256',
+  });
+  for (const [name, pem] of [
+    ['TLS_CERT', cert],
+    ['TLS_KEY', key],
+  ] as const) {
+    rmSync(files[name]);
+    writeFileSync(files[name], pem);
+  }
+  reloader.check(true);
+  assert.match(log.at(-1) ?? '', /TLS_CERT: got ".*", expected one that OpenSSL takes/);
+  assert.deepEqual(certificates.counts(), [0, 1]);
 });
