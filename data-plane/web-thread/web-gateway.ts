@@ -11,7 +11,7 @@ import type { WebState, WebThreadCommand, WebThreadOptions, WebThreadReport } fr
 type Of<T extends ServerThreadCommand['type']> = Extract<ServerThreadCommand, { type: T }>;
 
 export interface WebGatewayOptions {
-  readonly thread: WebThreadOptions;
+  readonly thread: Omit<WebThreadOptions, 'firstRequestId'>;
   readonly log: Logger;
   /** A client asks for a tunnel; the answer goes to `accept` or `reject`. */
   readonly onRequest: (request: RequestReport) => void;
@@ -39,6 +39,7 @@ export class WebGateway {
   #state: WebState = IDLE;
   /** One that never started is not started again: its address is not to be had. */
   #wasReady = false;
+  #lastRequestId = 0;
   #stopping = false;
   #restart: NodeJS.Timeout | undefined;
   #onDrained: () => void = () => {};
@@ -56,7 +57,11 @@ export class WebGateway {
   start(): Promise<string> {
     return new Promise((resolve, reject) => {
       const entry = new URL('./web-thread-main.ts', import.meta.url);
-      const options: WebThreadOptions = { ...this.#options.thread, identity: this.#identity };
+      const options: WebThreadOptions = {
+        ...this.#options.thread,
+        identity: this.#identity,
+        firstRequestId: this.#lastRequestId + 1,
+      };
       const thread = new WorkerThread<WebThreadCommand, WebThreadReport>(entry, options, (report) => {
         if (report.type === 'ready') {
           this.#wasReady = true;
@@ -125,6 +130,7 @@ export class WebGateway {
   #onReport(report: Exclude<WebThreadReport, { type: 'ready' | 'fatal' }>): void {
     switch (report.type) {
       case 'request':
+        this.#lastRequestId = report.requestId;
         this.#options.onRequest(report);
         return;
       case 'failed':

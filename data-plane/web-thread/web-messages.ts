@@ -13,6 +13,8 @@ export interface WebThreadOptions {
   readonly authorities: readonly string[];
   /** Connections at once, handshakes under way included. */
   readonly maxConnections: number;
+  /** A thread that is started again goes on from where its predecessor was: an answer to that one is for nobody. */
+  readonly firstRequestId: number;
 }
 
 /** From the main thread to the web thread. */

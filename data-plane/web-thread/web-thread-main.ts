@@ -15,7 +15,7 @@ const SWEEP_INTERVAL_MS = 1_000;
 async function main(): Promise<void> {
   const options = workerData as WebThreadOptions;
   const report = (message: WebThreadReport): void => parentPort?.postMessage(message);
-  const tunnels = new WebTunnels(report);
+  const tunnels = new WebTunnels(report, options.firstRequestId);
   try {
     const { service, identity, authorities } = options;
     const failed = (peer: RemotePeer, status: number, reason: string): void =>

@@ -30,10 +30,11 @@ export class WebTunnels {
   readonly #report: (report: WebThreadReport) => void;
   readonly #requests = new Map<number, WebTunnel>();
   readonly #open = new Map<string, WebTunnel>();
-  #nextRequestId = 1;
+  #nextRequestId: number;
 
-  constructor(report: (report: WebThreadReport) => void) {
+  constructor(report: (report: WebThreadReport) => void, firstRequestId: number) {
     this.#report = report;
+    this.#nextRequestId = firstRequestId;
   }
 
   /** Asks who may connect: one of the tunnel's methods is called later. The number is for `abandon`. */

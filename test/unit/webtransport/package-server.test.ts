@@ -26,7 +26,7 @@ async function start(t: TestContext) {
   const { cert, key } = await issueTestCertificate(['127.0.0.1'], 10);
   const reports: WebThreadReport[] = [];
   const failures: number[] = [];
-  const tunnels = new WebTunnels((report) => reports.push(report));
+  const tunnels = new WebTunnels((report) => reports.push(report), 1);
   const server = await PackageServer.listen(
     webTransport.Http2Server,
     { listen: '127.0.0.1:0', identity: { cert, key, clientCa: undefined }, maxConnections: 10 },
