@@ -298,7 +298,7 @@ export class Node {
         this.#metrics.forgetConnection(report.connectionId);
         for (const web of this.#webs) web.closed(report.connectionId);
         void this.#admission.closed(report);
-        if (this.#draining && this.#admission.size === 0) this.#departed.resolve();
+        this.#lookForTheLast();
         return;
       case 'channelAborted':
         for (const web of this.#webs) web.abort(report.connectionId, report.errorCode);
@@ -331,7 +331,14 @@ export class Node {
       const reason = 'the request cannot be decided';
       this.#connectionFailed({ remoteAddress, clientId: null, status: 500, reason, errorType: 'connection' });
       origin.reject({ type: 'reject', requestId, status: 500 });
+    } finally {
+      // One that was about to open when the drain began never does.
+      this.#lookForTheLast();
     }
+  }
+
+  #lookForTheLast(): void {
+    if (this.#draining && this.#admission.size === 0) this.#departed.resolve();
   }
 
   /** Throws what keeps the tunnel from being opened, once its end is on its way to the record. */
