@@ -14,6 +14,8 @@ export const PING_INTERVAL_MS = 10_000;
 export const SILENCE_TIMEOUT_MS = 30_000;
 /** How long the client may take to end its side of a stream after we ended ours. */
 export const STREAM_END_TIMEOUT_MS = 2_000;
+/** How long a client may take to read the rest of a tunnel that it ended: it need not read it at all. */
+export const LAST_BYTES_TIMEOUT_MS = 5_000;
 /** How long the packet thread may take to close its end of a channel. It does at once, unless it has failed. */
 export const CHANNEL_END_TIMEOUT_MS = 5_000;
 

@@ -6,6 +6,7 @@ import { CodedError, errorCode } from '../../shared/errors.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { WebState, WebThreadOptions } from '../web-thread/web-messages.ts';
 import { SESSION_REMOTE_SETTINGS, SESSION_SETTINGS } from '../webtransport/session-opener.ts';
+import { destroyLater } from './destroy-later.ts';
 import { Http2Connection, type Http2ConnectionHost } from './http2-connection.ts';
 import {
   HANDSHAKE_TIMEOUT_MS,
@@ -14,6 +15,7 @@ import {
   MAX_HEADER_FIELDS,
   MAX_STREAMS,
   STRANGER_WINDOW_BYTES,
+  STREAM_END_TIMEOUT_MS,
 } from './http2-limits.ts';
 
 /** TLS over TCP with HTTP/2 for CONNECT-IP (RFC 8441, RFC 9484) or WebTransport sessions, and what all its connections together may cost. */
@@ -54,6 +56,8 @@ export class Http2Server {
     this.#server.on('secureConnection', (socket) => {
       this.#secured++;
       socket.once('close', () => this.#secured--);
+      // Node waits for the client's end when ours was said, which nobody else looks after: the session is gone then.
+      socket.once('finish', () => destroyLater(socket, STREAM_END_TIMEOUT_MS));
     });
     // Strangers, scanners and broken connections: none of them has asked for anything yet.
     this.#server.on('tlsClientError', (_error, socket) => socket.destroy());

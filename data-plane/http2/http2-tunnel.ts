@@ -11,10 +11,10 @@ import {
 import type { RemotePeer, WebTunnel, WebTunnels } from '../web-thread/web-tunnels.ts';
 import { awaitChannelEnd } from './await-channel-end.ts';
 import { http2ErrorCode } from './http2-error-code.ts';
-import { STREAM_END_TIMEOUT_MS } from './http2-limits.ts';
-import { respondOpen, respondWhole } from './respond.ts';
+import { LAST_BYTES_TIMEOUT_MS, STREAM_END_TIMEOUT_MS } from './http2-limits.ts';
+import { closeLater, respondOpen, respondWhole } from './respond.ts';
 
-const { NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR } = constants;
+const { NGHTTP2_INTERNAL_ERROR } = constants;
 
 /** A request for a tunnel, as its connection sees it. */
 export interface Http2Request {
@@ -75,6 +75,7 @@ export class Http2Tunnel implements WebTunnel, Http2Request {
       if (stream.closed) return;
       this.#clientEnded = true;
       socket.end();
+      closeLater(stream, LAST_BYTES_TIMEOUT_MS);
     });
   }
 
@@ -93,8 +94,7 @@ export class Http2Tunnel implements WebTunnel, Http2Request {
 
   /** The packet thread has said its last; our side of the stream ends with it. */
   #channelEnded(): void {
-    const timer = setTimeout(() => this.#stream.close(NGHTTP2_NO_ERROR), STREAM_END_TIMEOUT_MS);
-    this.#stream.once('close', () => clearTimeout(timer));
+    closeLater(this.#stream, STREAM_END_TIMEOUT_MS);
   }
 
   /** Both threads have closed their ends, or the packet thread is gone. */

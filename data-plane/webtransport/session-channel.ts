@@ -1,5 +1,7 @@
 import type { Socket } from 'node:net';
 import { awaitChannelEnd } from '../http2/await-channel-end.ts';
+import { destroyLater } from '../http2/destroy-later.ts';
+import { LAST_BYTES_TIMEOUT_MS } from '../http2/http2-limits.ts';
 import { H3_INTERNAL_ERROR, Http3StreamError } from '../http3/error-codes.ts';
 import type { WebTunnels } from '../web-thread/web-tunnels.ts';
 import type { SessionCapsules } from './session-capsules.ts';
@@ -34,7 +36,9 @@ export class SessionChannel {
       if (!socket.destroyed) awaitChannelEnd(socket);
     });
     capsules.once('end', () => {
-      if (capsules.clientEnded) socket.end();
+      if (!capsules.clientEnded) return;
+      socket.end();
+      destroyLater(capsules, LAST_BYTES_TIMEOUT_MS);
     });
     socket.pipe(capsules);
     capsules.pipe(socket, { end: false });

@@ -2,7 +2,7 @@ import { constants, type ServerHttp2Stream } from 'node:http2';
 import type { Socket } from 'node:net';
 import { STREAM_END_TIMEOUT_MS } from '../http2/http2-limits.ts';
 import type { Http2Request, Http2TunnelOwner } from '../http2/http2-tunnel.ts';
-import { respondWhole } from '../http2/respond.ts';
+import { closeLater, respondWhole } from '../http2/respond.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import { type ProxyError, refusalFields } from '../masque/connect-ip-response.ts';
 import type { RemotePeer, WebTunnel, WebTunnels } from '../web-thread/web-tunnels.ts';
@@ -62,10 +62,7 @@ export class SessionTunnel implements WebTunnel, Http2Request {
 
   /** We said our last, which the client answers by ending its side. */
   #sessionClosed(): void {
-    const stream = this.#stream;
-    if (stream.closed) return;
-    const timer = setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), STREAM_END_TIMEOUT_MS);
-    stream.once('close', () => clearTimeout(timer));
+    if (!this.#stream.closed) closeLater(this.#stream, STREAM_END_TIMEOUT_MS);
   }
 
   #streamClosed(): void {

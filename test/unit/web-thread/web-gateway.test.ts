@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { before, test } from 'node:test';
 import { closeQuietly } from '../../../data-plane/os/libc.ts';
 import { WebGateway, type WebGatewayOptions } from '../../../data-plane/web-thread/web-gateway.ts';
+import { freePort } from '../../../deploy/local/free-port.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 import { Http2Peer } from '../../support/http2-peer.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
@@ -85,4 +86,33 @@ test('a client that is lost is told of once, and who hears of it closes the chan
   peer.session.destroy();
   await waitFor(() => told.length > 1, { timeoutMs: TIMEOUT_MS, what: 'the loss' });
   assert.deepEqual(told, ['adopt', 'lost c client']);
+});
+
+test('a web thread that failed is started again, and an answer to its requests is for nobody of the next one', async (t) => {
+  const asked: number[] = [];
+  const listen = `127.0.0.1:${await freePort('127.0.0.1')}`;
+  const web = gateway(listen, { onRequest: ({ requestId }) => asked.push(requestId) });
+  t.after(() => web.stop());
+  const target = { server: await web.start(), serverName: NAME, ca: pem.ca, from: '127.0.0.1' };
+  const first = await Http2Peer.connect(target);
+  first.send('secret');
+  await first.until(() => asked.length === 1, 'the request');
+  const identity = { cert: pem.cert, key: pem.key, clientCa: undefined };
+  web.renew({ ...identity, key: 'none, which the thread does not survive' });
+  web.renew(identity);
+  await first.until(() => first.closed, 'the end of the thread');
+  const second = await waitFor(
+    async () => {
+      const peer = await Http2Peer.connect(target);
+      return peer.closed ? undefined : peer;
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'the next thread' },
+  );
+  const tunnel = second.send('secret');
+  await second.until(() => asked.length === 2, 'the request to it');
+  web.reject({ type: 'reject', requestId: asked[0] ?? 0, status: 503 });
+  web.reject({ type: 'reject', requestId: asked[1] ?? 0, status: 429 });
+  await second.until(() => tunnel.status > 0, 'the answer');
+  assert.equal(tunnel.status, 429);
+  second.close();
 });

@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { Socket } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { socketPair } from '../../../data-plane/byte-channel/socket-pair.ts';
+import { Http2Server } from '../../../data-plane/http2/http2-server.ts';
+import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';
+import type { WebThreadReport } from '../../../data-plane/web-thread/web-messages.ts';
+import { WebTunnels } from '../../../data-plane/web-thread/web-tunnels.ts';
+import { loadWebTransport } from '../../../data-plane/webtransport/load-package.ts';
+import { SessionOpener } from '../../../data-plane/webtransport/session-opener.ts';
+import { END_HEADERS, END_STREAM, FRAME, headerBlock, http2Frame, PREFACE } from '../../support/http2-frames.ts';
+import { RawHttp2Peer } from '../../support/raw-http2-peer.ts';
+import { issueTestCertificate } from '../../support/test-certificate.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { CONNECT_IP, hex } from '../http3/recording.ts';
+
+const SERVER_NAME = 'node-a.test';
+const TIMEOUT_MS = 10_000;
+const SERVICE_UNAVAILABLE = 503;
+const PACKETS = 400;
+
+/** The server of a web thread, for which the test is the main thread and the packet thread. */
+async function startServer(t: TestContext, service: 'connect-ip' | 'webtransport' = 'connect-ip') {
+  const { cert, key, ca } = await issueTestCertificate([SERVER_NAME]);
+  const reports: WebThreadReport[] = [];
+  const tunnels = new WebTunnels((report) => reports.push(report), 1);
+  const sessions =
+    service === 'webtransport' ? await SessionOpener.create(await loadWebTransport(), cert, key) : undefined;
+  const identity = { cert, key, clientCa: undefined };
+  const authorities: readonly string[] = [];
+  const options = { listen: '127.0.0.1:0', identity, service, authorities, maxConnections: 10, firstRequestId: 1 };
+  const server = new Http2Server(options, { tunnels, sessions, authorities, failed: () => {} });
+  t.after(() => server.close());
+  const target = { server: await server.listen(options.listen), serverName: SERVER_NAME, ca, from: '127.0.0.1' };
+  const until = (done: () => unknown, what: string) => waitFor(done, { timeoutMs: TIMEOUT_MS, intervalMs: 5, what });
+  return { server, tunnels, reports, target, until };
+}
+
+const request = (protocol = 'connect-ip') =>
+  http2Frame(
+    FRAME.HEADERS,
+    END_HEADERS,
+    1,
+    headerBlock(CONNECT_IP.map(([name, value]) => [name, name === ':protocol' ? protocol : value])),
+  );
+
+test('a client that says goodbye and leaves its TCP connection open does not keep it', async (t) => {
+  const { server, target, until } = await startServer(t);
+  const peer = await RawHttp2Peer.connect(target);
+  t.after(() => peer.close());
+  peer.vanish();
+  peer.write(http2Frame(FRAME.GOAWAY, 0, 0, hex('00000000 00000000')));
+  await until(() => server.state.connections === 0, 'the end of the connection');
+});
+
+test('a request that a drain refused may be refused once more by who decides', async (t) => {
+  const { server, tunnels, reports, target, until } = await startServer(t);
+  const peer = await RawHttp2Peer.connect(target);
+  t.after(() => peer.close());
+  peer.write(request());
+  await until(() => reports.length > 0, 'the request');
+  server.announceDrain();
+  tunnels.command({ type: 'reject', requestId: 1, status: SERVICE_UNAVAILABLE });
+  await until(() => peer.frames.some(({ type }) => type === FRAME.HEADERS), 'the answer');
+  await until(() => peer.closed, 'the end of the connection');
+});
+
+for (const service of ['connect-ip', 'webtransport'] as const) {
+  test(`${service}: a client that ends its tunnel and reads nothing keeps nothing of it`, async (t) => {
+    const { tunnels, reports, target, until } = await startServer(t, service);
+    const peer = await RawHttp2Peer.connect(target, false);
+    t.after(() => peer.close());
+    const noWindow = hex('0004 00000000');
+    peer.write(PREFACE, http2Frame(FRAME.SETTINGS, 0, 0, noWindow), request(service));
+    await until(() => reports.length > 0, 'the request');
+    const [packetEnd, webEnd] = socketPair();
+    const channel = new Socket({ fd: packetEnd, readable: true, writable: true, allowHalfOpen: true });
+    t.after(() => channel.destroy());
+    channel.on('error', () => {});
+    tunnels.command({ type: 'accept', requestId: 1, connectionId: 'slow', fd: webEnd });
+    for (let i = 0; i < PACKETS; i++) channel.write(encodeDatagramCapsule(new Uint8Array(1_000)));
+    channel.resume().once('end', () => channel.end());
+    await until(() => peer.frames.some(({ type }) => type === FRAME.HEADERS), 'the answer');
+    peer.write(http2Frame(FRAME.DATA, END_STREAM, 1));
+    await until(() => channel.destroyed, 'the end of the channel');
+    await until(() => peer.resetCode(1) !== undefined, 'the reset');
+    assert.deepEqual(
+      reports.filter(({ type }) => type === 'lost'),
+      [],
+      'it ended in good order',
+    );
+  });
+}
