@@ -4,6 +4,8 @@
 export const MAX_STREAMS = 16;
 /** TLS handshakes in flight: each costs a few ms of a core, and strangers can start as many as they like. */
 export const MAX_HANDSHAKES = 256;
+/** Of them from one remote party: one that begins many and says nothing must not keep out the others. */
+export const MAX_HANDSHAKES_PER_PARTY = 32;
 export const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** A connection that has neither a tunnel nor a request for one after this long is closed, as over HTTP/3. */
 export const IDLE_CONNECTION_MS = 10_000;

@@ -3,6 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { formatHostPort, hostPort } from '../../shared/config/parse-config.ts';
 import { CodedError, errorCode } from '../../shared/errors.ts';
+import { remoteParty } from '../ip/remote-party.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { WebState, WebThreadOptions } from '../web-thread/web-messages.ts';
 import { SESSION_REMOTE_SETTINGS, SESSION_SETTINGS } from '../webtransport/session-opener.ts';
@@ -12,6 +13,7 @@ import {
   HANDSHAKE_TIMEOUT_MS,
   MAX_DECODED_HEADER_BYTES,
   MAX_HANDSHAKES,
+  MAX_HANDSHAKES_PER_PARTY,
   MAX_HEADER_FIELDS,
   MAX_STREAMS,
   STRANGER_WINDOW_BYTES,
@@ -24,8 +26,8 @@ export class Http2Server {
   readonly #host: Http2ConnectionHost;
   readonly #connections = new Set<Http2Connection>();
   readonly #sockets = new Set<Socket>();
-  /** Those of `#sockets` that have finished their handshake. */
-  #secured = 0;
+  /** Who is in the middle of a handshake, by remote address and port. */
+  readonly #handshakes = new Map<string, string>();
   #refused = 0;
   #draining = false;
   #onDrained: (() => void) | undefined;
@@ -54,8 +56,7 @@ export class Http2Server {
     this.#server.on('drop', () => this.#refused++);
     this.#server.prependListener('connection', (socket: Socket) => this.#accepted(socket));
     this.#server.on('secureConnection', (socket) => {
-      this.#secured++;
-      socket.once('close', () => this.#secured--);
+      this.#handshakes.delete(endpointOf(socket));
       // Node waits for the client's end when ours was said, which nobody else looks after: the session is gone then.
       socket.once('finish', () => destroyLater(socket, STREAM_END_TIMEOUT_MS));
     });
@@ -66,7 +67,7 @@ export class Http2Server {
   }
 
   get state(): WebState {
-    return { connections: this.#sockets.size, handshakes: this.#handshakes(), refused: this.#refused };
+    return { connections: this.#sockets.size, handshakes: this.#handshakes.size, refused: this.#refused };
   }
 
   /** Resolves with `ip:port`. Rejects with a CodedError that names the address. */
@@ -115,17 +116,27 @@ export class Http2Server {
   }
 
   #accepted(socket: Socket): void {
-    if (this.#handshakes() >= MAX_HANDSHAKES) {
+    const { remoteAddress } = socket;
+    const party = remoteAddress && remoteParty(remoteAddress);
+    if (party === undefined || party === '' || !this.#mayBegin(party)) {
       this.#refused++;
       socket.destroy();
       return;
     }
+    const endpoint = endpointOf(socket);
     this.#sockets.add(socket);
-    socket.once('close', () => this.#sockets.delete(socket));
+    this.#handshakes.set(endpoint, party);
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      this.#handshakes.delete(endpoint);
+    });
   }
 
-  #handshakes(): number {
-    return Math.max(0, this.#sockets.size - this.#secured);
+  #mayBegin(party: string): boolean {
+    if (this.#handshakes.size >= MAX_HANDSHAKES) return false;
+    let own = 0;
+    for (const other of this.#handshakes.values()) if (other === party) own++;
+    return own < MAX_HANDSHAKES_PER_PARTY;
   }
 
   #connected(session: ServerHttp2Session): void {
@@ -145,6 +156,10 @@ export class Http2Server {
   #tellWhenDrained(): void {
     if (this.#connections.size === 0) this.#onDrained?.();
   }
+}
+
+function endpointOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 /** As over HTTP/3, which has no older TLS. */

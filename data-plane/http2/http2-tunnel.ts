@@ -14,7 +14,7 @@ import { http2ErrorCode } from './http2-error-code.ts';
 import { LAST_BYTES_TIMEOUT_MS, STREAM_END_TIMEOUT_MS } from './http2-limits.ts';
 import { closeLater, respondOpen, respondWhole } from './respond.ts';
 
-const { NGHTTP2_INTERNAL_ERROR } = constants;
+const { NGHTTP2_INTERNAL_ERROR, NGHTTP2_PROTOCOL_ERROR } = constants;
 
 /** A request for a tunnel, as its connection sees it. */
 export interface Http2Request {
@@ -70,6 +70,7 @@ export class Http2Tunnel implements WebTunnel, Http2Request {
     this.#owner.tunnelAccepted();
     socket.pipe(stream);
     stream.pipe(socket, { end: false });
+    stream.once('trailers', () => this.#headersInTunnel());
     stream.once('end', () => {
       // A stream that was reset ends as well, but is closed by then.
       if (stream.closed) return;
@@ -85,6 +86,12 @@ export class Http2Tunnel implements WebTunnel, Http2Request {
 
   reject(status: number, proxyError?: ProxyError): void {
     respondWhole(this.#stream, status, refusalFields(status, proxyError));
+  }
+
+  /** Nothing but data may come on the stream of a CONNECT (RFC 9113 8.5). */
+  #headersInTunnel(): void {
+    this.#tunnels.lost(this.#connectionId, 'error', 'HEADERS in an open tunnel');
+    this.#stream.close(NGHTTP2_PROTOCOL_ERROR);
   }
 
   abort(errorCode: number): void {

@@ -1,13 +1,12 @@
 import type { NewEvent } from '../../shared/events/envelope.ts';
 import type { NodeEventData } from '../../shared/events/node-events.ts';
-import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
+import { remoteParty } from '../ip/remote-party.ts';
 
 /** Failures of one remote address in one second that get an event each. */
 export const MAX_FAILURES_PER_SECOND = 10;
 /** Ours: remote addresses told apart at once; what comes from more of them is counted together. */
 export const MAX_FAILURE_SOURCES = 1_000;
 const WINDOW_MS = 1_000;
-const IPV6_SOURCE_BYTES = 8;
 
 export type ConnectionFailure = Omit<NodeEventData<'connection.failed'>, 'count'>;
 
@@ -32,7 +31,7 @@ export class FailureFolding {
 
   /** The event to append now, or undefined when the failure was folded into one that `flush` gives. */
   record(failure: ConnectionFailure, now: number, at: Date): NewEvent<'connection.failed'> | undefined {
-    const key = sourceOf(failure.remoteAddress);
+    const key = remoteParty(failure.remoteAddress);
     let source = this.#sources.get(key);
     if (source !== undefined && now - source.windowStart >= WINDOW_MS) {
       source.windowStart = now;
@@ -50,7 +49,7 @@ export class FailureFolding {
 
   /** Takes back an event that could not be stored. */
   putBack(event: NewEvent<'connection.failed'>): void {
-    this.#fold(sourceOf(event.data.remoteAddress), event.data);
+    this.#fold(remoteParty(event.data.remoteAddress), event.data);
   }
 
   /** The events with counts that are due; call it every second. */
@@ -79,13 +78,4 @@ export class FailureFolding {
 
 function eventOf(data: NodeEventData<'connection.failed'>, at: Date): NewEvent<'connection.failed'> {
   return { type: 'connection.failed', at: at.toISOString(), data };
-}
-
-/** One remote party: an IPv4 address (also where it is mapped into IPv6), or the /64 of an IPv6 address. */
-function sourceOf(remoteAddress: string): string {
-  const address = parseAddress(remoteAddress);
-  const bytes = addressToBytes(address);
-  if (address.family === 4) return bytes.join('.');
-  const isMapped = address.value >> 32n === 0xffffn;
-  return isMapped ? bytes.subarray(12).join('.') : bytes.subarray(0, IPV6_SOURCE_BYTES).join(':');
 }

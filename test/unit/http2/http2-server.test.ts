@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { Socket } from 'node:net';
+import { constants } from 'node:http2';
+import { connect, Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { socketPair } from '../../../data-plane/byte-channel/socket-pair.ts';
 import { Http2Server } from '../../../data-plane/http2/http2-server.ts';
@@ -15,12 +16,12 @@ import { waitFor } from '../../support/wait-for.ts';
 import { CONNECT_IP, hex } from '../http3/recording.ts';
 
 const SERVER_NAME = 'node-a.test';
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 20_000;
 const SERVICE_UNAVAILABLE = 503;
 const PACKETS = 400;
 
 /** The server of a web thread, for which the test is the main thread and the packet thread. */
-async function startServer(t: TestContext, service: 'connect-ip' | 'webtransport' = 'connect-ip') {
+async function startServer(t: TestContext, service: 'connect-ip' | 'webtransport' = 'connect-ip', maxConnections = 10) {
   const { cert, key, ca } = await issueTestCertificate([SERVER_NAME]);
   const reports: WebThreadReport[] = [];
   const tunnels = new WebTunnels((report) => reports.push(report), 1);
@@ -28,7 +29,7 @@ async function startServer(t: TestContext, service: 'connect-ip' | 'webtransport
     service === 'webtransport' ? await SessionOpener.create(await loadWebTransport(), cert, key) : undefined;
   const identity = { cert, key, clientCa: undefined };
   const authorities: readonly string[] = [];
-  const options = { listen: '127.0.0.1:0', identity, service, authorities, maxConnections: 10, firstRequestId: 1 };
+  const options = { listen: '127.0.0.1:0', identity, service, authorities, maxConnections, firstRequestId: 1 };
   const server = new Http2Server(options, { tunnels, sessions, authorities, failed: () => {} });
   t.after(() => server.close());
   const target = { server: await server.listen(options.listen), serverName: SERVER_NAME, ca, from: '127.0.0.1' };
@@ -63,6 +64,46 @@ test('a request that a drain refused may be refused once more by who decides', a
   tunnels.command({ type: 'reject', requestId: 1, status: SERVICE_UNAVAILABLE });
   await until(() => peer.frames.some(({ type }) => type === FRAME.HEADERS), 'the answer');
   await until(() => peer.closed, 'the end of the connection');
+});
+
+test('one remote party that begins handshakes and says nothing takes only its share of them', async (t) => {
+  const { server, target, until } = await startServer(t, 'connect-ip', 100);
+  const port = Number(target.server.split(':')[1]);
+  const silent = Array.from({ length: 40 }, () => connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' }));
+  t.after(() => silent.map((socket) => socket.destroy()));
+  for (const socket of silent) socket.on('error', () => {});
+  await until(() => server.state.refused === 8, 'the refusals');
+  assert.equal(server.state.handshakes, 32);
+  const peer = await RawHttp2Peer.connect(target);
+  t.after(() => peer.close());
+  assert.equal(peer.closed, false);
+  assert.deepEqual(server.state, { connections: 33, handshakes: 32, refused: 8 });
+  for (const socket of silent) socket.destroy();
+  await until(() => server.state.connections === 1, 'the end of the others');
+  assert.equal(server.state.handshakes, 0);
+});
+
+test('item 41 HEADERS in an open tunnel end it with PROTOCOL_ERROR, and the connection lives on', async (t) => {
+  const { tunnels, reports, target, until } = await startServer(t);
+  const peer = await RawHttp2Peer.connect(target);
+  t.after(() => peer.close());
+  peer.write(request());
+  await until(() => reports.length > 0, 'the request');
+  const [packetEnd, webEnd] = socketPair();
+  const channel = new Socket({ fd: packetEnd, readable: true, writable: true, allowHalfOpen: true });
+  t.after(() => channel.destroy());
+  channel.on('error', () => {});
+  channel.resume().once('end', () => channel.end());
+  tunnels.command({ type: 'accept', requestId: 1, connectionId: 'trailing', fd: webEnd });
+  await until(() => peer.frames.some(({ type }) => type === FRAME.HEADERS), 'the answer');
+  peer.write(http2Frame(FRAME.HEADERS, END_HEADERS | END_STREAM, 1, headerBlock([['x', 'y']])));
+  await until(() => peer.resetCode(1) !== undefined, 'the reset');
+  assert.equal(peer.resetCode(1), constants.NGHTTP2_PROTOCOL_ERROR);
+  assert.deepEqual(
+    reports.filter(({ type }) => type === 'lost'),
+    [{ type: 'lost', connectionId: 'trailing', reason: 'error', detail: 'HEADERS in an open tunnel' }],
+  );
+  assert.equal(peer.closed, false);
 });
 
 for (const service of ['connect-ip', 'webtransport'] as const) {
