@@ -12,6 +12,7 @@ import {
   type Variable,
 } from '../shared/config/parse-config.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../shared/ip/prefix.ts';
+import { ADMIN_ACTOR, type AdminToken, namedTokens } from './api/admin-tokens.ts';
 
 const variable = <T>(value: Variable<T>): Variable<T> => value;
 
@@ -36,6 +37,12 @@ export const controlPlaneVariables = {
     help: 'the bearer token of the API under /v1',
     secret: true,
     ...text('at least 16 printable characters without blanks', /^[\x21-\x7e]{16,}$/),
+  }),
+  ADMIN_TOKENS: variable({
+    help: 'further bearer tokens of the API, each with the name of the person or tool whose changes it makes',
+    secret: true,
+    fallback: '',
+    ...namedTokens,
   }),
   POOLS: variable({
     help: 'networks that clients get their addresses from, IPv4 and IPv6',
@@ -71,8 +78,16 @@ export type ControlPlaneConfig = ConfigOf<typeof controlPlaneVariables>;
 /** Reads and cross-checks the environment. Throws ConfigError that names the variable. */
 export function parseControlPlaneConfig(env: NodeJS.ProcessEnv): ControlPlaneConfig {
   const config = parseConfig(controlPlaneVariables, env);
+  if (config.ADMIN_TOKENS.some(({ token }) => token === config.ADMIN_TOKEN)) {
+    throw new ConfigError('ADMIN_TOKENS', '(not shown)', 'tokens other than the one in ADMIN_TOKEN');
+  }
   checkPools(config.POOLS, { 4: config.BLOCK_PREFIX_V4, 6: config.BLOCK_PREFIX_V6 }, env.POOLS);
   return config;
+}
+
+/** All tokens of the API with their names. */
+export function adminTokensOf(config: Pick<ControlPlaneConfig, 'ADMIN_TOKEN' | 'ADMIN_TOKENS'>): AdminToken[] {
+  return [{ name: ADMIN_ACTOR, token: config.ADMIN_TOKEN }, ...config.ADMIN_TOKENS];
 }
 
 function checkPools(pools: readonly IpPrefix[], blockLengths: Record<4 | 6, number>, got: string | undefined): void {

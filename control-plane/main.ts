@@ -10,7 +10,7 @@ import { addHealthRoutes } from './api/health-routes.ts';
 import { createApi } from './api/server.ts';
 import type { PoolLayout } from './blocks/choose-block.ts';
 import { ClientService } from './clients/client-service.ts';
-import { type ControlPlaneConfig, controlPlaneVariables, parseControlPlaneConfig } from './config.ts';
+import { adminTokensOf, type ControlPlaneConfig, controlPlaneVariables, parseControlPlaneConfig } from './config.ts';
 import type { CredentialProjector } from './credentials/credential-projector.ts';
 import { connectDependencies } from './leader/connect-dependencies.ts';
 import { Leader } from './leader/leader.ts';
@@ -89,7 +89,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
     log,
   });
 
-  const api = createApi({ adminToken: config.ADMIN_TOKEN, metrics: control, log });
+  const api = createApi({ adminTokens: adminTokensOf(config), metrics: control, log });
   addHealthRoutes(
     api,
     createReadiness(database, () => nats, projectionStatus, leader),

@@ -2,10 +2,10 @@ import Type from 'typebox';
 import { ClientId } from '../../shared/events/event-schema.ts';
 import type { Client, ClientService } from '../clients/client-service.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
+import { actorOf } from './authenticate.ts';
 import { HttpError } from './problem.ts';
 import type { Api } from './server.ts';
 
-const ACTOR = 'admin';
 const Name = Type.String({ minLength: 1, maxLength: 200 });
 const Params = Type.Object({ id: Type.String({ maxLength: 200 }) });
 const Enrolment = Type.Object(
@@ -18,7 +18,7 @@ const Change = Type.Object({ name: Name }, { additionalProperties: false });
 export function addClientRoutes(app: Api, clients: ClientService, currentTerm: () => Term | undefined): void {
   app.post('/v1/clients', { schema: { body: Enrolment } }, async (request, reply) => {
     const { id, name } = request.body;
-    const enrolled = await clients.enrol(leading(currentTerm()), { id, name, actor: ACTOR });
+    const enrolled = await clients.enrol(leading(currentTerm()), { id, name, actor: actorOf(request) });
     reply.code(201).header('location', `/v1/clients/${enrolled.id}`).header('cache-control', 'no-store');
     return enrolled;
   });
@@ -30,12 +30,12 @@ export function addClientRoutes(app: Api, clients: ClientService, currentTerm: (
   );
 
   app.patch('/v1/clients/:id', { schema: { params: Params, body: Change } }, async (request) => {
-    await clients.rename(leading(currentTerm()), request.params.id, request.body.name, ACTOR);
+    await clients.rename(leading(currentTerm()), request.params.id, request.body.name, actorOf(request));
     return toJson(await existing(clients, request.params.id));
   });
 
   app.delete('/v1/clients/:id', { schema: { params: Params } }, async (request) => {
-    await clients.revoke(leading(currentTerm()), request.params.id, ACTOR);
+    await clients.revoke(leading(currentTerm()), request.params.id, actorOf(request));
     return toJson(await existing(clients, request.params.id));
   });
 }

@@ -13,12 +13,13 @@ import { ClientCommandError } from '../clients/client-aggregate.ts';
 import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
 import type { ControlMetrics } from '../metrics/control-metrics.ts';
 import { NotLeaderError } from '../storage/term.ts';
+import type { AdminToken } from './admin-tokens.ts';
 import { createAuthenticator } from './authenticate.ts';
 import { HttpError, PROBLEM_CONTENT_TYPE, type Problem, problem } from './problem.ts';
 
 /** Bodies are a few short fields (ours). */
 const MAX_BODY_BYTES = 64 * 1024;
-/** Everything else needs the admin token. */
+/** Everything else needs an admin token. */
 const PUBLIC_ROUTES: ReadonlySet<string> = new Set(['/healthz', '/readyz', '/metrics']);
 
 export type Api = FastifyInstance<
@@ -30,13 +31,13 @@ export type Api = FastifyInstance<
 >;
 
 export interface ApiOptions {
-  readonly adminToken: string;
+  readonly adminTokens: readonly AdminToken[];
   readonly metrics: ControlMetrics;
   readonly log: Logger;
 }
 
 /** The HTTP server without its routes: authentication under /v1, problems as RFC 9457, request metrics. */
-export function createApi({ adminToken, metrics, log }: ApiOptions): Api {
+export function createApi({ adminTokens, metrics, log }: ApiOptions): Api {
   // Fastify's own request log would carry headers and URLs of strangers; what matters is in the metrics.
   const app = fastify({
     logger: false,
@@ -44,15 +45,20 @@ export function createApi({ adminToken, metrics, log }: ApiOptions): Api {
     forceCloseConnections: 'idle',
     ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false } },
   }).withTypeProvider<TypeBoxTypeProvider>();
-  const isAdmin = createAuthenticator(adminToken);
+  const authenticate = createAuthenticator(adminTokens);
+  app.decorateRequest('actor', '');
 
   app.addHook('onRequest', async (request, reply) => {
     // By route, not by URL: the router decodes `/%761/clients`, so its text proves nothing.
     const route = request.routeOptions.url;
     if (route === undefined ? !request.url.startsWith('/v1') : PUBLIC_ROUTES.has(route)) return;
-    if (isAdmin(request.headers.authorization)) return;
+    const actor = authenticate(request.headers.authorization);
+    if (actor !== undefined) {
+      request.actor = actor;
+      return;
+    }
     reply.header('www-authenticate', 'Bearer');
-    throw new HttpError(401, 'UNAUTHORIZED', 'the Authorization header must be "Bearer" and the admin token');
+    throw new HttpError(401, 'UNAUTHORIZED', 'the Authorization header must be "Bearer" and an admin token');
   });
   app.addHook('onResponse', async (request, reply) => {
     const route = request.routeOptions.url ?? '(none)';

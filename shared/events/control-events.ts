@@ -12,7 +12,7 @@ import {
 } from './event-schema.ts';
 
 const lease = { block: PrefixText, pool: PrefixText, node: NodeId };
-/** Who did it: `admin` for the API's token, `control-plane` for its own decisions. */
+/** Who did it: the name of the admin token (`admin` for `ADMIN_TOKEN`), `control-plane` for its own decisions. */
 const Actor = ShortText;
 
 /** The data of every event type that the control plane publishes, at its current version. */

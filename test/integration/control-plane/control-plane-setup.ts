@@ -61,8 +61,13 @@ export function connectTo(natsUrl: string): Promise<NatsConnection> {
 export interface ControlPlane {
   readonly url: string;
   readonly service: Service;
-  /** Calls the API with the admin token. */
-  call(method: string, path: string, body?: unknown): Promise<{ status: number; body: Record<string, unknown> }>;
+  /** Calls the API, with the admin token where no other is given. */
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    token?: string,
+  ): Promise<{ status: number; body: Record<string, unknown> }>;
   metrics(): Promise<string>;
 }
 
@@ -94,11 +99,11 @@ export async function createControlPlane(
   return {
     url,
     service,
-    async call(method, path, body) {
+    async call(method, path, body, token = ADMIN_TOKEN) {
       const response = await fetch(`${url}${path}`, {
         method,
         headers: {
-          authorization: `Bearer ${ADMIN_TOKEN}`,
+          authorization: `Bearer ${token}`,
           ...(body === undefined ? {} : { 'content-type': 'application/json' }),
         },
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),

@@ -32,6 +32,7 @@ import {
 
 const skip = needsBinary('nats-server', 'nats-server');
 const TIMEOUT_MS = 20_000;
+const ADA_TOKEN = 'test-token-of-ada-0123456789';
 
 let servers: TestServers;
 let controlPlane: ControlPlane;
@@ -39,7 +40,7 @@ let controlPlane: ControlPlane;
 before(async () => {
   if (skip) return;
   servers = await startServers();
-  controlPlane = await createControlPlane(servers);
+  controlPlane = await createControlPlane(servers, { ADMIN_TOKENS: `ada@example.com:${ADA_TOKEN}` });
   await controlPlane.service.start();
 });
 
@@ -99,6 +100,23 @@ test('an enrolled client is in the nodes’ bucket at once, and revoked there wi
   );
   const everything = JSON.stringify(rows) + readFileSync(controlPlane.service.logFile, 'utf8');
   assert.ok(!everything.includes(token) && !everything.includes(active.tokenSha256), 'no secret in events or log');
+});
+
+test("the event of a change has the name of its token, the administrator's or another's", { skip }, async () => {
+  const path = '/v1/clients/audited';
+  await controlPlane.call('POST', '/v1/clients', { id: 'audited' });
+  const renamed = await controlPlane.call('PATCH', path, { name: 'Renamed' }, ADA_TOKEN);
+  const revoked = await controlPlane.call('DELETE', path, undefined, ADA_TOKEN);
+  assert.deepEqual([renamed.status, revoked.status], [200, 200]);
+  const { rows } = await servers.sql.query(
+    `SELECT type, data->>'actor' AS actor FROM events WHERE data->>'clientId' = 'audited' ORDER BY position`,
+  );
+  assert.deepEqual(rows, [
+    { type: 'client.enrolled', actor: 'admin' },
+    { type: 'client.updated', actor: 'ada@example.com' },
+    { type: 'client.revoked', actor: 'ada@example.com' },
+  ]);
+  assert.ok(!readFileSync(controlPlane.service.logFile, 'utf8').includes(ADA_TOKEN));
 });
 
 test('a client without id gets one, and can be read and listed without any secret', { skip }, async () => {
