@@ -15,10 +15,12 @@ import { readConnectIpResponse } from '../masque/connect-ip-response.ts';
 import type { LoopSource, LoopSources } from '../packet-thread/packet-loop.ts';
 import { isCoreTrap, QuicEndpoint, type QuicEvents } from '../quic/quic-endpoint.ts';
 import { http3OverQuic } from '../tunnel/http3-over-quic.ts';
+import { probeMaxPacketBytes } from '../tunnel/probe-max-packet.ts';
 import { sendPacket } from '../tunnel/send-packet.ts';
+import { ipv6MtuProblem, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import { UdpSocket } from '../udp/udp-socket.ts';
-import type { ConnectOptions } from './client-messages.ts';
+import type { ConnectOptions, TunnelConfiguration } from './client-messages.ts';
 import {
   type ClientTunnel,
   type ClientTunnelEvents,
@@ -65,6 +67,8 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
   #heard = true;
   #heardMs = 0;
   #state: State = 'handshake';
+  /** The tunnel has an IPv6 address, and it is not known yet whether the node takes what that needs. */
+  #mtuUnknown = false;
   #processing = false;
 
   constructor(options: ConnectOptions, sources: LoopSources, events: ClientConnectionEvents) {
@@ -89,7 +93,7 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
     const transport = http3OverQuic(this.#quic, CONNECTION, () => REQUEST_STREAM);
     this.#http3 = new Http3Connection('client', transport, this);
     this.#content = new TunnelContent(this.#server.host, {
-      onConfigured: events.onConfigured,
+      onConfigured: (configuration) => this.#configured(configuration),
       onPacket: events.onPacket,
       sendCapsule: (capsule) => this.#http3.sendData(REQUEST_STREAM, capsule),
     });
@@ -133,6 +137,7 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
     this.#heard = false;
     if (this.#state === 'open') {
       if (nowMs - this.#heardMs > SILENCE_TIMEOUT_MS) this.#end(SILENCE_PROBLEM);
+      else if (this.#mtuUnknown) this.#checkMtu();
       return;
     }
     if (nowMs < this.#dueMs) return;
@@ -218,6 +223,22 @@ export class ClientConnection implements ClientTunnel, LoopSource, Http3Events {
 
   onConnectionError(error: Http3ConnectionError): void {
     this.#end(error.message);
+  }
+
+  #configured(configuration: TunnelConfiguration): void {
+    this.#mtuUnknown = configuration.addresses.some((address) => address.includes(':'));
+    if (this.#mtuUnknown && !this.#checkMtu()) return;
+    this.#events.onConfigured(configuration, this.#server.host);
+  }
+
+  /** False when the node takes less than IPv6 needs, which ended the tunnel (RFC 9484 7.2). */
+  #checkMtu(): boolean {
+    const taken = probeMaxPacketBytes(this.#quic, this.#http3, this.#path, MIN_TUNNEL_MTU);
+    if (taken === undefined) return true;
+    this.#mtuUnknown = false;
+    const problem = ipv6MtuProblem(taken);
+    if (problem !== undefined) this.#end(problem, H3_REQUEST_CANCELLED);
+    return problem === undefined;
   }
 
   #quicEvents(): QuicEvents {

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto';
 import { CodedError } from '../../shared/errors.ts';
-import { loadQuicCore } from './core-module.ts';
 import type { QuicCore } from './quic-core.ts';
 import { RETRY_KEY_BYTES } from './retry-token.ts';
 
@@ -90,9 +89,8 @@ export class QuicConfigError extends CodedError {
   }
 }
 
-/** Starts a core of its own for a server or for one client connection. Throws QuicConfigError, e.g. for a bad certificate. */
-export function openCoreHandle(options: QuicOptions, onMessage: (text: string) => void): CoreHandle {
-  const core = loadQuicCore(onMessage);
+/** Makes a core, which has to be its own, a server or one client connection. Throws QuicConfigError, e.g. for a bad certificate. */
+export function openCoreHandle(options: QuicOptions, core: QuicCore): CoreHandle {
   return options.role === 'server' ? openServer(core, options) : openClient(core, options);
 }
 

@@ -25,23 +25,34 @@ const CONNECTION_ID_LIMIT = Buffer.from('420237039001200042193703880120004203370
 const CONNECTION_ID_LIMIT_OFFSET = 1;
 const CONNECTION_IDS = 63;
 
-let compiled: { readonly module: WebAssembly.Module; readonly minPages: number } | undefined;
+/** The core, ready to be started. */
+export interface CompiledCore {
+  readonly module: WebAssembly.Module;
+  readonly minPages: number;
+}
+
+let compiled: CompiledCore | undefined;
 
 /** A new instance of the QUIC core (quiche, compiled to WebAssembly), with a memory and a clock of its own. */
 export function loadQuicCore(onMessage: (text: string) => void): QuicCore {
-  compiled ??= compile();
-  const { module, minPages } = compiled;
+  compiled ??= compileCore();
+  return startCore(compiled, onMessage);
+}
+
+/** The same of a core that was compiled with changes. */
+export function startCore({ module, minPages }: CompiledCore, onMessage: (text: string) => void): QuicCore {
   const memory = new WebAssembly.Memory({ initial: minPages, maximum: MAX_MEMORY_PAGES });
   const wasi = { ...createWasiImports(memory, onMessage), clock_time_get: createCoreClock(memory) };
   const instance = new WebAssembly.Instance(module, { wasi_snapshot_preview1: wasi, core: { memory } });
   return new QuicCore(instance.exports as unknown as QuicCoreExports);
 }
 
-function compile(): { module: WebAssembly.Module; minPages: number } {
+/** Compiles what is shipped, mended, and with what `change` makes of that: for tests of peers that are not as ours. */
+export function compileCore(change = (module: Uint8Array): Uint8Array => module): CompiledCore {
   const entry = createRequire(import.meta.url).resolve('@currentspace/http3/wasm');
   const shipped = readFileSync(join(dirname(entry), 'http3_client.wasm'));
   // The memory is made by us, so that the clock can share it.
-  const { module, minPages } = importMemory(keepsMorePaths(survivesTlsErrors(shipped)), {
+  const { module, minPages } = importMemory(change(keepsMorePaths(survivesTlsErrors(shipped))), {
     module: 'core',
     name: 'memory',
     maxPages: MAX_MEMORY_PAGES,

@@ -2,6 +2,7 @@ import { copyBytes } from '../os/copy-bytes.ts';
 import { type CoreEvent, decodeCoreEvents } from './core-events.ts';
 import { type CoreHandle, MAX_DATAGRAM_PAYLOAD, openCoreHandle, type QuicOptions } from './core-handle.ts';
 import type { CoreMemory } from './core-memory.ts';
+import { loadQuicCore } from './core-module.ts';
 
 /** What an endpoint tells of its connections. Byte views are good until the handler returns. */
 export interface QuicEvents {
@@ -76,12 +77,16 @@ export class QuicEndpoint {
   /** While event bytes are borrowed from the core's memory, calls that would overwrite them wait here. */
   #deferred: (() => void)[] | undefined;
 
-  constructor(options: QuicOptions, events: QuicEvents, onCoreMessage: (text: string) => void) {
-    this.#handle = openCoreHandle(options, onCoreMessage);
+  constructor(
+    options: QuicOptions,
+    events: QuicEvents,
+    onCoreMessage: (text: string) => void,
+    core = loadQuicCore(onCoreMessage),
+  ) {
+    this.#handle = openCoreHandle(options, core);
     this.#events = events;
     this.#client = options.role === 'client';
     if (options.role === 'client') this.#lastDestination = options.serverAddress;
-    const { core } = this.#handle;
     this.#memory = core.memory;
     this.#peerText = core.alloc(PEER_TEXT_BYTES);
     this.#out = core.allocOutPtrCell();

@@ -48,6 +48,10 @@ export class ChannelTunnel implements TunnelTransport {
 
   // --- TunnelTransport
 
+  learnMaxPacketBytes(): true {
+    return true;
+  }
+
   sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {
     return queuePacket(this.#channel, bytes, offset, length);
   }

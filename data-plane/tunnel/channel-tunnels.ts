@@ -18,6 +18,7 @@ export class ChannelTunnels {
       drops: host.drops,
       limits: host.limits,
       advertiseRoutes: host.advertiseRoutes,
+      tunnelMtu: host.tunnelMtu,
       tunnelOpened: (tunnel, connectionId) => host.tunnelOpened(tunnel, connectionId),
       tunnelClosed: (tunnel, report) => host.tunnelClosed(tunnel, report),
       forwardUp: (tunnel, bytes, offset, length) => host.forwardUp(tunnel, bytes, offset, length),

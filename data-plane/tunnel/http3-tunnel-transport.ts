@@ -1,11 +1,12 @@
 import type { Http3Connection } from '../http3/http3-connection.ts';
 import type { QuicEndpoint } from '../quic/quic-endpoint.ts';
+import { probeMaxPacketBytes } from './probe-max-packet.ts';
 import { maxPacketBytes, sendPacket, type TunnelPath } from './send-packet.ts';
 import type { TunnelTransport } from './tunnel-transport.ts';
 
 /** Carries a tunnel on a request stream of HTTP/3: packets in QUIC datagrams, capsules in DATA frames. */
 export class Http3TunnelTransport implements TunnelTransport {
-  readonly maxPacketBytes: number;
+  #maxPacketBytes: number;
   readonly #quic: QuicEndpoint;
   readonly #http3: Http3Connection;
   readonly #path: TunnelPath;
@@ -14,7 +15,19 @@ export class Http3TunnelTransport implements TunnelTransport {
     this.#quic = quic;
     this.#http3 = http3;
     this.#path = path;
-    this.maxPacketBytes = maxPacketBytes(path.streamId);
+    this.#maxPacketBytes = maxPacketBytes(path.streamId);
+  }
+
+  get maxPacketBytes(): number {
+    return this.#maxPacketBytes;
+  }
+
+  learnMaxPacketBytes(most: number): boolean {
+    const asked = Math.min(most, this.#maxPacketBytes);
+    const taken = probeMaxPacketBytes(this.#quic, this.#http3, this.#path, asked);
+    if (taken === undefined) return false;
+    if (taken < asked) this.#maxPacketBytes = taken;
+    return true;
   }
 
   sendPacket(bytes: Uint8Array, offset: number, length: number): boolean {

@@ -8,3 +8,9 @@ const DATAGRAM_PREFIX_BYTES = 2;
 
 /** The longest IP packet that fits into one datagram. */
 export const MAX_TUNNEL_MTU = MAX_DATAGRAM_PAYLOAD - DATAGRAM_PREFIX_BYTES;
+
+/** Why a tunnel with an IPv6 address must not live on; undefined where it may. */
+export function ipv6MtuProblem(maxPacketBytes: number): string | undefined {
+  if (maxPacketBytes >= MIN_TUNNEL_MTU) return undefined;
+  return `the peer takes IP packets of at most ${maxPacketBytes} bytes in a datagram, IPv6 needs ${MIN_TUNNEL_MTU}`;
+}

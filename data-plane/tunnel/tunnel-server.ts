@@ -109,6 +109,10 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
     return this.#options.advertiseRoutes;
   }
 
+  get tunnelMtu(): number {
+    return this.#options.tunnelMtu;
+  }
+
   get draining(): boolean {
     return this.#draining;
   }
@@ -230,10 +234,7 @@ export class TunnelServer implements LoopTurn, ServerConnectionHost {
   }
 
   probe(nowMs: number): void {
-    for (const { session, transport } of this.#open.values()) {
-      const packet = session.nextProbe(nowMs);
-      if (packet !== undefined) transport.sendPacket(packet, 0, packet.length);
-    }
+    for (const tunnel of this.#open.values()) tunnel.probe(nowMs);
   }
 
   sweep(nowMs: number): void {

@@ -3,8 +3,10 @@
  * it calls back into the tunnel, and after `end` or `abort` it is not used again.
  */
 export interface TunnelTransport {
-  /** The longest IP packet that it carries; Infinity where any fits. */
+  /** The longest IP packet that it carries, as far as is known; Infinity where any fits. */
   readonly maxPacketBytes: number;
+  /** Lets `maxPacketBytes` be exact up to `most`, by asking the peer where that is needed. False when it has to be tried again later. */
+  learnMaxPacketBytes(most: number): boolean;
   /** Sends one IP packet. False when it is too long or the queue is full. */
   sendPacket(bytes: Uint8Array, offset: number, length: number): boolean;
   /** Sends a whole capsule, which is not dropped. */

@@ -5,11 +5,12 @@ import { H3_REQUEST_CANCELLED } from '../http3/error-codes.ts';
 import { encodeAddressAssign, refusedAddress } from '../masque/address-assign.ts';
 import type { RequestedAddress } from '../masque/address-request.ts';
 import { CapsuleReader } from '../masque/capsule-reader.ts';
-import { DATAGRAM_OF_UNKNOWN_CONTEXT, ipPacketOffset } from '../masque/ip-datagram.ts';
+import { DATAGRAM_OF_PROBE, DATAGRAM_OF_UNKNOWN_CONTEXT, ipPacketOffset } from '../masque/ip-datagram.ts';
 import { encodeRouteAdvertisement } from '../masque/route-advertisement.ts';
 import { TunnelScope } from './scope.ts';
 import type { TunnelHost } from './tunnel-host.ts';
 import type { TunnelGrant } from './tunnel-messages.ts';
+import { ipv6MtuProblem } from './tunnel-mtu.ts';
 import { TunnelSession } from './tunnel-session.ts';
 import type { TunnelTransport } from './tunnel-transport.ts';
 
@@ -22,6 +23,9 @@ export class Tunnel {
   readonly #capsules: CapsuleReader;
   /** What the client wished for before it was let in: capsules may come ahead of the answer (RFC 9297 3.2). */
   readonly #wishes: RequestedAddress[] = [];
+
+  /** Whether it is known that the peer takes what the tunnel must carry. */
+  #mtuChecked = false;
 
   /** `onEnded` is called once, whoever ends it. */
   constructor(host: TunnelHost, transport: TunnelTransport, onEnded: () => void) {
@@ -48,6 +52,7 @@ export class Tunnel {
     });
     this.session.accept({ kind: 'accept', connectionId, clientId, nowMs: performance.now() }, addresses, scope);
     this.#host.tunnelOpened(this, connectionId);
+    if (!this.#checkMtu()) return;
     this.#sendAssignments(this.#wishes);
     const families = new Set(this.session.assignedPrefixes.map(({ address }) => address.family));
     this.transport.sendCapsule(encodeRouteAdvertisement(scope.routes(families)));
@@ -79,7 +84,16 @@ export class Tunnel {
     }
     const packet = ipPacketOffset(bytes, offset, end);
     if (packet >= 0) this.#host.forwardUp(this, bytes, packet, end - packet);
-    else this.#host.drops.count(packet === DATAGRAM_OF_UNKNOWN_CONTEXT ? 'unknown_context' : 'malformed');
+    else if (packet !== DATAGRAM_OF_PROBE) {
+      this.#host.drops.count(packet === DATAGRAM_OF_UNKNOWN_CONTEXT ? 'unknown_context' : 'malformed');
+    }
+  }
+
+  /** To be called every PROBE_INTERVAL_MS while it is open. */
+  probe(nowMs: number): void {
+    if (!this.#checkMtu()) return;
+    const packet = this.session.nextProbe(nowMs);
+    if (packet !== undefined) this.transport.sendPacket(packet, 0, packet.length);
   }
 
   /** Ends it from our side, and tells the client. */
@@ -105,6 +119,17 @@ export class Tunnel {
   /** What the traffic window that ends now has seen; undefined while the tunnel is not open. */
   endWindow() {
     return this.session.endWindow(this.transport.rttMs());
+  }
+
+  /** False when the client takes less than IPv6 needs, which ended the tunnel (RFC 9484 7.2). */
+  #checkMtu(): boolean {
+    if (this.#mtuChecked) return true;
+    this.#mtuChecked = this.transport.learnMaxPacketBytes(this.#host.tunnelMtu);
+    if (!this.session.assignedPrefixes.some(({ address }) => address.family === 6)) return true;
+    const problem = ipv6MtuProblem(this.transport.maxPacketBytes);
+    if (problem === undefined) return true;
+    this.close('error', problem);
+    return false;
   }
 
   // All that the tunnel has, each address as the answer to one wish for its family, or unasked; other wishes are refused (RFC 9484 4.7.2).

@@ -12,6 +12,7 @@ import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
 import { createAuthority } from '../../../deploy/local/certificate.ts';
 import { parseAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
+import { coreThatTakes } from '../../support/core-that-takes.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 import { concat, frame, headers, hex } from '../http3/recording.ts';
 import { packet } from '../ip/sample-packets.ts';
@@ -32,8 +33,8 @@ function script(t: TestContext, options?: ScriptOptions): ScriptedNode {
   return node;
 }
 
-async function openTunnel(t: TestContext): Promise<ScriptedNode> {
-  const node = script(t);
+async function openTunnel(t: TestContext, options?: ScriptOptions): Promise<ScriptedNode> {
+  const node = script(t, options);
   await node.request(200);
   node.content(concat(ASSIGNED, ROUTES));
   await node.until(() => node.configured.length > 0, 'the configuration');
@@ -200,6 +201,24 @@ suite('the capsules of a node', () => {
       assert.equal((await node.end()).code, code);
     });
   }
+});
+
+test('item 31 a tunnel with an IPv6 address whose node takes less than 1280 bytes is ended, one of IPv4 alone is not', async (t) => {
+  const node = await openTunnel(t, { core: coreThatTakes(1279) });
+  node.content(encodeAddressAssign([{ requestId: 0n, prefix: parsePrefix('fd00:99::7/128') }]));
+  assert.deepEqual(await node.end(), {
+    reason: 'the peer takes IP packets of at most 1279 bytes in a datagram, IPv6 needs 1280',
+    code: '10c',
+  });
+  assert.deepEqual(node.configured, [CONFIGURED]);
+});
+
+test('item 31 a node that takes 1280 bytes carries IPv6', async (t) => {
+  const node = await openTunnel(t, { core: coreThatTakes(1280) });
+  node.content(encodeAddressAssign([{ requestId: 0n, prefix: parsePrefix('fd00:99::7/128') }]));
+  await node.until(() => node.configured.length > 1, 'the configuration');
+  await node.settled();
+  assert.deepEqual(node.ends, []);
 });
 
 suite('what else a node may send', () => {

@@ -2,6 +2,7 @@ import { ClientConnection } from '../../../data-plane/client/client-connection.t
 import type { TunnelConfiguration } from '../../../data-plane/client/client-messages.ts';
 import { encodeAddressRequest } from '../../../data-plane/masque/address-request.ts';
 import type { LoopSource, LoopSources } from '../../../data-plane/packet-thread/packet-loop.ts';
+import type { QuicCore } from '../../../data-plane/quic/quic-core.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
@@ -22,6 +23,8 @@ export interface ScriptOptions {
   readonly onHandshake?: (node: ScriptedNode) => void;
   /** Where the client goes; to the node by default. */
   readonly serverAddress?: string;
+  /** That of the node. */
+  readonly core?: QuicCore;
 }
 
 /** Our client over real sockets of this machine, and a node that sends it, byte for byte, what the test says. */
@@ -66,6 +69,7 @@ export class ScriptedNode {
         },
       },
       () => {},
+      script.core,
     );
     const serverAddress = script.serverAddress ?? this.#far.localAddress.text;
     const options = { url, token: 'token', ca, certificate: undefined, serverAddress };

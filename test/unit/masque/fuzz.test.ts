@@ -15,6 +15,7 @@ import { decideConnectIp } from '../../../data-plane/masque/connect-ip-request.t
 import { readConnectIpResponse } from '../../../data-plane/masque/connect-ip-response.ts';
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';
 import {
+  DATAGRAM_OF_PROBE,
   DATAGRAM_OF_UNKNOWN_CONTEXT,
   DATAGRAM_WITHOUT_CONTEXT,
   ipPacketOffset,
@@ -141,15 +142,15 @@ suite('capsules', () => {
   });
 
   test('item 19 the context of a datagram is read within its end', () => {
-    const payload = fc.tuple(fc.constantFrom(0n, 1n, 2n, MAX_VARINT), fc.uint8Array({ maxLength: 20 }));
+    const payload = fc.tuple(fc.constantFrom(0n, 1n, 2n, 0x3fn, MAX_VARINT), fc.uint8Array({ maxLength: 20 }));
     const encoded = payload.map(([context, rest]) => concat(encodeVarint(context), rest));
     fuzz(hostile(encoded, 20), surroundings, (bytes, around) => {
       const { buffer, offset } = within(around, bytes);
       const at = ipPacketOffset(buffer, offset, offset + bytes.length);
       const context = readBigVarint(bytes, 0, bytes.length);
       if (context === undefined) assert.equal(at, DATAGRAM_WITHOUT_CONTEXT);
-      else if (context !== 0n) assert.equal(at, DATAGRAM_OF_UNKNOWN_CONTEXT);
-      else assert.ok(at > offset && at <= offset + bytes.length);
+      else if (context === 0n) assert.ok(at > offset && at <= offset + bytes.length);
+      else assert.equal(at, context === 0x3fn ? DATAGRAM_OF_PROBE : DATAGRAM_OF_UNKNOWN_CONTEXT);
     });
   });
 });

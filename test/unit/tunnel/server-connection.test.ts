@@ -6,10 +6,11 @@ import { maxPacketBytes } from '../../../data-plane/tunnel/send-packet.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../../../data-plane/tunnel/tunnel-mtu.ts';
 import { formatAddress } from '../../../shared/ip/address.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
+import { coreThatTakes } from '../../support/core-that-takes.ts';
 import { issueTestCertificate, type TestCertificate } from '../../support/test-certificate.ts';
 import { CONNECT_IP, concat, frame, headers, hex } from '../http3/recording.ts';
 import { packet } from '../ip/sample-packets.ts';
-import { CONNECTION_ID, TunnelPair } from './tunnel-pair.ts';
+import { ADDRESSES, CONNECTION_ID, TunnelPair } from './tunnel-pair.ts';
 
 let pem: TestCertificate;
 before(async () => {
@@ -406,6 +407,67 @@ suite('sizes', () => {
       assert.deepEqual(pair.host.up.pop(), Buffer.from(whole));
     }
     assert.equal(MIN_TUNNEL_MTU, 1280);
+  });
+
+  test('item 31 a client that takes less than 1280 bytes gets no IPv6: its tunnel is aborted, and says why', () => {
+    const pair = new TunnelPair(pem, coreThatTakes(1279));
+    const streamId = pair.request();
+    pair.accept();
+    assert.deepEqual(pair.client.log, [`reset ${streamId} 0x10c`]);
+    const { reason, detail } = pair.host.closed[0] ?? {};
+    assert.deepEqual(
+      { reason, detail },
+      {
+        reason: 'error',
+        detail: 'the peer takes IP packets of at most 1279 bytes in a datagram, IPv6 needs 1280',
+      },
+    );
+  });
+
+  test('items 31, 32 one that takes 1280 bytes keeps its tunnel, and the node knows what to tell the senders of more', () => {
+    const pair = new TunnelPair(pem, coreThatTakes(1280));
+    pair.open();
+    assert.deepEqual(pair.client.log, []);
+    assert.equal(pair.host.tunnel?.transport.maxPacketBytes, 1280);
+    for (const [length, sent] of [
+      [1280, true],
+      [1281, false],
+    ] as const) {
+      assert.equal(pair.host.tunnel?.transport.sendPacket(new Uint8Array(length), 0, length), sent);
+    }
+    pair.exchange();
+    assert.deepEqual(
+      pair.client.down.map(({ length }) => length),
+      [1280],
+    );
+    assert.deepEqual(pair.host.closed, []);
+  });
+
+  test('items 31, 32 a tunnel of IPv4 alone goes on with what its client takes', () => {
+    const pair = new TunnelPair(pem, coreThatTakes(600));
+    pair.request();
+    pair.accept({ targets: null, protocol: 'any' }, ADDRESSES.slice(0, 1));
+    assert.equal(pair.host.tunnel?.transport.maxPacketBytes, 600);
+    assert.equal(pair.host.tunnel?.transport.sendPacket(new Uint8Array(600), 0, 600), true);
+    pair.exchange();
+    assert.equal(pair.client.down.length, 1);
+    assert.deepEqual(pair.host.closed, []);
+  });
+
+  test('item 31 a full queue is not taken for a client that takes little: it is asked again', () => {
+    const pair = new TunnelPair(pem, coreThatTakes(1279));
+    pair.request();
+    pair.accept({ targets: null, protocol: 'any' }, ADDRESSES.slice(0, 1));
+    const other = pair.host.tunnel;
+    const streamId = pair.request();
+    while (other?.transport.sendPacket(sample, 0, sample.length)) {}
+    pair.accept();
+    assert.notEqual(pair.host.tunnel, other);
+    assert.equal(pair.host.closed.length, 0);
+    pair.host.tunnel?.probe(0);
+    pair.exchange();
+    assert.match(pair.host.closed[0]?.detail ?? '', /IPv6 needs 1280$/);
+    assert.equal(pair.client.resets.get(streamId), 0x10c);
   });
 
   test('item 32 what fits into a datagram depends on the stream: exactly that is sent, and a byte more is not', () => {

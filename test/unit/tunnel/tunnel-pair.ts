@@ -6,7 +6,9 @@ import { LimitCounters } from '../../../data-plane/limits.ts';
 import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
 import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
 import type { AcceptedRequest } from '../../../data-plane/masque/connect-ip-request.ts';
+import { ipPacketOffset } from '../../../data-plane/masque/ip-datagram.ts';
 import type { IpRoute } from '../../../data-plane/masque/route-advertisement.ts';
+import type { QuicCore } from '../../../data-plane/quic/quic-core.ts';
 import { QuicEndpoint } from '../../../data-plane/quic/quic-endpoint.ts';
 import { DropCounters } from '../../../data-plane/tunnel/drop-counters.ts';
 import { http3OverQuic } from '../../../data-plane/tunnel/http3-over-quic.ts';
@@ -37,6 +39,7 @@ export class RecordingHost implements ServerConnectionHost {
   readonly drops = new DropCounters();
   readonly limits = new LimitCounters();
   readonly advertiseRoutes = ['192.0.2.0/24', '2001:db8::/32', '10.99.0.0/16'];
+  readonly tunnelMtu = 1400;
   /** Any. */
   readonly authorities: string[] = [];
   draining = false;
@@ -49,6 +52,8 @@ export class RecordingHost implements ServerConnectionHost {
   readonly abandoned: number[] = [];
   readonly failures: Of<'failed'>[] = [];
   readonly opened: string[] = [];
+  /** The one that opened last. */
+  tunnel: Tunnel | undefined;
   readonly closed: Of<'closed'>[] = [];
   readonly up: Buffer[] = [];
 
@@ -70,7 +75,8 @@ export class RecordingHost implements ServerConnectionHost {
   requestFailed(report: Of<'failed'>): void {
     this.failures.push(report);
   }
-  tunnelOpened(_tunnel: Tunnel, connectionId: string): void {
+  tunnelOpened(tunnel: Tunnel, connectionId: string): void {
+    this.tunnel = tunnel;
     this.opened.push(connectionId);
   }
   tunnelClosed(_tunnel: Tunnel, report: Of<'closed'>): void {
@@ -106,7 +112,7 @@ class Client implements Http3Events {
   });
   #next = 0;
 
-  constructor(ca: string) {
+  constructor(ca: string, core: QuicCore | undefined) {
     this.quic = new QuicEndpoint(
       { role: 'client', localAddress: CLIENT, serverAddress: SERVER, serverName: NAME, ca },
       {
@@ -121,12 +127,14 @@ class Client implements Http3Events {
           this.http3.streamReset(streamId, code);
         },
         onDatagram: (_c, bytes, offset, length) => {
-          const at = datagramPayloadOffset(bytes, offset) + 1;
-          this.down.push(Buffer.from(bytes.subarray(at, offset + length)));
+          const end = offset + length;
+          const at = ipPacketOffset(bytes, datagramPayloadOffset(bytes, offset), end);
+          if (at >= 0) this.down.push(Buffer.from(bytes.subarray(at, end)));
         },
         onClosed: (_c, code, reason) => this.log.push(`closed 0x${code.toString(16)} ${reason}`),
       },
       () => {},
+      core,
     );
     this.http3 = new Http3Connection(
       'client',
@@ -165,7 +173,8 @@ export class TunnelPair {
   readonly #server: QuicEndpoint;
   #connection: ServerConnection | undefined;
 
-  constructor({ cert, key, ca }: TestCertificate) {
+  /** The client has that core, where one is given. */
+  constructor({ cert, key, ca }: TestCertificate, clientCore?: QuicCore) {
     this.#server = new QuicEndpoint(
       { role: 'server', cert, key, localAddress: SERVER, maxConnections: 10 },
       {
@@ -180,7 +189,7 @@ export class TunnelPair {
       },
       () => {},
     );
-    this.client = new Client(ca);
+    this.client = new Client(ca, clientCore);
     this.exchange();
   }
 
@@ -239,14 +248,14 @@ export class TunnelPair {
   }
 
   /** Lets the last request in. */
-  accept(scope: AcceptedScope = { targets: null, protocol: 'any' }): boolean {
+  accept(scope: AcceptedScope = { targets: null, protocol: 'any' }, addresses = ADDRESSES): boolean {
     const requestId = this.host.requests.at(-1)?.id ?? 0;
     const command = {
       type: 'accept',
       requestId,
       connectionId: CONNECTION_ID,
       clientId: 'c',
-      addresses: ADDRESSES,
+      addresses,
       scope,
     } as const;
     const accepted = this.connection.accept(command);
