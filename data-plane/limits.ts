@@ -17,9 +17,13 @@ export type Limit = (typeof LIMITS)[number];
 
 export const NO_LIMITS_EXCEEDED = Object.fromEntries(LIMITS.map((limit) => [limit, 0])) as Record<Limit, number>;
 
-/** How often each limit was exceeded, since the thread started. */
+/** How often each limit was exceeded, since the thread started or from where its predecessor was. */
 export class LimitCounters {
-  readonly #counts = { ...NO_LIMITS_EXCEEDED };
+  readonly #counts: Record<Limit, number>;
+
+  constructor(before: Readonly<Record<Limit, number>> = NO_LIMITS_EXCEEDED) {
+    this.#counts = { ...before };
+  }
 
   count(limit: Limit | undefined): void {
     if (limit !== undefined) this.#counts[limit]++;

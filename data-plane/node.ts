@@ -14,7 +14,9 @@ import { Admission, type TunnelRequest } from './admission.ts';
 import type { NodeConfig } from './config.ts';
 import { NatsLink } from './control-link/nats-link.ts';
 import { PresenceSender } from './control-link/presence.ts';
+import { sumOfCounts } from './counts.ts';
 import { CredentialStore } from './credentials/credential-store.ts';
+import { NO_LIMITS_EXCEEDED } from './limits.ts';
 import { type NodeHttpServer, startNodeHttpServer } from './node-http/node-http-server.ts';
 import { NodeMetrics } from './node-http/node-metrics.ts';
 import { resolveHostname } from './resolve-hostname.ts';
@@ -28,6 +30,7 @@ import { Spool } from './telemetry/spool.ts';
 import { TrafficWindows, type TrafficWindowsOptions } from './telemetry/traffic-windows.ts';
 import type { TlsIdentity } from './tls/tls-identity.ts';
 import { TlsReloader } from './tls/tls-reloader.ts';
+import { NO_DROPS } from './tunnel/drop-counters.ts';
 import type { ServerThreadCommand, TunnelBlock } from './tunnel/tunnel-messages.ts';
 import { WebGateway } from './web-thread/web-gateway.ts';
 import type { WebThreadOptions } from './web-thread/web-messages.ts';
@@ -146,7 +149,9 @@ export class Node {
       web: () => this.#webs.map(({ state }) => state),
       webTransport: () => this.#webTransport,
       tls: () => this.#tls.state,
-      limits: () => this.#shards.limits,
+      limits: () =>
+        sumOfCounts(NO_LIMITS_EXCEEDED, [this.#shards.limits, ...this.#webs.map(({ state }) => state.limits)]),
+      drops: () => sumOfCounts(NO_DROPS, [this.#shards.drops, ...this.#webs.map(({ state }) => state.drops)]),
     });
   }
 
@@ -353,7 +358,6 @@ export class Node {
 
   #endWindow(shard: number, { connections, errors, drops }: Extract<ShardReport, { type: 'window' }>): void {
     this.#metrics.observeTraffic(connections);
-    this.#metrics.observeDrops(shard, drops);
     this.#windows[shard]?.record(new Date(), connections, { errors, drops }).catch((error: unknown) => {
       this.#log.warn({ err: error }, 'a traffic window waits for room in the spool');
     });

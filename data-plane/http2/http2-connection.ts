@@ -1,4 +1,4 @@
-import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { errorCode } from '../../shared/errors.ts';
 import type { CloseReason } from '../../shared/events/node-events.ts';
 import { Http3StreamError } from '../http3/error-codes.ts';
@@ -14,6 +14,7 @@ import { http2ErrorCode } from './http2-error-code.ts';
 import {
   CONNECTION_WINDOW_BYTES,
   IDLE_CONNECTION_MS,
+  MAX_STREAMS,
   PING_INTERVAL_MS,
   SILENCE_TIMEOUT_MS,
   STREAM_WINDOW_BYTES,
@@ -24,6 +25,8 @@ import { respondWhole } from './respond.ts';
 const SESSIONS = ['webtransport'];
 const HEAD_TOO_LARGE = 431;
 const SERVICE_UNAVAILABLE = 503;
+/** nghttp2's error of a header section in more frames than it takes, which is all that Node tells of it. */
+const TOO_MANY_CONTINUATIONS = -905;
 
 /** What a connection asks of the server that it belongs to. */
 export interface Http2ConnectionHost {
@@ -50,6 +53,8 @@ export class Http2Connection implements Http2TunnelOwner {
   /** Waiting to hear why the connection has ended. */
   readonly #waiting: ((reason: CloseReason, detail: string) => void)[] = [];
   #end: End | undefined;
+  /** Of requests, until they are closed. */
+  #streams = 0;
   #closed = false;
   #draining = false;
   #windowsOpen = false;
@@ -70,8 +75,11 @@ export class Http2Connection implements Http2TunnelOwner {
 
   /** Ends what took too long, and asks whether the client lives. */
   sweep(nowMs: number): void {
+    if (this.#session.destroyed) return;
     if (this.#tunnels.size === 0) {
-      if (nowMs - this.#idleSinceMs > IDLE_CONNECTION_MS) this.#session.destroy();
+      if (nowMs - this.#idleSinceMs <= IDLE_CONNECTION_MS) return;
+      this.#host.tunnels.limits.count('tunnel_time');
+      this.#session.destroy();
       return;
     }
     this.#idleSinceMs = nowMs;
@@ -121,8 +129,17 @@ export class Http2Connection implements Http2TunnelOwner {
   #receiveRequest(stream: ServerHttp2Stream, rawHeaders: readonly string[]): void {
     // Why a stream has ended is asked when it has.
     stream.on('error', () => {});
+    const { sessions, tunnels, authorities } = this.#host;
+    if (this.#streams >= MAX_STREAMS) {
+      tunnels.limits.count('streams');
+      stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      return;
+    }
+    this.#streams++;
+    stream.once('close', () => this.#streams--);
     const lines = fieldLines(rawHeaders);
     if (fieldSectionSize(lines) > MAX_FIELD_SECTION_BYTES) {
+      tunnels.limits.count('request_head');
       this.#refuse(stream, HEAD_TOO_LARGE, 'the request head is too large');
       return;
     }
@@ -135,7 +152,6 @@ export class Http2Connection implements Http2TunnelOwner {
       stream.close(http2ErrorCode(error.wireCode));
       return;
     }
-    const { sessions, tunnels, authorities } = this.#host;
     const decision = decideTunnelRequest(request, authorities, sessions && SESSIONS);
     if (decision.kind === 'rejected') {
       if (decision.resetCode === undefined) this.#refuse(stream, decision.status, decision.reason);
@@ -157,7 +173,8 @@ export class Http2Connection implements Http2TunnelOwner {
   }
 
   /** An error of HTTP/2, or of the connection below it. */
-  #broken(error: Error): void {
+  #broken(error: NodeJS.ErrnoException): void {
+    if (error.errno === TOO_MANY_CONTINUATIONS) this.#host.tunnels.limits.count('request_head');
     const isProtocol = errorCode(error)?.startsWith('ERR_HTTP2') === true;
     if (isProtocol && this.#tunnels.size === 0) this.#host.failed(this.#peer, 0, error.message);
     this.#end ??= { reason: isProtocol ? 'error' : 'client', detail: error.message };

@@ -1,7 +1,12 @@
 /* What one client, and all of them together, may cost the web thread. All are ours. */
 
-/** Request streams of one connection at once: a client needs one. */
+/** Request streams of one connection at once: a client needs one. More are refused, and counted. */
 export const MAX_STREAMS = 16;
+/**
+ * Of them as the client is told, which is what RFC 9113 6.5.2 recommends not to be below. Beyond it nghttp2 ends the connection and does
+ * not say why, so it is not the limit that counts.
+ */
+export const MAX_ADVERTISED_STREAMS = 100;
 /** TLS handshakes in flight: each costs a few ms of a core, and strangers can start as many as they like. */
 export const MAX_HANDSHAKES = 256;
 /** Of them from one remote party: one that begins many and says nothing must not keep out the others. */
@@ -30,9 +35,10 @@ export const STREAM_WINDOW_BYTES = 4 * 1024 * 1024;
 export const CONNECTION_WINDOW_BYTES = 8 * 1024 * 1024;
 
 /**
- * The longest header section that nghttp2 takes, in bytes; it resets streams with more by itself. Above MAX_FIELD_SECTION_BYTES we answer 431,
- * which it would not.
+ * The longest header section that nghttp2 decodes, in bytes; it resets streams with more by itself, and tells nobody. Above
+ * MAX_FIELD_SECTION_BYTES we answer 431 and count it, so this is above what a client can write out in the nine frames that nghttp2 takes;
+ * more it can only make of what it has in the table of HPACK.
  */
-export const MAX_DECODED_HEADER_BYTES = 65_535;
-/** Fields of one header section. */
-export const MAX_HEADER_FIELDS = 128;
+export const MAX_DECODED_HEADER_BYTES = 256 * 1024;
+/** Fields of one header section: as many as there can be in so many bytes, where each counts 32 at least (RFC 9113 6.5.2). */
+export const MAX_HEADER_FIELDS = MAX_DECODED_HEADER_BYTES / 32;

@@ -11,11 +11,11 @@ import { destroyLater } from './destroy-later.ts';
 import { Http2Connection, type Http2ConnectionHost } from './http2-connection.ts';
 import {
   HANDSHAKE_TIMEOUT_MS,
+  MAX_ADVERTISED_STREAMS,
   MAX_DECODED_HEADER_BYTES,
   MAX_HANDSHAKES,
   MAX_HANDSHAKES_PER_PARTY,
   MAX_HEADER_FIELDS,
-  MAX_STREAMS,
   STRANGER_WINDOW_BYTES,
   STREAM_END_TIMEOUT_MS,
 } from './http2-limits.ts';
@@ -28,7 +28,6 @@ export class Http2Server {
   readonly #sockets = new Set<Socket>();
   /** Who is in the middle of a handshake, by remote address and port. */
   readonly #handshakes = new Map<string, string>();
-  #refused = 0;
   #draining = false;
   #onDrained: (() => void) | undefined;
 
@@ -48,12 +47,12 @@ export class Http2Server {
         enableConnectProtocol: true,
         enablePush: false,
         initialWindowSize: STRANGER_WINDOW_BYTES,
-        maxConcurrentStreams: MAX_STREAMS,
+        maxConcurrentStreams: MAX_ADVERTISED_STREAMS,
         maxHeaderListSize: MAX_DECODED_HEADER_BYTES,
       },
     });
     this.#server.maxConnections = maxConnections;
-    this.#server.on('drop', () => this.#refused++);
+    this.#server.on('drop', () => host.tunnels.limits.count('connections'));
     this.#server.prependListener('connection', (socket: Socket) => this.#accepted(socket));
     this.#server.on('secureConnection', (socket) => {
       this.#handshakes.delete(endpointOf(socket));
@@ -61,13 +60,16 @@ export class Http2Server {
       socket.once('finish', () => destroyLater(socket, STREAM_END_TIMEOUT_MS));
     });
     // Strangers, scanners and broken connections: none of them has asked for anything yet.
-    this.#server.on('tlsClientError', (_error, socket) => socket.destroy());
+    this.#server.on('tlsClientError', (error, socket) => {
+      if (errorCode(error) === 'ERR_TLS_HANDSHAKE_TIMEOUT') host.tunnels.limits.count('handshake_time');
+      socket.destroy();
+    });
     this.#server.on('unknownProtocol', (socket) => socket.destroy());
     this.#server.on('session', (session) => this.#connected(session));
   }
 
-  get state(): WebState {
-    return { connections: this.#sockets.size, handshakes: this.#handshakes.size, refused: this.#refused };
+  get state(): Pick<WebState, 'connections' | 'handshakes'> {
+    return { connections: this.#sockets.size, handshakes: this.#handshakes.size };
   }
 
   /** Resolves with `ip:port`. Rejects with a CodedError that names the address. */
@@ -117,9 +119,14 @@ export class Http2Server {
 
   #accepted(socket: Socket): void {
     const { remoteAddress } = socket;
-    const party = remoteAddress && remoteParty(remoteAddress);
-    if (party === undefined || party === '' || !this.#mayBegin(party)) {
-      this.#refused++;
+    // It is gone already.
+    if (!remoteAddress) {
+      socket.destroy();
+      return;
+    }
+    const party = remoteParty(remoteAddress);
+    if (!this.#mayBegin(party)) {
+      this.#host.tunnels.limits.count('handshakes');
       socket.destroy();
       return;
     }

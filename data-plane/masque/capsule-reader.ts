@@ -1,5 +1,4 @@
-import { H3_EXCESSIVE_LOAD, Http3StreamError } from '../http3/error-codes.ts';
-import { type TlvHandler, TlvReader, type TlvTreatment } from '../http3/tlv-reader.ts';
+import { type TlvHandler, TlvReader } from '../http3/tlv-reader.ts';
 import { type AssignedAddress, parseAddressAssign } from './address-assign.ts';
 import { parseAddressRequest, type RequestedAddress, UsedRequestIds } from './address-request.ts';
 import {
@@ -9,10 +8,8 @@ import {
   CAPSULE_ROUTE_ADVERTISEMENT,
   malformedCapsule,
 } from './capsule.ts';
+import { capsuleTreatment } from './capsule-treatment.ts';
 import { type IpRoute, parseRouteAdvertisement } from './route-advertisement.ts';
-
-/** The largest known capsule we take, in bytes of its value; ours. */
-export const MAX_CAPSULE_BYTES = 65_536;
 
 export interface CapsuleHandler {
   onAddressAssign(assigned: readonly AssignedAddress[]): void;
@@ -20,12 +17,6 @@ export interface CapsuleHandler {
   onRouteAdvertisement(routes: readonly IpRoute[]): void;
   /** An HTTP datagram payload that came in a capsule. The bytes are only valid during the call. */
   onDatagram(payload: Uint8Array): void;
-}
-
-/** The error of a known capsule above MAX_CAPSULE_BYTES, H3_EXCESSIVE_LOAD. */
-export function oversizedCapsule(type: number): Http3StreamError {
-  const text = `capsule type ${type} is larger than ${MAX_CAPSULE_BYTES} bytes`;
-  return new Http3StreamError(H3_EXCESSIVE_LOAD, text, { limit: 'capsule' });
 }
 
 /**
@@ -37,6 +28,7 @@ export class CapsuleReader implements TlvHandler {
   readonly #handler: CapsuleHandler;
   readonly #reader = new TlvReader(this);
   readonly #requestIds = new UsedRequestIds();
+  readonly onHeader = capsuleTreatment;
 
   constructor(handler: CapsuleHandler) {
     this.#handler = handler;
@@ -55,19 +47,6 @@ export class CapsuleReader implements TlvHandler {
   /** Ignores everything from here on, also the rest of the bytes being pushed: the stream is closed. */
   stop(): void {
     this.#reader.stop();
-  }
-
-  onHeader(type: number, length: number): TlvTreatment {
-    switch (type) {
-      case CAPSULE_DATAGRAM:
-      case CAPSULE_ADDRESS_ASSIGN:
-      case CAPSULE_ADDRESS_REQUEST:
-      case CAPSULE_ROUTE_ADVERTISEMENT:
-        if (length <= MAX_CAPSULE_BYTES) return 'whole';
-        throw oversizedCapsule(type);
-      default:
-        return 'skip';
-    }
   }
 
   onWhole(type: number, value: Uint8Array): void {

@@ -21,12 +21,13 @@ export interface NodeMetricsSources {
   readonly natsConnected: () => boolean;
   readonly quic: () => QuicServerState;
   readonly shards: () => readonly ShardFigures[];
-  /** Undefined where HTTP/2 is off. */
   /** Of each web thread. */
   readonly web: () => readonly WebState[];
   readonly webTransport: () => readonly WebTransportCarrier[];
   readonly tls: () => TlsReloaderState;
   readonly limits: () => Record<Limit, number>;
+  /** Packets dropped, by reason. */
+  readonly drops: () => Readonly<Record<string, number>>;
 }
 
 const FAMILIES: readonly AddressFamily[] = [4, 6];
@@ -42,13 +43,10 @@ export class NodeMetrics {
   readonly registry = new Registry();
   readonly #bytes: Counter<'client_id' | 'direction'>;
   readonly #packets: Counter<'client_id' | 'direction'>;
-  readonly #drops: Counter<'reason'>;
   readonly #failed: Counter<'status'>;
   #tunnelsRefused = 0;
   readonly #clients = new Set<string>();
   readonly #counted = new Map<string, ConnectionSnapshot['totals']>();
-  /** By shard. */
-  readonly #lastDrops = new Map<number, Readonly<Record<string, number>>>();
 
   constructor(sources: NodeMetricsSources) {
     const registers = [this.registry];
@@ -67,12 +65,6 @@ export class NodeMetrics {
       labelNames: client,
       registers,
     });
-    this.#drops = new Counter({
-      name: 'masque_vpn_node_drops_total',
-      help: 'Packets dropped, by reason',
-      labelNames: ['reason'],
-      registers,
-    });
     this.#failed = new Counter({
       name: 'masque_vpn_node_connections_failed_total',
       help: 'Connections refused or broken before they were established, by HTTP status (0: before there was one)',
@@ -88,7 +80,8 @@ export class NodeMetrics {
           this.set(value());
         },
       });
-    const webSum = (figure: keyof WebState) => sources.web().reduce((sum, state) => sum + state[figure], 0);
+    const webSum = (figure: 'connections' | 'handshakes') =>
+      sources.web().reduce((sum, state) => sum + state[figure], 0);
     gauge('spool_depth', 'Events that are not known to be committed', () => sources.spool().depth);
     gauge('spool_bytes', 'Bytes of those events', () => sources.spool().bytes);
     new Gauge({
@@ -171,11 +164,6 @@ export class NodeMetrics {
       'Version Negotiation packets: answers to packets of unknown QUIC versions',
       () => quic().versionsNegotiated,
     );
-    counter(
-      'http2_connections_refused_total',
-      'TCP connections refused because there were too many, or too many handshakes',
-      () => webSum('refused'),
-    );
     const counterBy = <L extends string>(name: string, help: string, label: L, values: () => Record<string, number>) =>
       new Counter({
         name: `masque_vpn_node_${name}`,
@@ -194,6 +182,7 @@ export class NodeMetrics {
       'reason',
       () => ({ ...quic().tokensRefused }),
     );
+    counterBy('drops_total', 'Packets dropped, by reason', 'reason', sources.drops);
     counterBy('limit_exceeded_total', 'Times that a peer wanted more than there is for it', 'limit', () => ({
       ...sources.limits(),
       tunnels_per_client: this.#tunnelsRefused,
@@ -224,16 +213,6 @@ export class NodeMetrics {
   /** After the last `observeTraffic` of a connection. */
   forgetConnection(connectionId: string): void {
     this.#counted.delete(connectionId);
-  }
-
-  /** Dropped packets by reason since the packet thread of that shard started. */
-  observeDrops(shard: number, drops: Readonly<Record<string, number>>): void {
-    const last = this.#lastDrops.get(shard);
-    for (const [reason, count] of Object.entries(drops)) {
-      const before = last?.[reason] ?? 0;
-      this.#drops.inc({ reason }, count >= before ? count - before : count);
-    }
-    this.#lastDrops.set(shard, drops);
   }
 
   connectionFailed(status: number, count = 1): void {

@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { NodeConfig } from '../config.ts';
+import { sumOfCounts } from '../counts.ts';
 import { NO_HANDOFFS } from '../handoff/handoff.ts';
 import { HandoffSockets } from '../handoff/handoff-sockets.ts';
-import { LIMITS, type Limit, NO_LIMITS_EXCEEDED } from '../limits.ts';
+import { type Limit, NO_LIMITS_EXCEEDED } from '../limits.ts';
 import { NO_QUIC_STATE, type QuicServerState, sumOfQuicStates } from '../quic/quic-server-state.ts';
 import { RETRY_KEY_BYTES } from '../quic/retry-token.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
+import { type DropReason, NO_DROPS } from '../tunnel/drop-counters.ts';
 import type { ServerThreadOptions, TunnelBlock } from '../tunnel/tunnel-messages.ts';
 import { Shard, type ShardOptions, type ShardReport } from './shard.ts';
 import { tunNameOf } from './tun-names.ts';
@@ -20,12 +22,13 @@ const THREAD_TIMEOUT_MS = 3_000;
 /** What the thread of a shard says of itself at the end of a window. */
 export type ThreadFigures = Pick<
   Extract<ShardReport, { type: 'window' }>,
-  'quic' | 'limits' | 'handoffs' | 'cpuSeconds'
+  'quic' | 'limits' | 'drops' | 'handoffs' | 'cpuSeconds'
 >;
 
 const NO_FIGURES: ThreadFigures = {
   quic: NO_QUIC_STATE,
   limits: NO_LIMITS_EXCEEDED,
+  drops: NO_DROPS,
   handoffs: NO_HANDOFFS,
   cpuSeconds: 0,
 };
@@ -84,9 +87,18 @@ export class Shards {
 
   /** How often limits were exceeded, in all shards. */
   get limits(): Record<Limit, number> {
-    const sums = { ...NO_LIMITS_EXCEEDED };
-    for (const limit of LIMITS) for (const { limits } of this.#figures) sums[limit] += limits[limit];
-    return sums;
+    return sumOfCounts(
+      NO_LIMITS_EXCEEDED,
+      this.#figures.map(({ limits }) => limits),
+    );
+  }
+
+  /** Packets dropped, in all shards. */
+  get drops(): Record<DropReason, number> {
+    return sumOfCounts(
+      NO_DROPS,
+      this.#figures.map(({ drops }) => drops),
+    );
   }
 
   /** Of each shard, as its last window said. */
@@ -141,8 +153,8 @@ export class Shards {
       log,
       onReport: (from, report) => {
         if (report.type === 'window') {
-          const { quic, limits, handoffs, cpuSeconds } = report;
-          this.#figures[from] = { quic, limits, handoffs, cpuSeconds };
+          const { quic, limits, drops, handoffs, cpuSeconds } = report;
+          this.#figures[from] = { quic, limits, drops, handoffs, cpuSeconds };
         }
         onReport(from, report);
       },

@@ -8,16 +8,22 @@ export const DROP_REASONS = [
   /** A packet for an address that no tunnel has. */
   'no_client',
   'too_big',
-  /** The client's send queue is full. */
+  /** A queue of the client's is full: of packets to it, or in a WebTransport session of the web thread from it. */
   'queue_full',
   /** The kernel did not take it. */
   'tun',
 ] as const;
 export type DropReason = (typeof DROP_REASONS)[number];
 
-/** Dropped packets by reason, since the thread started. */
+export const NO_DROPS = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>;
+
+/** Dropped packets by reason, since the thread started or from where its predecessor was. */
 export class DropCounters {
-  readonly #counts = Object.fromEntries(DROP_REASONS.map((reason) => [reason, 0])) as Record<DropReason, number>;
+  readonly #counts: Record<DropReason, number>;
+
+  constructor(before: Readonly<Record<DropReason, number>> = NO_DROPS) {
+    this.#counts = { ...before };
+  }
 
   count(reason: DropReason, packets = 1): void {
     this.#counts[reason] += packets;

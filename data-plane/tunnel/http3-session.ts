@@ -51,12 +51,14 @@ export class Http3Session implements TlvHandler {
     this.transport.abort(errorCode);
   }
 
-  sweep(nowMs: number): void {
+  /** Ends it where its client opened no stream in time; whether that was so. */
+  sweep(nowMs: number): boolean {
     const { state } = this.#tunnel.session;
-    if (state.kind !== 'open' || this.transport.streamId !== undefined) return;
-    if (nowMs - state.openedMs < STREAM_TIMEOUT_MS) return;
+    if (state.kind !== 'open' || this.transport.streamId !== undefined) return false;
+    if (nowMs - state.openedMs < STREAM_TIMEOUT_MS) return false;
     this.#tunnel.end('error', 'the client opened no stream');
     this.transport.abort(H3_REQUEST_INCOMPLETE);
+    return true;
   }
 
   // --- capsules on the stream of the request

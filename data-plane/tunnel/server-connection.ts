@@ -198,7 +198,9 @@ export class ServerConnection implements Http3Events {
       this.#failed(0, 'the request was not whole in time');
       this.#http3.abortStream(streamId, H3_REQUEST_INCOMPLETE);
     }
-    for (const session of [...this.#sessions.values()]) session.sweep(nowMs);
+    for (const session of [...this.#sessions.values()]) {
+      if (session.sweep(nowMs)) this.#host.limits.count('request_time');
+    }
     if (this.#tunnels.size > 0) this.#idleSinceMs = nowMs;
     const timeoutMs = this.#started ? REQUEST_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS;
     if (nowMs - this.#idleSinceMs <= timeoutMs || this.#http3.isClosed) return;

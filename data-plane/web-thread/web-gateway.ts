@@ -6,12 +6,18 @@ import { closeQuietly } from '../os/libc.ts';
 import { WorkerThread } from '../packet-thread/worker-thread.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { FailureReport, RequestReport, ServerThreadCommand } from '../tunnel/tunnel-messages.ts';
-import type { WebState, WebThreadCommand, WebThreadOptions, WebThreadReport } from './web-messages.ts';
+import {
+  NO_WEB_STATE,
+  type WebState,
+  type WebThreadCommand,
+  type WebThreadOptions,
+  type WebThreadReport,
+} from './web-messages.ts';
 
 type Of<T extends ServerThreadCommand['type']> = Extract<ServerThreadCommand, { type: T }>;
 
 export interface WebGatewayOptions {
-  readonly thread: Omit<WebThreadOptions, 'firstRequestId'>;
+  readonly thread: Omit<WebThreadOptions, 'start'>;
   readonly log: Logger;
   /** A client asks for a tunnel; the answer goes to `accept` or `reject`. */
   readonly onRequest: (request: RequestReport) => void;
@@ -26,7 +32,6 @@ export interface WebGatewayOptions {
 const DRAIN_TIMEOUT_MS = 3_000;
 /** A web thread that failed is started again after this long (ours); its clients come back by themselves. */
 const RESTART_DELAY_MS = 1_000;
-const IDLE: WebState = { connections: 0, handshakes: 0, refused: 0 };
 
 /** The main thread's side of the web thread: it starts it, and joins its tunnels to packet threads. */
 export class WebGateway {
@@ -36,7 +41,7 @@ export class WebGateway {
   #thread: WorkerThread<WebThreadCommand, WebThreadReport> | undefined;
   /** For a thread that has to be started again, too. */
   #identity: TlsIdentity;
-  #state: WebState = IDLE;
+  #state = NO_WEB_STATE;
   /** One that never started is not started again: its address is not to be had. */
   #wasReady = false;
   #lastRequestId = 0;
@@ -60,7 +65,7 @@ export class WebGateway {
       const options: WebThreadOptions = {
         ...this.#options.thread,
         identity: this.#identity,
-        firstRequestId: this.#lastRequestId + 1,
+        start: { ...this.#state, firstRequestId: this.#lastRequestId + 1 },
       };
       const thread = new WorkerThread<WebThreadCommand, WebThreadReport>(entry, options, (report) => {
         if (report.type === 'ready') {
@@ -155,7 +160,7 @@ export class WebGateway {
 
   #ended(why: string, reject: (error: Error) => void): void {
     this.#onDrained();
-    this.#state = IDLE;
+    this.#state = { ...this.#state, connections: 0, handshakes: 0 };
     // Nothing happens where it was ready.
     reject(new CodedError('WEB_THREAD', `the web thread failed: ${why}`));
     if (this.#stopping || !this.#wasReady) return;

@@ -1,7 +1,16 @@
 import type { CloseReason } from '../../shared/events/node-events.ts';
+import { type Limit, NO_LIMITS_EXCEEDED } from '../limits.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
+import { type DropReason, NO_DROPS } from '../tunnel/drop-counters.ts';
 import type { FailureReport, RequestReport } from '../tunnel/tunnel-messages.ts';
+
+/** Where a thread that is started again goes on from: no counter falls, and an answer to its predecessor's requests is for nobody. */
+export interface WebThreadStart {
+  readonly firstRequestId: number;
+  readonly limits: Readonly<Record<Limit, number>>;
+  readonly drops: Readonly<Record<DropReason, number>>;
+}
 
 export interface WebThreadOptions {
   /** `ip:port` of the TCP socket. */
@@ -13,8 +22,7 @@ export interface WebThreadOptions {
   readonly authorities: readonly string[];
   /** Connections at once, handshakes under way included. */
   readonly maxConnections: number;
-  /** A thread that is started again goes on from where its predecessor was: an answer to that one is for nobody. */
-  readonly firstRequestId: number;
+  readonly start: WebThreadStart;
 }
 
 /** From the main thread to the web thread. */
@@ -40,9 +48,12 @@ export interface WebState {
   /** TCP connections, handshakes under way included. */
   readonly connections: number;
   readonly handshakes: number;
-  /** Refused since the thread started, for there were too many connections or handshakes. */
-  readonly refused: number;
+  /** How often each limit was exceeded, and packets dropped, in this thread and its predecessors. */
+  readonly limits: Readonly<Record<Limit, number>>;
+  readonly drops: Readonly<Record<DropReason, number>>;
 }
+
+export const NO_WEB_STATE: WebState = { connections: 0, handshakes: 0, limits: NO_LIMITS_EXCEEDED, drops: NO_DROPS };
 
 /** From the web thread to the main thread. */
 export type WebThreadReport =

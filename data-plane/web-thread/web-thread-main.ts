@@ -15,7 +15,7 @@ const SWEEP_INTERVAL_MS = 1_000;
 async function main(): Promise<void> {
   const options = workerData as WebThreadOptions;
   const report = (message: WebThreadReport): void => parentPort?.postMessage(message);
-  const tunnels = new WebTunnels(report, options.firstRequestId);
+  const tunnels = new WebTunnels(report, options.start);
   try {
     const { service, identity, authorities } = options;
     const failed = (peer: RemotePeer, status: number, reason: string): void =>
@@ -28,7 +28,8 @@ async function main(): Promise<void> {
     if (native !== undefined) report({ type: 'webTransportLoaded', http3Problem: native.problem });
     const timer = setInterval(() => {
       server.sweep(performance.now());
-      report({ type: 'state', ...server.state });
+      const { limits, drops } = tunnels;
+      report({ type: 'state', ...server.state, limits: limits.snapshot(), drops: drops.snapshot() });
     }, SWEEP_INTERVAL_MS);
     parentPort?.on('message', (command: WebThreadCommand) => {
       switch (command.type) {

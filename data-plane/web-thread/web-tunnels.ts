@@ -1,9 +1,11 @@
 import { Socket } from 'node:net';
 import type { CloseReason, Transport } from '../../shared/events/node-events.ts';
+import { LimitCounters } from '../limits.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
 import { closeQuietly } from '../os/libc.ts';
-import type { WebThreadCommand, WebThreadReport } from './web-messages.ts';
+import { DropCounters } from '../tunnel/drop-counters.ts';
+import type { WebThreadCommand, WebThreadReport, WebThreadStart } from './web-messages.ts';
 
 /** What asks for a tunnel in the web thread: a stream of HTTP/2, or a session of WebTransport. */
 export interface WebTunnel {
@@ -27,14 +29,18 @@ export interface RemotePeer {
 
 /** The tunnels of the web thread, from their requests on: what they and the main thread have to say to each other. */
 export class WebTunnels {
+  readonly limits: LimitCounters;
+  readonly drops: DropCounters;
   readonly #report: (report: WebThreadReport) => void;
   readonly #requests = new Map<number, WebTunnel>();
   readonly #open = new Map<string, WebTunnel>();
   #nextRequestId: number;
 
-  constructor(report: (report: WebThreadReport) => void, firstRequestId: number) {
+  constructor(report: (report: WebThreadReport) => void, { firstRequestId, limits, drops }: WebThreadStart) {
     this.#report = report;
     this.#nextRequestId = firstRequestId;
+    this.limits = new LimitCounters(limits);
+    this.drops = new DropCounters(drops);
   }
 
   /** Asks who may connect: one of the tunnel's methods is called later. The number is for `abandon`. */

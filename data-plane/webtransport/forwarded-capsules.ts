@@ -1,13 +1,6 @@
-import { type TlvHandler, TlvReader, type TlvTreatment } from '../http3/tlv-reader.ts';
-import {
-  CAPSULE_ADDRESS_ASSIGN,
-  CAPSULE_ADDRESS_REQUEST,
-  CAPSULE_DATAGRAM,
-  CAPSULE_ROUTE_ADVERTISEMENT,
-  encodeCapsule,
-  malformedCapsule,
-} from '../masque/capsule.ts';
-import { MAX_CAPSULE_BYTES, oversizedCapsule } from '../masque/capsule-reader.ts';
+import { type TlvHandler, TlvReader } from '../http3/tlv-reader.ts';
+import { encodeCapsule, malformedCapsule } from '../masque/capsule.ts';
+import { capsuleTreatment } from '../masque/capsule-treatment.ts';
 
 /**
  * Cuts a client's stream into whole capsules, so that datagrams can go between them. Unknown ones are read over. What is in them is for
@@ -16,6 +9,7 @@ import { MAX_CAPSULE_BYTES, oversizedCapsule } from '../masque/capsule-reader.ts
 export class ForwardedCapsules implements TlvHandler {
   readonly #reader = new TlvReader(this);
   readonly #forward: (capsule: Uint8Array) => void;
+  readonly onHeader = capsuleTreatment;
 
   constructor(forward: (capsule: Uint8Array) => void) {
     this.#forward = forward;
@@ -29,19 +23,6 @@ export class ForwardedCapsules implements TlvHandler {
   /** Throws Http3StreamError when the stream ends inside a capsule. */
   end(): void {
     if (!this.#reader.atBoundary) throw malformedCapsule('the stream ends inside a capsule');
-  }
-
-  onHeader(type: number, length: number): TlvTreatment {
-    switch (type) {
-      case CAPSULE_DATAGRAM:
-      case CAPSULE_ADDRESS_ASSIGN:
-      case CAPSULE_ADDRESS_REQUEST:
-      case CAPSULE_ROUTE_ADVERTISEMENT:
-        if (length <= MAX_CAPSULE_BYTES) return 'whole';
-        throw oversizedCapsule(type);
-      default:
-        return 'skip';
-    }
   }
 
   onWhole(type: number, value: Uint8Array): void {

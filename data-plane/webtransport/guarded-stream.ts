@@ -4,7 +4,7 @@ import { Http3StreamError } from '../http3/error-codes.ts';
 import { type TlvHandler, TlvReader, type TlvTreatment } from '../http3/tlv-reader.ts';
 import { readVarint, VARINT_TRUNCATED, varintLength } from '../http3/varint.ts';
 import { CAPSULE_DATAGRAM, encodeCapsule, malformedCapsule } from '../masque/capsule.ts';
-import { MAX_CAPSULE_BYTES } from '../masque/capsule-reader.ts';
+import { MAX_CAPSULE_BYTES, oversizedCapsule } from '../masque/capsule-treatment.ts';
 import { TUNNEL_RESPONSE_FIELDS } from '../masque/connect-ip-response.ts';
 import {
   MAX_CLOSE_BYTES,
@@ -124,8 +124,9 @@ export class GuardedStream extends EventEmitter implements TlvHandler {
   onHeader(type: number, length: number): TlvTreatment {
     const limit = sizeLimit(type);
     if (limit === undefined) return 'skip';
-    if (length > limit) throw malformedCapsule(`a capsule of ${length} bytes, more than ${limit}`);
-    return 'whole';
+    if (length <= limit) return 'whole';
+    if (limit === MAX_CAPSULE_BYTES) throw oversizedCapsule(type);
+    throw malformedCapsule(`a capsule of ${length} bytes, more than ${limit}`);
   }
 
   onWhole(type: number, value: Uint8Array): void {

@@ -22,7 +22,7 @@ export interface SessionCarrier {
  * A WebTransport session as one stream of capsules in both directions, which is what CONNECT-IP over HTTP/2 is: DATAGRAM capsules are the
  * session's datagrams, all others the content of the bidirectional stream that the client opens. The end of the stream is the session's,
  * either way; destroyed with an
- * Http3StreamError, it closes the session with its wire code and its message.
+ * Http3StreamError, it closes the session with its wire code and its message. `dropped` tells of each packet of the client that found no room.
  */
 export class SessionCapsules extends Duplex {
   readonly #session: WebTransportSession;
@@ -40,8 +40,6 @@ export class SessionCapsules extends Duplex {
   #taken: PromiseWithResolvers<void> | undefined;
   #clientEnded = false;
   #readingEnded = false;
-  /** Packets of the client that found no room. */
-  dropped = 0;
 
   constructor(session: WebTransportSession, carrier: SessionCarrier, streamTimeoutMs = STREAM_TIMEOUT_MS) {
     super({ readableHighWaterMark: MAX_READABLE_BYTES });
@@ -49,7 +47,9 @@ export class SessionCapsules extends Duplex {
     this.#carrier = carrier;
     this.#datagrams = session.datagrams.createWritable().getWriter();
     this.#timer = setTimeout(() => {
-      this.destroy(new Http3StreamError(H3_REQUEST_INCOMPLETE, 'the client opened no stream'));
+      this.destroy(
+        new Http3StreamError(H3_REQUEST_INCOMPLETE, 'the client opened no stream', { limit: 'request_time' }),
+      );
     }, streamTimeoutMs);
     this.#watch(session.ready);
     this.#watch(this.#stream.promise);
@@ -91,7 +91,7 @@ export class SessionCapsules extends Duplex {
 
   async #readDatagrams(): Promise<void> {
     for await (const datagram of this.#session.datagrams.readable) {
-      if (this.readableLength + datagram.length > MAX_READABLE_BYTES) this.dropped++;
+      if (this.readableLength + datagram.length > MAX_READABLE_BYTES) this.emit('dropped');
       else this.#receive(encodeCapsule(CAPSULE_DATAGRAM, datagram));
     }
   }

@@ -31,7 +31,11 @@ export class SessionChannel {
   join(capsules: SessionCapsules): void {
     const socket = this.#socket;
     this.#capsules = capsules;
-    capsules.on('error', (error) => this.#tunnels.lost(this.connectionId, 'error', error.message));
+    capsules.on('dropped', () => this.#tunnels.drops.count('queue_full'));
+    capsules.on('error', (error) => {
+      if (error instanceof Http3StreamError) this.#tunnels.limits.count(error.limit);
+      this.#tunnels.lost(this.connectionId, 'error', error.message);
+    });
     capsules.once('close', () => {
       if (!socket.destroyed) awaitChannelEnd(socket);
     });

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { socketPair } from '../../../data-plane/byte-channel/socket-pair.ts';
 import { Http2Server } from '../../../data-plane/http2/http2-server.ts';
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';
-import type { WebThreadReport } from '../../../data-plane/web-thread/web-messages.ts';
+import { NO_WEB_STATE, type WebThreadReport } from '../../../data-plane/web-thread/web-messages.ts';
 import { WebTunnels } from '../../../data-plane/web-thread/web-tunnels.ts';
 import { loadWebTransport } from '../../../data-plane/webtransport/load-package.ts';
 import { SessionOpener } from '../../../data-plane/webtransport/session-opener.ts';
@@ -24,12 +24,13 @@ const PACKETS = 400;
 async function startServer(t: TestContext, service: 'connect-ip' | 'webtransport' = 'connect-ip', maxConnections = 10) {
   const { cert, key, ca } = await issueTestCertificate([SERVER_NAME]);
   const reports: WebThreadReport[] = [];
-  const tunnels = new WebTunnels((report) => reports.push(report), 1);
+  const start = { ...NO_WEB_STATE, firstRequestId: 1 };
+  const tunnels = new WebTunnels((report) => reports.push(report), start);
   const sessions =
     service === 'webtransport' ? await SessionOpener.create(await loadWebTransport(), cert, key) : undefined;
   const identity = { cert, key, clientCa: undefined };
   const authorities: readonly string[] = [];
-  const options = { listen: '127.0.0.1:0', identity, service, authorities, maxConnections, firstRequestId: 1 };
+  const options = { listen: '127.0.0.1:0', identity, service, authorities, maxConnections, start };
   const server = new Http2Server(options, { tunnels, sessions, authorities, failed: () => {} });
   t.after(() => server.close());
   const target = { server: await server.listen(options.listen), serverName: SERVER_NAME, ca, from: '127.0.0.1' };
@@ -67,17 +68,18 @@ test('a request that a drain refused may be refused once more by who decides', a
 });
 
 test('one remote party that begins handshakes and says nothing takes only its share of them', async (t) => {
-  const { server, target, until } = await startServer(t, 'connect-ip', 100);
+  const { server, tunnels, target, until } = await startServer(t, 'connect-ip', 100);
   const port = Number(target.server.split(':')[1]);
   const silent = Array.from({ length: 40 }, () => connect({ host: '127.0.0.1', port, localAddress: '127.0.0.2' }));
   t.after(() => silent.map((socket) => socket.destroy()));
   for (const socket of silent) socket.on('error', () => {});
-  await until(() => server.state.refused === 8, 'the refusals');
+  await until(() => tunnels.limits.snapshot().handshakes === 8, 'the refusals');
   assert.equal(server.state.handshakes, 32);
   const peer = await RawHttp2Peer.connect(target);
   t.after(() => peer.close());
   assert.equal(peer.closed, false);
-  assert.deepEqual(server.state, { connections: 33, handshakes: 32, refused: 8 });
+  assert.deepEqual(server.state, { connections: 33, handshakes: 32 });
+  assert.equal(tunnels.limits.snapshot().handshakes, 8);
   for (const socket of silent) socket.destroy();
   await until(() => server.state.connections === 1, 'the end of the others');
   assert.equal(server.state.handshakes, 0);

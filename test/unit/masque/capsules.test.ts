@@ -17,7 +17,8 @@ import {
   UsedRequestIds,
 } from '../../../data-plane/masque/address-request.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
-import { type CapsuleHandler, CapsuleReader, MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-reader.ts';
+import { type CapsuleHandler, CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
+import { MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-treatment.ts';
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';
 import {
   encodeRouteAdvertisement,

@@ -10,7 +10,8 @@ import { encodeAddressRequest, parseAddressRequest } from '../../../data-plane/m
 import { isBearerToken } from '../../../data-plane/masque/bearer-token.ts';
 import { buildConnectIpRequest } from '../../../data-plane/masque/build-connect-ip-request.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
-import { type CapsuleHandler, CapsuleReader, MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-reader.ts';
+import { type CapsuleHandler, CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
+import { MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-treatment.ts';
 import { decideConnectIp } from '../../../data-plane/masque/connect-ip-request.ts';
 import { readConnectIpResponse } from '../../../data-plane/masque/connect-ip-response.ts';
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';

@@ -5,6 +5,7 @@ import { NO_LIMITS_EXCEEDED } from '../../../data-plane/limits.ts';
 import { startNodeHttpServer } from '../../../data-plane/node-http/node-http-server.ts';
 import { NodeMetrics } from '../../../data-plane/node-http/node-metrics.ts';
 import { NO_QUIC_STATE } from '../../../data-plane/quic/quic-server-state.ts';
+import { NO_WEB_STATE } from '../../../data-plane/web-thread/web-messages.ts';
 import { webTransportCarriers } from '../../../data-plane/webtransport/webtransport-carriers.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 
@@ -32,11 +33,12 @@ function metrics(): NodeMetrics {
       tokensRefused: { expired: 1, another_address: 0 },
     }),
     web: () => [
-      { connections: 4, handshakes: 4, refused: 2 },
-      { connections: 2, handshakes: 0, refused: 7 },
+      { ...NO_WEB_STATE, connections: 4, handshakes: 4 },
+      { ...NO_WEB_STATE, connections: 2, handshakes: 0 },
     ],
     webTransport: () => webTransportCarriers('0.0.0.0:4433', 'off', null),
     limits: () => ({ ...NO_LIMITS_EXCEEDED, capsule: 3 }),
+    drops: () => ({ spoofed: 8 }),
     tls: () => ({ end: new Date('2027-01-01T00:00:00Z'), renewed: 1, refused: 2 }),
   });
 }
@@ -49,10 +51,6 @@ test('the server answers for its health, names what is not ready, and shows its 
   node.observeTraffic([{ connectionId: 'x', clientId: 'alice', totals: { ...totals, bytesIn: 130 } }]);
   node.forgetConnection('x');
   node.observeTraffic([{ connectionId: 'y', clientId: 'alice', totals }]);
-  node.observeDrops(0, { spoofed: 4 });
-  node.observeDrops(0, { spoofed: 5 });
-  node.observeDrops(1, { spoofed: 2 });
-  node.observeDrops(1, { spoofed: 3 });
   node.connectionFailed(401);
   node.connectionFailed(429);
   const listen = { host: '127.0.0.1', port: 0 };
@@ -80,7 +78,6 @@ test('the server answers for its health, names what is not ready, and shows its 
     'masque_vpn_node_webtransport{carrier="http2",problem="WEBTRANSPORT_LISTEN is off"} 0',
     'masque_vpn_node_http2_connections 6',
     'masque_vpn_node_http2_handshakes 4',
-    'masque_vpn_node_http2_connections_refused_total 9',
     'masque_vpn_node_drops_total{reason="spoofed"} 8',
     'masque_vpn_node_connections_failed_total{status="401"} 1',
     'masque_vpn_node_published_events_total 7',

@@ -88,7 +88,7 @@ test('a client that is lost is told of once, and who hears of it closes the chan
   assert.deepEqual(told, ['adopt', 'lost c client']);
 });
 
-test('a web thread that failed is started again, and an answer to its requests is for nobody of the next one', async (t) => {
+test('a web thread that failed is started again: no counter falls, and an answer to its requests is for nobody of the next one', async (t) => {
   const asked: number[] = [];
   const listen = `127.0.0.1:${await freePort('127.0.0.1')}`;
   const web = gateway(listen, { onRequest: ({ requestId }) => asked.push(requestId) });
@@ -97,6 +97,10 @@ test('a web thread that failed is started again, and an answer to its requests i
   const first = await Http2Peer.connect(target);
   first.send('secret');
   await first.until(() => asked.length === 1, 'the request');
+  assert.equal((await first.request('secret', { 'x-padding': 'x'.repeat(20_000) })).status, 431);
+  const untilCounted = (times: number) =>
+    first.until(() => web.state.limits.request_head === times, `${times} heads in the limits`);
+  await untilCounted(1);
   const identity = { cert: pem.cert, key: pem.key, clientCa: undefined };
   web.renew({ ...identity, key: 'none, which the thread does not survive' });
   web.renew(identity);
@@ -114,5 +118,8 @@ test('a web thread that failed is started again, and an answer to its requests i
   web.reject({ type: 'reject', requestId: asked[1] ?? 0, status: 429 });
   await second.until(() => tunnel.status > 0, 'the answer');
   assert.equal(tunnel.status, 429);
+  assert.equal(web.state.limits.request_head, 1);
+  assert.equal((await second.request('secret', { 'x-padding': 'x'.repeat(20_000) })).status, 431);
+  await untilCounted(2);
   second.close();
 });

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { encodeVarint, MAX_VARINT } from '../../../data-plane/http3/varint.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
-import { MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-reader.ts';
+import { MAX_CAPSULE_BYTES } from '../../../data-plane/masque/capsule-treatment.ts';
 import { ForwardedCapsules } from '../../../data-plane/webtransport/forwarded-capsules.ts';
 import { readCloseCode } from '../../../data-plane/webtransport/session-capsule.ts';
 import { cuts, fuzz, hostile, inPieces, outcomeOf, surroundings, viewWithin } from '../../support/fuzz.ts';

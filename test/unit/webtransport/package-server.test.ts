@@ -7,7 +7,7 @@ import { encodeAddressAssign } from '../../../data-plane/masque/address-assign.t
 import { encodeDatagramCapsule } from '../../../data-plane/masque/datagram-capsule.ts';
 import { encodeRouteAdvertisement } from '../../../data-plane/masque/route-advertisement.ts';
 import type { RequestReport } from '../../../data-plane/tunnel/tunnel-messages.ts';
-import type { WebThreadReport } from '../../../data-plane/web-thread/web-messages.ts';
+import { NO_WEB_STATE, type WebThreadReport } from '../../../data-plane/web-thread/web-messages.ts';
 import { WebTunnels } from '../../../data-plane/web-thread/web-tunnels.ts';
 import { openTunnel } from '../../../data-plane/webtransport/browser-client.js';
 import { loadWebTransport } from '../../../data-plane/webtransport/load-package.ts';
@@ -26,7 +26,7 @@ async function start(t: TestContext) {
   const { cert, key } = await issueTestCertificate(['127.0.0.1'], 10);
   const reports: WebThreadReport[] = [];
   const failures: number[] = [];
-  const tunnels = new WebTunnels((report) => reports.push(report), 1);
+  const tunnels = new WebTunnels((report) => reports.push(report), { ...NO_WEB_STATE, firstRequestId: 1 });
   const server = await PackageServer.listen(
     webTransport.Http2Server,
     { listen: '127.0.0.1:0', identity: { cert, key, clientCa: undefined }, maxConnections: 10 },
