@@ -1,0 +1,309 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { AddressBook } from '../../../data-plane/address/address-book.ts';
+import { BlockClient } from '../../../data-plane/address/block-client.ts';
+import { BlockLeases } from '../../../data-plane/address/block-leases.ts';
+import { monotonicMs } from '../../../data-plane/address/boot-clock.ts';
+import { Admission } from '../../../data-plane/admission.ts';
+import { NatsLink } from '../../../data-plane/control-link/nats-link.ts';
+import { PresenceSender } from '../../../data-plane/control-link/presence.ts';
+import { NodeDatabase } from '../../../data-plane/state/node-database.ts';
+import { FailureReporter } from '../../../data-plane/telemetry/failure-reporter.ts';
+import { EventPublisher, type PublisherStats } from '../../../data-plane/telemetry/publisher.ts';
+import { Spool, type SpoolOptions } from '../../../data-plane/telemetry/spool.ts';
+import { TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
+import type { CloseReason, TrafficTotals } from '../../../shared/events/node-events.ts';
+import { parsePrefix } from '../../../shared/ip/prefix.ts';
+import { createLogger, type Logger } from '../../../shared/log/logger.ts';
+import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
+import { AcceptedEvents } from './accepted-events.ts';
+import { LoadDriver, type SimulatedLoad } from './simulated-load.ts';
+
+const TUNNEL_MTU = 1400;
+const PUBLISH_TIMEOUT_MS = 5_000;
+const NO_ERRORS = { errors: { packet: 0, other: 0 }, drops: {} };
+
+export interface SimulatedNodeOptions {
+  readonly id: string;
+  /** As a node's own user, or as the control plane's. */
+  readonly natsUrl: string;
+  readonly stateDir: string;
+  /** Whose connections it has, in turn. */
+  readonly clients: readonly string[];
+  /** What it does by itself; without it, it does what its methods say. */
+  readonly load?: SimulatedLoad;
+  /** Where what it accepts is kept; several lives of a node, and several nodes, may share one. */
+  readonly accepted?: AcceptedEvents;
+  readonly spool?: Omit<SpoolOptions, 'node' | 'incarnation'>;
+  readonly log?: Logger;
+}
+
+interface SimulatedConnection {
+  readonly connectionId: string;
+  readonly clientId: string;
+  readonly openedAt: number;
+  /** Of itself alone, so that connections differ. */
+  readonly pace: number;
+  totals: TrafficTotals;
+}
+
+/**
+ * A node without tunnels, of the real parts of the data plane: its state on disk, addresses, admission, spool, publisher, presence
+ * and link to NATS. To the control plane it is a node like any other. Connections move made-up traffic; all else is true. A thousand of
+ * them run in one process.
+ */
+export class SimulatedNode {
+  readonly id: string;
+  readonly accepted: AcceptedEvents;
+  readonly #clients: readonly string[];
+  readonly #database: NodeDatabase;
+  readonly #spool: Spool;
+  readonly #link: NatsLink;
+  readonly #publisher: EventPublisher;
+  readonly #presence: PresenceSender;
+  readonly #blocks: BlockClient;
+  readonly #admission: Admission;
+  readonly #failures: FailureReporter;
+  readonly #windows: TrafficWindows;
+  readonly #load: LoadDriver | undefined;
+  readonly #connections = new Map<string, SimulatedConnection>();
+  readonly #totals: Record<keyof TrafficTotals, number> = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+  #requests = 0;
+  #refusals = 0;
+  #opening = 0;
+
+  /** Opens the state directory, which may hold the state of an earlier life. Throws StateError. */
+  constructor({ id, natsUrl, stateDir, clients, load, accepted, spool, log }: SimulatedNodeOptions) {
+    const logger = log ?? createLogger(`simulated ${id}`, process.env.LOG_LEVEL ?? 'silent');
+    this.id = id;
+    this.#clients = clients;
+    this.accepted = accepted ?? new AcceptedEvents();
+    this.#database = new NodeDatabase(stateDir);
+    const incarnation = randomBytes(16).toString('hex');
+    this.#spool = new Spool(this.#database, { ...spool, node: id, incarnation });
+    this.#spool.onAppended(() => this.accepted.note(id, this.#spool.epoch, this.#spool.lastSeq));
+    this.#link = new NatsLink({ url: natsUrl, name: `node ${id}`, inboxPrefix: nodeInbox(id), log: logger });
+    const common = { link: this.#link, log: logger };
+    this.#publisher = new EventPublisher({ ...common, spool: this.#spool });
+    this.#presence = new PresenceSender({
+      ...common,
+      node: id,
+      presence: () => ({ epoch: this.#spool.epoch, incarnation }),
+    });
+    const leases = new BlockLeases();
+    const book = new AddressBook({
+      now: monotonicMs,
+      mayAssign: ({ block }) => leases.isAssignable(block, monotonicMs()),
+      stored: AddressBook.load(this.#database.reader),
+    });
+    this.#blocks = new BlockClient({
+      ...common,
+      node: id,
+      database: this.#database,
+      leases,
+      book,
+      shards: 1,
+      onBlockGranted: () => undefined,
+      onBlockLost: (_held, connectionIds) => {
+        for (const connectionId of connectionIds) void this.close(connectionId, 'error');
+      },
+    });
+    this.#admission = new Admission({
+      canAuthenticate: () => true,
+      // Who may connect is not what it is for: a token is a client's id.
+      authenticate: (token) => ({ clientId: token }),
+      book,
+      moreAddresses: (shard) => this.#blocks.demand(shard),
+      spool: this.#spool,
+      tunnelMtu: TUNNEL_MTU,
+      maxTunnelsPerClient: Number.MAX_SAFE_INTEGER,
+      advertiseRoutes: ['0.0.0.0/0', '::/0'].map(parsePrefix),
+      resolve: () => Promise.resolve([]),
+      log: logger,
+    });
+    this.#failures = new FailureReporter({ spool: this.#spool, log: logger });
+    this.#windows = new TrafficWindows({ append: (events) => this.#spool.append(events), startedAt: new Date() });
+    this.#load = load && new LoadDriver(this, load);
+  }
+
+  get epoch(): string {
+    return this.#spool.epoch;
+  }
+
+  /** The last event that is on disk. */
+  get lastSeq(): number {
+    return this.#spool.lastSeq;
+  }
+
+  /** The last event that it knows to be committed. */
+  get appliedSeq(): number {
+    return this.#spool.appliedSeq;
+  }
+
+  /** Events that it does not know to be committed. */
+  get depth(): number {
+    return this.#spool.depth;
+  }
+
+  /** Connections that are open or about to be. */
+  get size(): number {
+    return this.#connections.size + this.#opening;
+  }
+
+  /** Whether it has addresses to give. */
+  get isSupplied(): boolean {
+    return this.#blocks.areSupplied;
+  }
+
+  get isConnectedToNats(): boolean {
+    return this.#link.connected;
+  }
+
+  get publisherStats(): PublisherStats {
+    return this.#publisher.stats;
+  }
+
+  /** Requests that were answered with anything but 200. */
+  get refusals(): number {
+    return this.#refusals;
+  }
+
+  /** What all connections of this life have moved, in windows and closes that the spool took and in what is still open. */
+  get totals(): TrafficTotals {
+    return { ...this.#totals };
+  }
+
+  async start(): Promise<void> {
+    await this.#spool.append([
+      {
+        type: 'node.started',
+        at: new Date().toISOString(),
+        data: { softwareVersion: 'simulated', listen: '0.0.0.0:4433', tunnelMtu: TUNNEL_MTU },
+      },
+    ]);
+    this.#failures.start();
+    await this.#blocks.start();
+    this.#publisher.start();
+    this.#presence.start();
+    this.#link.start();
+    this.#load?.start();
+  }
+
+  /** A client's request, of the next one where none is named. Undefined when it is refused, e.g. for want of an address. */
+  async open(clientId?: string): Promise<string | undefined> {
+    const number = this.#requests++;
+    this.#opening++;
+    try {
+      const token = clientId ?? this.#clients[number % this.#clients.length] ?? null;
+      const { answer, failure } = await this.#admission.decide({
+        type: 'request',
+        shard: 0,
+        requestId: number,
+        transport: 'http3',
+        remoteAddress: `203.0.113.${1 + (number % 254)}`,
+        remotePort: 1024 + (number % 60_000),
+        token,
+        target: { kind: 'any' },
+        protocol: 'any',
+      });
+      this.#blocks.nudge();
+      if (failure !== undefined) this.#failures.report(failure);
+      if (answer.type === 'reject') {
+        this.#refusals++;
+        return undefined;
+      }
+      const { connectionId } = answer;
+      const pace = 1 + (createHash('sha1').update(connectionId).digest()[0] ?? 0);
+      const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+      const openedAt = performance.now();
+      this.#connections.set(connectionId, { connectionId, clientId: answer.clientId, openedAt, pace, totals });
+      return connectionId;
+    } finally {
+      this.#opening--;
+    }
+  }
+
+  /** Ends a connection, which moved a last bit after its last window; its close event has the true totals. */
+  async close(connectionId: string, reason: CloseReason = 'client'): Promise<void> {
+    const connection = this.#connections.get(connectionId);
+    if (connection === undefined) return;
+    this.#move(connection);
+    this.#connections.delete(connectionId);
+    this.#windows.forget(connectionId);
+    const { clientId, totals, openedAt } = connection;
+    const durationMs = Math.round(performance.now() - openedAt);
+    await this.#admission.closed({ type: 'closed', connectionId, clientId, reason, detail: '', durationMs, totals });
+  }
+
+  async closeOldest(): Promise<void> {
+    for (const connectionId of this.#connections.keys()) {
+      await this.close(connectionId);
+      return;
+    }
+  }
+
+  /** The end of a traffic window: every connection has moved something. What the spool refuses is in the next one. */
+  writeWindow(): void {
+    const connections = [...this.#connections.values()].map((connection) => {
+      this.#move(connection);
+      const { connectionId, clientId, totals, pace } = connection;
+      const latenciesMs = [pace / 8, pace / 4, pace / 2];
+      const probe = { sent: 4, answered: latenciesMs.length, latenciesMs };
+      return { connectionId, clientId, totals, rttMs: pace / 10, probe };
+    });
+    // A window that waits for room is no error.
+    this.#windows.record(new Date(), connections, NO_ERRORS).catch(() => undefined);
+  }
+
+  /** Ends what the load does by itself, and all connections; the node goes on publishing. */
+  async endLoad(): Promise<void> {
+    this.#load?.stop();
+    for (const connectionId of [...this.#connections.keys()]) void this.close(connectionId);
+    await this.#settle();
+  }
+
+  /** As SIGTERM to a node: connections are drained, and what can be published is; the rest stays in the spool. */
+  async stop(): Promise<void> {
+    this.#load?.stop();
+    const at = new Date().toISOString();
+    await this.#spool.append([{ type: 'node.draining', at, data: { reason: 'asked to stop' } }]);
+    this.#admission.drain();
+    for (const connectionId of [...this.#connections.keys()]) void this.close(connectionId, 'drained');
+    await this.#settle();
+    await this.#failures.stop();
+    await this.#spool.append([{ type: 'node.stopped', at, data: { reason: 'asked to stop' } }]);
+    await this.#release(PUBLISH_TIMEOUT_MS);
+  }
+
+  /** As SIGKILL: no goodbye. The state directory is free for the next life. */
+  async abandon(): Promise<void> {
+    this.#load?.stop();
+    this.#admission.drain();
+    await this.#failures.stop();
+    await this.#release(0);
+  }
+
+  async #release(publishTimeoutMs: number): Promise<void> {
+    this.#presence.stop();
+    this.#blocks.stop();
+    await this.#publisher.stop(publishTimeoutMs);
+    await this.#link.close();
+    this.#database.close();
+  }
+
+  async #settle(): Promise<void> {
+    await this.#admission.settle();
+    await this.#windows.settle();
+  }
+
+  #move(connection: SimulatedConnection): void {
+    const { pace, totals } = connection;
+    const moved: TrafficTotals = { bytesIn: 100 * pace, bytesOut: 1_000 * pace, packetsIn: pace, packetsOut: 2 * pace };
+    connection.totals = {
+      bytesIn: totals.bytesIn + moved.bytesIn,
+      bytesOut: totals.bytesOut + moved.bytesOut,
+      packetsIn: totals.packetsIn + moved.packetsIn,
+      packetsOut: totals.packetsOut + moved.packetsOut,
+    };
+    for (const name of ['bytesIn', 'bytesOut', 'packetsIn', 'packetsOut'] as const) this.#totals[name] += moved[name];
+  }
+}
