@@ -47,3 +47,15 @@ export interface Http3Events {
   /** The peer broke the protocol. `closeConnection` was called already; nothing follows. */
   onConnectionError(error: Http3ConnectionError): void;
 }
+
+export interface Http3ConnectionOptions {
+  /** Request streams that may be open at once; more are refused with H3_REQUEST_REJECTED. */
+  readonly maxRequestStreams?: number;
+  /**
+   * The limit of client-initiated bidirectional streams our transport parameters gave (initial_max_streams_bidi).
+   * With it, a datagram for a stream that could not exist is H3_ID_ERROR (RFC 9297 2.1); without it, it is dropped.
+   */
+  readonly initialStreamLimit?: number;
+  /** Server: how many WebTransport sessions a client is told that it may have on this connection; without it, it hears of none. */
+  readonly maxSessions?: number;
+}

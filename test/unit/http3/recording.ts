@@ -1,7 +1,12 @@
 import type { Http3ConnectionError } from '../../../data-plane/http3/error-codes.ts';
 import type { RequestFields } from '../../../data-plane/http3/field-section.ts';
-import { Http3Connection, type Http3ConnectionOptions } from '../../../data-plane/http3/http3-connection.ts';
-import type { Http3Events, Http3Role, Http3Transport } from '../../../data-plane/http3/http3-endpoint.ts';
+import { Http3Connection } from '../../../data-plane/http3/http3-connection.ts';
+import type {
+  Http3ConnectionOptions,
+  Http3Events,
+  Http3Role,
+  Http3Transport,
+} from '../../../data-plane/http3/http3-endpoint.ts';
 import { encodeFieldSection } from '../../../data-plane/http3/qpack/encoder.ts';
 import type { FieldLine } from '../../../data-plane/http3/qpack/field-line.ts';
 import { encodeVarint } from '../../../data-plane/http3/varint.ts';
