@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
-import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
-import { applyBatch, type BatchResult, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
-import type { Database } from '../../../control-plane/storage/database.ts';
-import { encodeEvents, MAX_EVENTS_PER_MESSAGE, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
+import { applyBatch, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
+import { encodeEvents, MAX_EVENTS_PER_MESSAGE, type VpnEvent } from '../../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import {
   assigned,
@@ -13,13 +11,13 @@ import {
   closed,
   connectionOf,
   established,
-  randomId,
   released,
   SampleNode,
   sampled,
   totals,
 } from '../../unit/projections/sample-events.ts';
 import { beginTerm, counters, everything, startTestPostgres, type TestPostgres } from './projector-database.ts';
+import { granted, lifeOf, TestLog } from './test-log.ts';
 
 let postgres: TestPostgres;
 before(async () => {
@@ -27,104 +25,8 @@ before(async () => {
 });
 after(async () => postgres.stop());
 
-/** A database in one term, fed as by a stream. */
-class Log {
-  database: Database;
-  readonly ownerEpoch: number;
-  private streamSeq = 0;
-
-  constructor(database: Database, ownerEpoch: number) {
-    this.database = database;
-    this.ownerEpoch = ownerEpoch;
-  }
-
-  static async open(): Promise<Log> {
-    const database = await postgres.database();
-    return new Log(database, await beginTerm(database));
-  }
-
-  /** Each argument is one message of the first event's node. */
-  async deliver(...messages: ReadonlyArray<readonly VpnEvent[]>): Promise<BatchResult> {
-    return await this.deliverRaw(
-      ...messages.map((events) => ({
-        subject: nodeEventSubject(events[0]?.node ?? 'node-a'),
-        data: encodeEvents(events),
-      })),
-    );
-  }
-
-  async deliverRaw(...messages: ReadonlyArray<{ subject: string; data: Uint8Array }>): Promise<BatchResult> {
-    const from = await readCheckpoint(this.database);
-    const read = messages.map((message) => ({ ...message, streamSeq: ++this.streamSeq }));
-    const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
-    return await applyBatch(this.database, this.ownerEpoch, from, to, read);
-  }
-
-  /** Counts from now on what is read from the database: rows, and events among them. */
-  countRows(): { rows: number; envelopes: number } {
-    const read = { rows: 0, envelopes: 0 };
-    this.database = this.database.withPlugin({
-      transformQuery: ({ node }) => node,
-      async transformResult({ result }) {
-        read.rows += result.rows.length;
-        read.envelopes += result.rows.filter((row) => row.envelope !== undefined).length;
-        return result;
-      },
-    });
-    return read;
-  }
-
-  async decide(...events: NewEvent[]): Promise<VpnEvent[]> {
-    const author = { ownerEpoch: this.ownerEpoch, incarnation: randomId() };
-    return await this.database.transaction().execute((trx) => appendControlEvents(trx, author, events));
-  }
-
-  async connection(connectionId: string) {
-    return await this.database
-      .selectFrom('connections')
-      .selectAll()
-      .where('connection_id', '=', connectionId)
-      .executeTakeFirstOrThrow();
-  }
-
-  async holders(address: string, seconds: number) {
-    const { rows } = await sql<Record<string, unknown>>`
-      SELECT * FROM address_holders(${address}::inet, ${at(seconds)}::timestamptz)`.execute(this.database);
-    return rows;
-  }
-}
-
-const granted = (node: string, seconds: number, leaseEnd: number): NewEvent => ({
-  type: 'block.granted',
-  at: at(seconds),
-  data: { ...BLOCK, node, leaseEnd: at(leaseEnd) },
-});
-
-/** A tunnel of one client from begin to end. */
-function lifeOf(node: SampleNode, clientId: string): VpnEvent[] {
-  const connection = connectionOf(clientId);
-  const latencyMs = { p50: 1.5, p95: 4, p99: 9 };
-  return [
-    node.started(0),
-    established(node, connection, 1),
-    assigned(node, connection, 1),
-    sampled(node, 6, [{ ...connection, traffic: totals(5000, 625_000), rttMs: 1.2, latencyMs, lossPercent: 0 }]),
-    sampled(node, 11, [{ ...connection, traffic: totals(1000, 2000) }], { packet: 2, other: 1 }),
-    closed(node, connection, 12, totals(6500, 627_000), 11),
-    released(node, connection, 12),
-    node.event('connection.failed', 13, {
-      remoteAddress: '2001:db8::1',
-      clientId: null,
-      status: 401,
-      reason: 'unknown token',
-      errorType: 'auth',
-      count: 3,
-    }),
-  ];
-}
-
 test('a tunnel from begin to end: history, traffic, ledger, totals and histograms agree', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const { database } = log;
   await log.decide(granted('node-a', -60, 3600), {
     type: 'client.enrolled',
@@ -203,7 +105,7 @@ test('a tunnel from begin to end: history, traffic, ledger, totals and histogram
 });
 
 test('who held an address at a moment, on which node, until when and why: one row', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   await log.decide(granted('node-a', -60, 3600));
   const node = new SampleNode('node-a');
   const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
@@ -228,9 +130,9 @@ test('who held an address at a moment, on which node, until when and why: one ro
 test('every event twice, one a message and in the wrong order: the same rows', async () => {
   const node = new SampleNode('node-a');
   const events = [...lifeOf(node, 'alice'), ...lifeOf(node, 'bob').slice(1)];
-  const once = await Log.open();
+  const once = await TestLog.open(postgres);
   await once.deliver(events);
-  const twice = await Log.open();
+  const twice = await TestLog.open(postgres);
   const result = await twice.deliver(...events.toReversed().flatMap((event) => [[event], [event]]));
   assert.equal(result.repeats, events.length);
   assert.deepEqual(await everything(twice.database), await everything(once.database));
@@ -240,7 +142,7 @@ test('every event twice, one a message and in the wrong order: the same rows', a
 });
 
 test('how far a clock is ahead is told by the newest event that was applied, not by repeats', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const begin = Date.now();
   const timed = (event: VpnEvent, ms: number) => ({ ...event, at: new Date(begin + ms).toISOString() }) as VpnEvent;
@@ -252,7 +154,7 @@ test('how far a clock is ahead is told by the newest event that was applied, not
 });
 
 test('an event that comes early waits for those before it, over commits', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const connection = connectionOf('alice');
   const [first, second, third] = [
@@ -272,7 +174,7 @@ test('an event that comes early waits for those before it, over commits', async 
 });
 
 test('thousands of parked events cost a batch nothing while they wait, and are read once when their turn comes', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const events = Array.from({ length: 5_001 }, (_, i) => node.event('node.draining', i, { reason: 'waits' }));
   const hole = 2_500;
@@ -304,7 +206,7 @@ test('thousands of parked events cost a batch nothing while they wait, and are r
 });
 
 test('a new spool: what the old one lacks is a gap, and what waited behind it is applied', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const connection = connectionOf('alice');
   const old = node.epoch;
@@ -329,7 +231,7 @@ test('a new spool: what the old one lacks is a gap, and what waited behind it is
 });
 
 test('an event that Postgres refuses is set aside alone, and counts as applied', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const connections = Array.from({ length: 20 }, () => connectionOf('alice'));
   const events = [node.started(0), ...connections.map((connection) => established(node, connection, 1))];
@@ -351,7 +253,7 @@ test('an event that Postgres refuses is set aside alone, and counts as applied',
 });
 
 test('an event that breaks a rule or a limit of Postgres is set aside; what is no fault of an event stops the batch', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   // Fails with the SQLSTATE that the event asks for.
   await sql`
     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -376,7 +278,7 @@ test('an event that breaks a rule or a limit of Postgres is set aside; what is n
 });
 
 test('poison that has to wait first does not stop the rest either', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const first = node.started(0);
   const poison = node.event('node.draining', 2, { reason: 'a NUL: \0' });
@@ -386,7 +288,7 @@ test('poison that has to wait first does not stop the rest either', async () => 
 });
 
 test('a time that Postgres does not have stops nothing', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const poison = { ...node.started(0), at: '0000-01-01T00:00:00.000Z' };
   const result = await log.deliver([poison, node.started(1)]);
@@ -394,7 +296,7 @@ test('a time that Postgres does not have stops nothing', async () => {
 });
 
 test('what cannot be read, or comes from another node than its subject says, is set aside', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const [mine, foreign] = [new SampleNode('node-a'), new SampleNode('node-b')];
   const unknown = { ...mine.started(1), type: 'node.exploded' } as unknown as VpnEvent;
   const badTime = sampled(mine, 2, []);
@@ -423,7 +325,7 @@ test('what cannot be read, or comes from another node than its subject says, is 
 });
 
 test('a node cannot speak for the connection of another', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const [owner, thief] = [new SampleNode('node-a'), new SampleNode('node-b')];
   const connection = connectionOf('alice');
   await log.deliver([owner.started(0), established(owner, connection, 1)]);
@@ -437,7 +339,7 @@ test('a node cannot speak for the connection of another', async () => {
 });
 
 test('an assignment that overlaps goes to the conflicts with both events, and stops nothing', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const [a, b] = [new SampleNode('node-a'), new SampleNode('node-b')];
   const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
   await log.deliver([a.started(0), assigned(a, alice, 10)]);
@@ -459,7 +361,7 @@ test('an assignment that overlaps goes to the conflicts with both events, and st
 });
 
 test('presumed closed is provisional: the address stays held, and the same process reopens it', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const connection = connectionOf('alice');
   await log.deliver([node.started(0), established(node, connection, 1), assigned(node, connection, 1)]);
@@ -487,7 +389,7 @@ test('presumed closed is provisional: the address stays held, and the same proce
 });
 
 test('a new process makes a presumed close final once; the address is free since the last sign of the old one', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
   await log.deliver([
@@ -513,7 +415,7 @@ test('a new process makes a presumed close final once; the address is free since
 });
 
 test('a reclaimed block ends its assignments at the end of the lease, and a late release only moves that earlier', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const [a, b] = [new SampleNode('node-a'), new SampleNode('node-b')];
   const [alice, bob, carol] = [connectionOf('alice'), connectionOf('bob'), connectionOf('carol')];
   await log.decide(granted('node-a', 0, 100));
@@ -545,14 +447,14 @@ test('a reclaimed block ends its assignments at the end of the lease, and a late
 });
 
 test('a block cannot be granted twice, whatever decides it', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   await log.decide(granted('node-a', 0, 3600));
   await assert.rejects(log.decide(granted('node-b', 10, 3600)), { code: '23P01' });
   assert.deepEqual((await log.database.selectFrom('outbox').select('seq').execute()).length, 1);
 });
 
 test('nobody writes for a term that is over', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   await log.deliver([node.started(0)]);
   await beginTerm(log.database);
@@ -563,7 +465,7 @@ test('nobody writes for a term that is over', async () => {
 });
 
 test('a batch that begins elsewhere than at the checkpoint is refused whole', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const from = await readCheckpoint(log.database);
   await log.deliver([node.started(0)]);
@@ -572,14 +474,14 @@ test('a batch that begins elsewhere than at the checkpoint is refused whole', as
 });
 
 test('the ledger is append-only', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   await log.decide(granted('node-a', 0, 3600));
   await assert.rejects(sql`DELETE FROM ip_ledger`.execute(log.database), /append-only/);
   await assert.rejects(sql`UPDATE ip_ledger SET node = 'x'`.execute(log.database), /append-only/);
 });
 
 test('every table and column says in the database what it means', async () => {
-  const { database } = await Log.open();
+  const { database } = await TestLog.open(postgres);
   const { rows } = await sql<{ name: string }>`
     SELECT c.relname || '.' || coalesce(a.attname, '') AS name
     FROM pg_class c
@@ -591,7 +493,7 @@ test('every table and column says in the database what it means', async () => {
 });
 
 test('partitions are made ahead of the log', async () => {
-  const log = await Log.open();
+  const log = await TestLog.open(postgres);
   await sql`UPDATE event_checkpoint SET position = 2999999`.execute(log.database);
   const node = new SampleNode('node-a');
   assert.equal((await log.deliver([node.started(0), sampled(node, 5, [])])).position, 3_000_001);
