@@ -1,7 +1,15 @@
 import type { NewEvent } from '../../shared/events/envelope.ts';
+import { isHostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 
 /** How long after a lease's end its block is taken back (ours): room for clocks that run at different speeds. */
 export const RECLAIM_GRACE_MS = 120_000;
+/** The same for a block of one static address, whose lease is a minute. Its client waits for it. */
+export const STATIC_RECLAIM_GRACE_MS = 10_000;
+
+/** How long after the end of its lease a block is taken back, milliseconds. */
+export function reclaimGraceMs(block: string): number {
+  return isHostPrefix(parsePrefix(block)) ? STATIC_RECLAIM_GRACE_MS : RECLAIM_GRACE_MS;
+}
 
 /** One block of a pool: granted to a node until its lease ends, or free. Times are milliseconds since 1970, by Postgres' clock. */
 export type BlockState =
@@ -57,7 +65,7 @@ export function decide(aggregate: BlockAggregate, command: BlockCommand): BlockD
     }
     case 'reclaim': {
       if (state.status !== 'granted') return refuse('not_held');
-      if (command.now < state.leaseEnd + RECLAIM_GRACE_MS) return refuse('not_due');
+      if (command.now < state.leaseEnd + reclaimGraceMs(block)) return refuse('not_due');
       const leaseEnd = new Date(state.leaseEnd).toISOString();
       return accept({ type: 'block.reclaimed', at, data: { block, pool, node: state.node, leaseEnd } });
     }

@@ -9,6 +9,7 @@ import {
   loadBlocks,
   loadFamily,
   loadReclaimable,
+  loadReserved,
   rememberGrant,
   saveChanges,
 } from './block-store.ts';
@@ -39,7 +40,8 @@ export class BlockService {
     return decideInTransaction(this.options, term, async (trx, now) => {
       const known = await loadFor(trx, request);
       const earlierGrant = request.op === 'acquire' ? await findGrant(trx, request.requestId) : undefined;
-      const context = { layout, leaseMs: leaseSeconds * 1000, now, earlierGrant };
+      const reserved = request.op === 'acquire' ? await loadReserved(trx, request.family) : [];
+      const context = { layout, leaseMs: leaseSeconds * 1000, now, earlierGrant, reserved };
       const { changes, reply } = decideRequest(known, request, context);
       await saveChanges(trx, changes);
       const [granted] = changes;

@@ -1,9 +1,10 @@
 import { type RawBuilder, sql } from 'kysely';
-import type { AddressFamily } from '../../shared/ip/address.ts';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { type AddressFamily, parseAddress } from '../../shared/ip/address.ts';
+import { ADDRESS_REST_MS } from '../../shared/ip/block.ts';
+import { formatPrefix, hostPrefix, type IpPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { DecisionConflictError } from '../leader/decide-in-transaction.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type BlockAggregate, evolve, RECLAIM_GRACE_MS } from './block-aggregate.ts';
+import { type BlockAggregate, evolve, RECLAIM_GRACE_MS, STATIC_RECLAIM_GRACE_MS } from './block-aggregate.ts';
 import type { BlockChange } from './decide-request.ts';
 
 interface BlockRow {
@@ -20,6 +21,24 @@ const columns = sql.raw(`block::text, pool::text, version, node, previous_node,
   floor(extract(epoch FROM lease_end) * 1000)::bigint AS lease_end_ms,
   floor(extract(epoch FROM freed_at) * 1000)::bigint AS freed_at_ms`);
 
+/** Whether a row of block_states is about one static address. */
+const isHostBlock = sql.raw('masklen(block) = CASE family(block) WHEN 4 THEN 32 ELSE 128 END');
+
+/**
+ * What no block may be granted over: the static addresses of a family, and those that were taken back from another client and
+ * rest.
+ */
+export async function loadReserved(trx: DatabaseTransaction, family: AddressFamily): Promise<IpPrefix[]> {
+  const { rows } = await sql<{ address: string }>`
+    SELECT host(address) AS address FROM static_addresses WHERE family(address) = ${family}
+    UNION
+    SELECT host(block) FROM block_states WHERE family(block) = ${family} AND ${isHostBlock}
+      AND (node IS NOT NULL OR freed_at > clock_timestamp() - ${ADDRESS_REST_MS} * interval '1 millisecond')`.execute(
+    trx,
+  );
+  return rows.map(({ address }) => hostPrefix(parseAddress(address)));
+}
+
 export function loadFamily(trx: DatabaseTransaction, family: AddressFamily): Promise<Map<string, BlockAggregate>> {
   return load(trx, sql`WHERE family(block) = ${family}`);
 }
@@ -32,7 +51,8 @@ export function loadBlocks(trx: DatabaseTransaction, blocks: readonly string[]):
 export function loadReclaimable(trx: DatabaseTransaction, limit: number): Promise<Map<string, BlockAggregate>> {
   return load(
     trx,
-    sql`WHERE node IS NOT NULL AND lease_end <= clock_timestamp() - ${RECLAIM_GRACE_MS} * interval '1 millisecond'
+    sql`WHERE node IS NOT NULL AND lease_end <= clock_timestamp() - interval '1 millisecond' *
+      CASE WHEN ${isHostBlock} THEN ${STATIC_RECLAIM_GRACE_MS}::integer ELSE ${RECLAIM_GRACE_MS}::integer END
       ORDER BY lease_end LIMIT ${limit}`,
   );
 }

@@ -23,7 +23,8 @@ export interface PoolLayout {
 /**
  * The block that a node should get next: one that it had before (the latest first, so that returning clients find their
  * addresses), else the first that nobody ever had, else the one that is free the longest. Undefined: none is left.
- * `known` holds every block of the family that was ever granted, those of former layouts too.
+ * `known` holds every block of the family that was ever granted, those of former layouts too; no block that has a `reserved` address
+ * in it is granted.
  */
 export function chooseBlock(
   layout: PoolLayout,
@@ -31,11 +32,12 @@ export function chooseBlock(
   known: ReadonlyMap<string, BlockAggregate>,
   node: string,
   now: number,
+  reserved: readonly IpPrefix[],
 ): BlockAggregate | undefined {
   const pools = layout.pools.filter((pool) => pool.address.family === family);
   const blockLength = layout.blockLength[family];
-  const foreign = grantedInOtherLayouts(known.values(), blockLength);
-  const obstacle = (block: IpPrefix) => foreign.find((granted) => prefixesOverlap(granted, block));
+  const obstacles = [...grantedInOtherLayouts(known.values(), blockLength), ...reserved];
+  const obstacle = (block: IpPrefix) => obstacles.find((other) => prefixesOverlap(other, block));
   const fits = (block: IpPrefix) =>
     block.length === blockLength && pools.some((pool) => prefixCovers(pool, block)) && !obstacle(block);
 

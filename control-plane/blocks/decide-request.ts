@@ -1,4 +1,4 @@
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { formatPrefix, type IpPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { BlockReply, BlockRequest } from '../../shared/nats/messages.ts';
 import { type BlockAggregate, type BlockEvent, decide } from './block-aggregate.ts';
 import { chooseBlock, type PoolLayout } from './choose-block.ts';
@@ -21,6 +21,8 @@ export interface RequestContext {
   readonly now: number;
   /** The block that an earlier request of the same id was given, if it had one. */
   readonly earlierGrant?: string | undefined;
+  /** Static addresses of the family: no block with one in it is granted. */
+  readonly reserved?: readonly IpPrefix[];
 }
 
 /**
@@ -53,7 +55,7 @@ function acquire(
   request: Acquire,
   context: RequestContext,
 ): RequestDecision {
-  const { layout, leaseMs, now, earlierGrant } = context;
+  const { layout, leaseMs, now, earlierGrant, reserved = [] } = context;
   const earlier = earlierGrant === undefined ? undefined : known.get(earlierGrant);
   if (earlier?.state.status === 'granted' && earlier.state.node === request.node) {
     // The lease has run since the first answer, and the node counts from its latest request: so it is renewed.
@@ -62,7 +64,7 @@ function acquire(
   if (!layout.pools.some((pool) => pool.address.family === request.family)) {
     return refuse('no_pool', `no IPv${request.family} pool is configured`);
   }
-  const chosen = chooseBlock(layout, request.family, known, request.node, now);
+  const chosen = chooseBlock(layout, request.family, known, request.node, now, reserved);
   if (!chosen) return refuse('exhausted', `every block of the IPv${request.family} pools is taken`);
   const decision = decide(chosen, { type: 'grant', node: request.node, now, leaseMs });
   if (!decision.ok) return refuse('unavailable', `${chosen.block}: ${decision.refusal}`);

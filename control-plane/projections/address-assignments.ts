@@ -10,7 +10,7 @@ import type { ConnectionOutcome } from './connections.ts';
 import { HeldAddresses } from './held-addresses.ts';
 import type { IpLedgerProjection } from './ip-ledger.ts';
 import type { NodesProjection } from './nodes.ts';
-import { formatRange } from './time-range.ts';
+import { formatRange, MAX_CLOCK_SKEW_MS } from './time-range.ts';
 
 interface Conflict {
   readonly entry: LogEntry<'address.assigned'>;
@@ -62,7 +62,7 @@ export class AddressAssignmentsProjection {
       .select([sql<Date>`lower(a.during)`.as('from'), sql<Date | null>`upper(a.during)`.as('until')]);
     const found = [];
     if (addresses.size > 0) {
-      const since = timestamp(earliest);
+      const since = timestamp(earliest - MAX_CLOCK_SKEW_MS);
       const wanted = sql<{ address: string }>`unnest(${[...addresses]}::inet[])`.as<'w'>(sql`w(address)`);
       const query = selected.innerJoin(wanted, (join) => join.onRef('w.address', '=', 'a.address'));
       found.push(...(await query.where(sql<boolean>`a.during && tstzrange(${since}, NULL)`).execute()));
@@ -176,7 +176,7 @@ export class AddressAssignmentsProjection {
         others.push(assignment);
         this.dirty.add(assignment);
         this.held.hold(assignment);
-        this.ledger.record(entry, 'assigned', at, assignment, null);
+        this.ledger.record(entry, 'assigned', assignment.from, assignment, null);
         break;
       }
       case 'conflict': {

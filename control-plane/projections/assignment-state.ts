@@ -26,8 +26,8 @@ export type AssignmentDecision =
   | { readonly type: 'conflict'; readonly holder: Assignment };
 
 /**
- * Whether an assignment can stand beside those that the address had. One that arrives late, when its block's `grant` is
- * over, is over with it: the node closed its tunnels then, and the release is still on its way.
+ * Whether an assignment can stand beside those that the address had; it lies within its block's `grant`. One that arrives late, when
+ * the grant is over, is over with it: the node closed its tunnels then, and the release is still on its way.
  */
 export function decideAssignment(
   others: readonly Assignment[],
@@ -35,7 +35,7 @@ export function decideAssignment(
   position: number,
   grant: BlockGrant | undefined,
 ): AssignmentDecision {
-  const from = Date.parse(event.at);
+  const from = beginOf(others, event, grant);
   const over = grant?.until ?? null;
   const { address, pool, block, clientId, connectionId } = event.data;
   const assignment: Assignment = {
@@ -55,6 +55,24 @@ export function decideAssignment(
   const holder = others.find((other) => rangesOverlap(other, assignment));
   if (holder === undefined) return { type: 'assigned', assignment };
   return holder.connectionId === connectionId ? { type: 'repeated' } : { type: 'conflict', holder };
+}
+
+/**
+ * When an assignment began. Clocks of nodes differ, so their times are held to what the order of the log says: nobody has an address
+ * before its block is granted or after that is over, nor before the node itself, or another one under an earlier grant, has ended
+ * what it assigned.
+ */
+function beginOf(
+  others: readonly Assignment[],
+  event: VpnEvent<'address.assigned'>,
+  grant: BlockGrant | undefined,
+): number {
+  const isBefore = ({ node, assignedPosition }: Assignment) =>
+    node === event.node || (grant !== undefined && assignedPosition < grant.grantedPosition);
+  const ends = others.flatMap((other) => (other.until !== null && isBefore(other) ? [other.until] : []));
+  const earliest = Math.max(Date.parse(event.at), grant?.from ?? Number.NEGATIVE_INFINITY, ...ends);
+  const over = grant?.until ?? null;
+  return over === null ? earliest : Math.min(earliest, over - 1);
 }
 
 /** The assignment with an end; an end that it has already can only move earlier. */

@@ -5,7 +5,7 @@ import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
 import type { BlockGrantsTable } from '../storage/tables.ts';
-import { clampEnd, formatRange } from './time-range.ts';
+import { clampEnd, distanceTo, formatRange, MAX_CLOCK_SKEW_MS } from './time-range.ts';
 
 /** One node's hold on one block. Times are milliseconds since 1970; `until` null while it is held. */
 export interface BlockGrant {
@@ -36,8 +36,10 @@ export function evolveGrant(before: BlockGrant | undefined, { position, event }:
       return before && { ...before, leaseEnd: Date.parse(event.data.leaseEnd) };
     case 'block.returned':
       return before && endGrant(before, at, 'returned', position);
-    case 'block.reclaimed':
-      return before && endGrant(before, Date.parse(event.data.leaseEnd), 'reclaimed', position);
+    case 'block.reclaimed': {
+      const leaseEnd = Date.parse(event.data.leaseEnd);
+      return before && endGrant({ ...before, leaseEnd }, leaseEnd, 'reclaimed', position);
+    }
     default:
       return before;
   }
@@ -85,7 +87,7 @@ export class BlockGrantsProjection {
       .selectAll()
       .select([sql<Date>`lower(during)`.as('from'), sql<Date | null>`upper(during)`.as('until')])
       .where('block', 'in', [...blocks])
-      .where(sql<boolean>`during && tstzrange(${timestamp(earliest)}, NULL)`)
+      .where(sql<boolean>`during && tstzrange(${timestamp(earliest - MAX_CLOCK_SKEW_MS)}, NULL)`)
       .orderBy('granted_position')
       .execute();
     for (const row of rows) {
@@ -119,13 +121,10 @@ export class BlockGrantsProjection {
     this.dirty.add(after);
   }
 
-  /** The grant under which a node could give an address of the block at that time, or its present one. */
+  /** The grant under which a node gave an address of the block at that time by its clock, which may be wrong: the nearest one. */
   grantAt(node: string, block: string, at: number): BlockGrant | undefined {
     const own = this.list(block).filter((grant) => grant.node === node);
-    return (
-      own.find(({ from, until }) => from <= at && (until === null || at < until)) ??
-      own.findLast(({ until }) => until === null)
-    );
+    return own.toSorted((a, b) => distanceTo(a, at) - distanceTo(b, at))[0];
   }
 
   async write(trx: DatabaseTransaction): Promise<void> {

@@ -1,5 +1,8 @@
 // Half-open ranges of time, [from, until), in milliseconds since 1970; `until` null is open.
 
+/** Ours: by how much clocks of nodes may be wrong for what is looked up by their times, milliseconds. */
+export const MAX_CLOCK_SKEW_MS = 5 * 60_000;
+
 export interface TimeRange {
   readonly from: number;
   readonly until: number | null;
@@ -12,6 +15,11 @@ export function clampEnd(from: number, until: number): number {
 
 export function rangesOverlap(a: TimeRange, b: TimeRange): boolean {
   return (b.until === null || a.from < b.until) && (a.until === null || b.from < a.until);
+}
+
+/** Milliseconds from a moment to the nearest one in the range; 0 inside of it. */
+export function distanceTo({ from, until }: TimeRange, at: number): number {
+  return Math.max(0, from - at, until === null ? 0 : at - until + 1);
 }
 
 /** The text of a tstzrange. */

@@ -16,7 +16,8 @@ export class InvalidMessageError extends CodedError {
   }
 }
 
-function message<S extends TSchema>(name: string, schema: S): Message<Static<S>> {
+/** A message of that name, which its errors tell. */
+export function message<S extends TSchema>(name: string, schema: S): Message<Static<S>> {
   const validator = Compile(schema);
   return {
     encode: (value) => Buffer.from(JSON.stringify(value)),

@@ -6,6 +6,7 @@ import {
   watermarkRequestSubject,
   watermarkSubject,
 } from './messages.ts';
+import { staticReleaseSubject, staticRequestSubject } from './static-address-messages.ts';
 import { CREDENTIALS_BUCKET, EVENT_STREAM } from './streams.ts';
 
 const BUCKET_STREAM = `KV_${CREDENTIALS_BUCKET}`;
@@ -28,6 +29,7 @@ export function nodePermissions(nodeId: string): NodePermissions {
       nodeEventSubject(nodeId),
       presenceSubject(nodeId),
       blockRequestSubject(nodeId),
+      staticRequestSubject(nodeId),
       watermarkRequestSubject(nodeId),
       // Which stream it is that acknowledges, and whether the watch of the bucket has seen all.
       `$JS.API.STREAM.INFO.${EVENT_STREAM}`,
@@ -37,7 +39,7 @@ export function nodePermissions(nodeId: string): NodePermissions {
       `$JS.API.CONSUMER.CREATE.${BUCKET_STREAM}.>`,
       `$JS.FC.${BUCKET_STREAM}.>`,
     ],
-    subscribe: [watermarkSubject(nodeId), `${nodeInbox(nodeId)}.>`],
+    subscribe: [watermarkSubject(nodeId), staticReleaseSubject(nodeId), `${nodeInbox(nodeId)}.>`],
   };
 }
 

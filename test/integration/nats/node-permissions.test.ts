@@ -64,6 +64,9 @@ const FOREIGN_PUBLISHES = [
   'vpn.events.control',
   'vpn.presence.node-b',
   'vpn.rpc.block.node-b',
+  'vpn.rpc.static.node-b',
+  'vpn.release.node-a',
+  'vpn.release.node-b',
   'vpn.rpc.watermark.node-b',
   'vpn.watermark.node-a',
   'vpn.watermark.node-b',
@@ -75,7 +78,15 @@ const FOREIGN_PUBLISHES = [
   `$JS.API.CONSUMER.DELETE.KV_${CREDENTIALS_BUCKET}.any`,
   '_INBOX_node-b.reply',
 ];
-const FOREIGN_SUBSCRIPTIONS = ['>', 'vpn.>', 'vpn.rpc.block.*', 'vpn.watermark.node-b', '_INBOX_node-b.>', '_INBOX.>'];
+const FOREIGN_SUBSCRIPTIONS = [
+  '>',
+  'vpn.>',
+  'vpn.rpc.block.*',
+  'vpn.watermark.node-b',
+  'vpn.release.node-b',
+  '_INBOX_node-b.>',
+  '_INBOX.>',
+];
 
 for (const [name, start] of [
   ['of a local cluster', startLocal],

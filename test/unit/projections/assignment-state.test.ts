@@ -7,7 +7,7 @@ import {
   endAssignment,
 } from '../../../control-plane/projections/assignment-state.ts';
 import type { BlockGrant } from '../../../control-plane/projections/block-grants.ts';
-import { rangesOverlap } from '../../../control-plane/projections/time-range.ts';
+import { distanceTo, rangesOverlap } from '../../../control-plane/projections/time-range.ts';
 import type { VpnEvent } from '../../../shared/events/envelope.ts';
 import { assigned, at, BLOCK, connectionOf, SampleNode } from './sample-events.ts';
 
@@ -65,4 +65,94 @@ test('the same connection does not conflict with itself, another one does', () =
   const other = decideAssignment([first.assignment], assign(2), 2, undefined);
   assert.ok(other.type === 'conflict');
   assert.equal(other.holder.connectionId, alice.connectionId);
+});
+
+/** One use of an address at a node: its connection begins and ends, milliseconds of true time. */
+interface Stay {
+  readonly node: 'node-a' | 'node-b';
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** What the projection makes of an address that goes from node to node, whose clocks are wrong and whose events are late. */
+function project(
+  stays: readonly Stay[],
+  clocks: Readonly<Record<Stay['node'], { readonly aheadMs: number; readonly lateMs: number }>>,
+): Assignment[] {
+  const log: Array<{ readonly position: number; readonly apply: (position: number) => void }> = [];
+  const grants: BlockGrant[] = [];
+  const assignments: Assignment[] = [];
+  for (const { node, begin, end } of stays) {
+    const connection = connectionOf('alice');
+    const { aheadMs, lateMs } = clocks[node];
+    const time = (ms: number) => (ms + aheadMs) / 1000;
+    const grantedAt = begin - 1;
+    log.push({
+      position: grantedAt,
+      apply: (position) => {
+        grants.push({ ...grant, node, from: Date.parse(at(grantedAt / 1000)), until: null, grantedPosition: position });
+      },
+    });
+    log.push({
+      position: begin + lateMs,
+      apply: (position) => {
+        const event = { ...assign(time(begin), connection), node };
+        const mine = grants.filter((other) => other.node === node);
+        const when = Date.parse(event.at);
+        const [nearest] = mine.toSorted((a, b) => distanceTo(a, when) - distanceTo(b, when));
+        const decision = decideAssignment(assignments, event, position, nearest);
+        assert.equal(decision.type, 'assigned');
+        if (decision.type === 'assigned') assignments.push(decision.assignment);
+      },
+    });
+    log.push({
+      position: end + lateMs,
+      apply: (position) => {
+        const index = assignments.findLastIndex(({ connectionId }) => connectionId === connection.connectionId);
+        assignments[index] = endAssignment(assignments[index]!, Date.parse(at(time(end))), 'client', position);
+      },
+    });
+    log.push({
+      position: end + 1,
+      apply: (position) => {
+        const until = Date.parse(at((end + 1) / 1000));
+        const index = grants.findLastIndex((other) => other.node === node);
+        grants[index] = { ...grants[index]!, until, endReason: 'returned', endedPosition: position };
+        for (const [j, row] of assignments.entries()) {
+          if (row.node === node && row.until === null) assignments[j] = endAssignment(row, until, 'returned', position);
+        }
+      },
+    });
+  }
+  // What the control plane decides comes in its order, what nodes say comes late, each node's in its order.
+  for (const { position, apply } of log.toSorted((a, b) => a.position - b.position)) apply(position);
+  return assignments;
+}
+
+test('an address that goes from node to node is never held twice, though their clocks are wrong and their events late', () => {
+  // Each stay and each pause is longer than a clock is wrong: else a node's events could belong to the one or the other grant.
+  const gap = fc.integer({ min: 2_001, max: 20_000 });
+  const stays = fc
+    .array(fc.record({ node: fc.constantFrom('node-a', 'node-b'), pause: gap, length: gap }), { maxLength: 8 })
+    .map((steps) => {
+      let now = 1_000;
+      return steps.map(({ node, pause, length }): Stay => {
+        const begin = now + pause;
+        now = begin + length;
+        return { node, begin, end: now };
+      });
+    });
+  const clock = fc.record({
+    aheadMs: fc.integer({ min: -2_000, max: 2_000 }),
+    lateMs: fc.integer({ min: 0, max: 50_000 }),
+  });
+  fc.assert(
+    fc.property(stays, clock, clock, (list, a, b) => {
+      const found = project(list, { 'node-a': a, 'node-b': b });
+      assert.equal(found.length, list.length);
+      for (const [i, one] of found.entries()) {
+        for (const other of found.slice(i + 1)) assert.ok(!rangesOverlap(one, other), JSON.stringify([one, other]));
+      }
+    }),
+  );
 });

@@ -7,6 +7,11 @@ import {
   watermarkMessage,
   watermarkRequestMessage,
 } from '../../../shared/nats/messages.ts';
+import {
+  staticReleaseMessage,
+  staticReplyMessage,
+  staticRequestMessage,
+} from '../../../shared/nats/static-address-messages.ts';
 
 const id = '0123456789abcdef'.repeat(2);
 export const credential = {
@@ -37,5 +42,21 @@ export const samples: readonly (readonly [Message<never>, readonly object[]])[] 
       { ok: false, code: 'exhausted', message: 'none left' },
     ],
   ],
+  [
+    staticRequestMessage as Message<never>,
+    [
+      { op: 'acquire', node: 'node-a', clientId: 'client-1', address: '10.99.200.7' },
+      { op: 'renew', node: 'node-a', grants: [{ address: 'fd00:99::c8:7', grant: 3 }] },
+      { op: 'return', node: 'node-a', grants: [] },
+    ],
+  ],
+  [
+    staticReplyMessage as Message<never>,
+    [
+      { ok: true, leases: [{ address: '10.99.200.7', pool: '10.99.0.0/16', grant: 3, leaseSeconds: 60 }], lost: [] },
+      { ok: false, code: 'held', message: 'node-b has it' },
+    ],
+  ],
+  [staticReleaseMessage as Message<never>, [{ address: '10.99.200.7', grant: 3 }]],
   [credentialMessage as Message<never>, [credential, { ...credential, state: 'revoked' }]],
 ];
