@@ -10,6 +10,8 @@ export type ClientState =
 export interface ClientAggregate {
   readonly clientId: string;
   readonly version: number;
+  /** Where it gets its addresses from. */
+  readonly pool: string;
   readonly state: ClientState;
 }
 
@@ -22,7 +24,7 @@ interface CommandBase {
 }
 
 export type ClientCommand =
-  | (CommandBase & { readonly type: 'enrol'; readonly name: string })
+  | (CommandBase & { readonly type: 'enrol'; readonly name: string; readonly pool: string })
   | (CommandBase & { readonly type: 'rename'; readonly name: string })
   | (CommandBase & { readonly type: 'revoke' });
 
@@ -43,17 +45,17 @@ export class ClientCommandError extends CodedError {
  * new token. Pure: time comes with the command. Throws ClientCommandError.
  */
 export function decideClient(client: ClientAggregate, command: ClientCommand): ClientEvent | undefined {
-  const { clientId, state } = client;
+  const { clientId, pool, state } = client;
   const { actor } = command;
   const at = new Date(command.now).toISOString();
   switch (command.type) {
     case 'enrol':
       if (state.status === 'active') throw new ClientCommandError('CLIENT_EXISTS', clientId);
-      return { type: 'client.enrolled', at, data: { clientId, name: command.name, actor } };
+      return { type: 'client.enrolled', at, data: { clientId, name: command.name, pool: command.pool, actor } };
     case 'rename':
       if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
       if (state.status === 'revoked') throw new ClientCommandError('CLIENT_REVOKED', clientId);
-      return { type: 'client.updated', at, data: { clientId, name: command.name, actor } };
+      return { type: 'client.updated', at, data: { clientId, name: command.name, pool, actor } };
     case 'revoke':
       if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
       if (state.status === 'revoked') return undefined;
@@ -65,6 +67,7 @@ export function decideClient(client: ClientAggregate, command: ClientCommand): C
 
 /** The aggregate after one more event. */
 export function evolveClient(client: ClientAggregate, event: ClientEvent): ClientAggregate {
+  const pool = event.type === 'client.revoked' ? client.pool : event.data.pool;
   const status = event.type === 'client.revoked' ? 'revoked' : 'active';
-  return { ...client, version: client.version + 1, state: { status } };
+  return { ...client, version: client.version + 1, pool, state: { status } };
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { sql } from 'kysely';
+import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import {
   type Decided,
   DecisionConflictError,
@@ -46,7 +47,12 @@ export class ClientService {
     const id = request.id ?? `client-${randomBytes(GENERATED_ID_BYTES).toString('hex')}`;
     const name = request.name ?? id;
     const token = createClientToken();
-    await this.execute(term, id, (now) => ({ type: 'enrol', name, actor: request.actor, now }), hashClientToken(token));
+    await this.execute(
+      term,
+      id,
+      (now) => ({ type: 'enrol', name, pool: DEFAULT_POOL, actor: request.actor, now }),
+      hashClientToken(token),
+    );
     return { id, name, token };
   }
 
@@ -93,12 +99,12 @@ export class ClientService {
 }
 
 async function load(trx: DatabaseTransaction, clientId: string): Promise<ClientAggregate> {
-  const { rows } = await sql<{ version: number; state: 'active' | 'revoked' }>`
-    SELECT version, state FROM client_credentials WHERE client_id = ${clientId}`.execute(trx);
+  const { rows } = await sql<{ version: number; pool: string; state: 'active' | 'revoked' }>`
+    SELECT version, pool, state FROM client_credentials WHERE client_id = ${clientId}`.execute(trx);
   const [row] = rows;
   return row
-    ? { clientId, version: row.version, state: { status: row.state } }
-    : { clientId, version: 0, state: { status: 'unknown' } };
+    ? { clientId, version: row.version, pool: row.pool, state: { status: row.state } }
+    : { clientId, version: 0, pool: DEFAULT_POOL, state: { status: 'unknown' } };
 }
 
 /** Without a new hash the present one stays: a revoked token remains known, so that it can be told from a wrong one. */
@@ -108,14 +114,14 @@ async function save(
   at: string,
   tokenSha256: string | undefined,
 ): Promise<void> {
-  const { clientId, version, state } = client;
+  const { clientId, version, pool, state } = client;
   const result =
     version === 1
       ? await sql`
-          INSERT INTO client_credentials (client_id, version, state, token_sha256, updated_at)
-          VALUES (${clientId}, ${version}, ${state.status}, ${tokenSha256}, ${at})`.execute(trx)
+          INSERT INTO client_credentials (client_id, version, state, pool, token_sha256, updated_at)
+          VALUES (${clientId}, ${version}, ${state.status}, ${pool}, ${tokenSha256}, ${at})`.execute(trx)
       : await sql`
-          UPDATE client_credentials SET version = ${version}, state = ${state.status}, updated_at = ${at},
+          UPDATE client_credentials SET version = ${version}, state = ${state.status}, pool = ${pool}, updated_at = ${at},
             token_sha256 = coalesce(${tokenSha256 ?? null}, token_sha256)
           WHERE client_id = ${clientId} AND version = ${version - 1}`.execute(trx);
   if (result.numAffectedRows !== 1n) throw new DecisionConflictError(`client ${clientId}`);

@@ -119,15 +119,17 @@ export class CredentialProjector implements LeaderService {
       client_id: string;
       version: number;
       state: Credential['state'];
+      pool: string;
       token_sha256: string;
       updated_at: Date;
-    }>`SELECT client_id, version, state, token_sha256, updated_at FROM client_credentials ${filter}`.execute(
+    }>`SELECT client_id, version, state, pool, token_sha256, updated_at FROM client_credentials ${filter}`.execute(
       this.database,
     );
     return rows.map((row) => ({
       clientId: row.client_id,
       version: row.version,
       state: row.state,
+      pool: row.pool,
       tokenSha256: row.token_sha256,
       updatedAt: row.updated_at.toISOString(),
     }));

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
-import { CONTROL_NODE, EVENT_VERSION, type NewEvent, type VpnEvent } from '../../shared/events/envelope.ts';
+import { CONTROL_NODE, type NewEvent, type VpnEvent } from '../../shared/events/envelope.ts';
+import { currentVersion } from '../../shared/events/event-versions.ts';
 import { projectEntries } from '../projections/project-entries.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
@@ -43,7 +44,7 @@ export async function appendControlEvents(
   const { position } = await trx.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
   const entries = events.map(({ type, at, data }, index): LogEntry => {
     const identity = { node: CONTROL_NODE, epoch, seq: seq + index + 1, incarnation: author.incarnation };
-    const event = checkEvent({ ...identity, type, version: EVENT_VERSION, at, data });
+    const event = checkEvent({ ...identity, type, version: currentVersion(type), at, data });
     return { position: position + index + 1, streamSeq: null, event };
   });
   await appendEntries(trx, entries);

@@ -10,16 +10,16 @@ const COLUMNS: Readonly<Record<string, Column<LogEntry>>> = {
   seq: { type: 'bigint', value: ({ event }) => event.seq },
   incarnation: { type: 'text', value: ({ event }) => event.incarnation },
   type: { type: 'text', value: ({ event }) => event.type },
-  version: { type: 'smallint', value: ({ event }) => event.version },
+  version: { type: 'smallint', value: ({ event, written }) => (written ?? event).version },
   at: { type: 'timestamptz', value: ({ event }) => event.at },
-  data: { type: 'jsonb', value: ({ event }) => JSON.stringify(event.data) },
+  data: { type: 'jsonb', value: ({ event, written }) => JSON.stringify((written ?? event).data) },
   stream_seq: { type: 'bigint', value: (row) => row.streamSeq },
 };
 
 /** Positions between two looks at the partitions; far less than one of them holds, so that they are made ahead. */
 const PARTITION_CHECK_INTERVAL = 100_000;
 
-/** Writes entries to the log as they are. */
+/** Writes entries to the log, each as it was written first. */
 export async function appendEntries(trx: DatabaseTransaction, entries: readonly LogEntry[]): Promise<void> {
   const first = entries[0]?.position;
   const last = entries.at(-1)?.position;

@@ -6,5 +6,8 @@ export interface LogEntry<T extends EventType = EventType> {
   readonly position: number;
   /** Sequence of its message in JetStream; null for what the control plane decides itself. */
   readonly streamSeq: number | null;
+  /** As the current version of its type has it. */
   readonly event: VpnEvent<T>;
+  /** Version and data that the log keeps, where an earlier build wrote the event. */
+  readonly written?: { readonly version: number; readonly data: object } | undefined;
 }

@@ -1,4 +1,5 @@
 import type { VpnEvent } from '../../shared/events/envelope.ts';
+import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite } from '../storage/insert-rows.ts';
@@ -7,6 +8,7 @@ import type { ClientsTable } from '../storage/tables.ts';
 export interface Client {
   readonly clientId: string;
   readonly name: string | null;
+  readonly pool: string;
   readonly state: ClientsTable['state'];
   readonly enrolledAt: string | null;
   readonly updatedAt: string | null;
@@ -22,6 +24,7 @@ export function evolveClient(
   const client: Client = before ?? {
     clientId,
     name: null,
+    pool: DEFAULT_POOL,
     state: 'active',
     enrolledAt: null,
     updatedAt: null,
@@ -29,10 +32,14 @@ export function evolveClient(
   };
   const updatedAt = event.at;
   switch (event.type) {
-    case 'client.enrolled':
-      return { ...client, name: event.data.name, state: 'active', enrolledAt: event.at, updatedAt, revokedAt: null };
-    case 'client.updated':
-      return { ...client, name: event.data.name, updatedAt };
+    case 'client.enrolled': {
+      const { name, pool } = event.data;
+      return { ...client, name, pool, state: 'active', enrolledAt: event.at, updatedAt, revokedAt: null };
+    }
+    case 'client.updated': {
+      const { name, pool } = event.data;
+      return { ...client, name, pool, updatedAt };
+    }
     case 'client.revoked':
       return { ...client, state: 'revoked', updatedAt, revokedAt: event.at };
     default:
@@ -43,6 +50,7 @@ export function evolveClient(
 const COLUMNS: Readonly<Record<string, Column<Client>>> = {
   client_id: { type: 'text', value: (row) => row.clientId },
   name: { type: 'text', value: (row) => row.name },
+  pool: { type: 'text', value: (row) => row.pool },
   state: { type: 'text', value: (row) => row.state },
   enrolled_at: { type: 'timestamptz', value: (row) => row.enrolledAt },
   updated_at: { type: 'timestamptz', value: (row) => row.updatedAt },
@@ -68,6 +76,7 @@ export class ClientsProjection {
       projection.rows.set(row.client_id, {
         clientId: row.client_id,
         name: row.name,
+        pool: row.pool,
         state: row.state,
         enrolledAt: row.enrolled_at?.toISOString() ?? null,
         updatedAt: row.updated_at?.toISOString() ?? null,

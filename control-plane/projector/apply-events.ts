@@ -31,10 +31,12 @@ export async function applyEvents(
   events: readonly IncomingEvent[],
 ): Promise<AppliedEvents> {
   const deadLetters: DeadLetter[] = [];
-  const sound: Array<{ incoming: IncomingEvent; event: LogEntry['event'] }> = [];
+  const sound: Array<Pick<LogEntry, 'event' | 'written'> & { incoming: IncomingEvent }> = [];
   for (const incoming of events) {
     try {
-      sound.push({ incoming, event: checkEvent(incoming.envelope) });
+      const { envelope } = incoming;
+      const event = checkEvent(envelope);
+      sound.push({ incoming, event, written: envelope.version === event.version ? undefined : envelope });
     } catch (error) {
       deadLetters.push(deadLetterOf(incoming, error));
     }
@@ -44,7 +46,12 @@ export async function applyEvents(
   const applyRange = async (start: number, range: typeof sound): Promise<number> => {
     if (range.length === 0) return start;
     const entries = range.map(
-      ({ incoming, event }, index): LogEntry => ({ position: start + index + 1, streamSeq: incoming.streamSeq, event }),
+      ({ incoming: { streamSeq }, event, written }, index): LogEntry => ({
+        position: start + index + 1,
+        streamSeq,
+        event,
+        written,
+      }),
     );
     await sql`SAVEPOINT apply_range`.execute(trx);
     try {

@@ -108,6 +108,7 @@ export interface NodesTable {
 export interface ClientsTable {
   client_id: string;
   name: string | null;
+  pool: string;
   state: 'active' | 'revoked';
   enrolled_at: NullableTimestamp;
   updated_at: NullableTimestamp;

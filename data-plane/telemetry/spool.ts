@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import { CodedError } from '../../shared/errors.ts';
-import { EVENT_VERSION, type EventType, type NewEvent, type VpnEvent } from '../../shared/events/envelope.ts';
+import type { EventType, NewEvent, VpnEvent } from '../../shared/events/envelope.ts';
+import { currentVersion } from '../../shared/events/event-versions.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
 
 /** Ours: what the spool keeps of events that are not committed yet. */
@@ -229,7 +230,7 @@ export class Spool {
   #encode(event: NewEvent, epoch: string, seq: number): string {
     const { type, at, data } = event;
     const { node, incarnation } = this;
-    return JSON.stringify({ node, epoch, seq, incarnation, type, version: EVENT_VERSION, at, data });
+    return JSON.stringify({ node, epoch, seq, incarnation, type, version: currentVersion(type), at, data });
   }
 }
 

@@ -1,9 +1,11 @@
 import Type, { type Static } from 'typebox';
 import {
+  AddressText,
   ClientId,
   ConnectionId,
   NodeId,
   nullable,
+  PoolName,
   PrefixText,
   RandomId,
   record,
@@ -21,8 +23,14 @@ export const controlEventSchemas = {
   'block.renewed': record({ ...lease, leaseEnd: Timestamp }),
   'block.returned': record({ ...lease }),
   'block.reclaimed': record({ ...lease, leaseEnd: Timestamp }),
-  'client.enrolled': record({ clientId: ClientId, name: ShortText, actor: Actor }),
-  'client.updated': record({ clientId: ClientId, name: ShortText, actor: Actor }),
+  'client.enrolled': record({ clientId: ClientId, name: ShortText, pool: PoolName, actor: Actor }),
+  'client.updated': record({ clientId: ClientId, name: ShortText, pool: PoolName, actor: Actor }),
+  /** The addresses that it has wherever it connects from now on; none: those that are free. */
+  'client.addresses_set': record({
+    clientId: ClientId,
+    addresses: Type.Array(AddressText, { maxItems: 2 }),
+    actor: Actor,
+  }),
   'client.revoked': record({ clientId: ClientId, actor: Actor }),
   /** Nothing was heard of this incarnation of the node since `lastSeenAt` (null: never in this term). */
   'node.lost': record({ node: NodeId, incarnation: RandomId, lastSeenAt: nullable(Timestamp) }),

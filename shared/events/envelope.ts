@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile';
 import { CodedError } from '../errors.ts';
 import { type ControlEventData, type ControlEventType, controlEventSchemas } from './control-events.ts';
 import { NodeId, RandomId, Timestamp } from './event-schema.ts';
+import { currentVersion, upcast } from './event-versions.ts';
 import { type NodeEventData, type NodeEventType, nodeEventSchemas } from './node-events.ts';
 
 /** The `node` of events that the control plane itself appends. */
@@ -36,9 +37,6 @@ export type VpnEvent<T extends EventType = EventType> = {
 export type NewEvent<T extends EventType = EventType> = {
   [K in T]: { readonly type: K; readonly at: string; readonly data: EventData<K> };
 }[T];
-
-/** The version that this build writes of every event type. */
-export const EVENT_VERSION = 1;
 
 /** The most events that one message may carry. */
 export const MAX_EVENTS_PER_MESSAGE = 100;
@@ -84,14 +82,23 @@ export function decodeEvents(bytes: Uint8Array): EventEnvelope[] {
   return value;
 }
 
-/** Checks type, version and data of an envelope. Throws InvalidEventError, which names the field that is wrong. */
+/**
+ * The event of an envelope, as the current version of its type has it: what an earlier build wrote is upcast. Throws
+ * InvalidEventError, which names the field that is wrong.
+ */
 export function validateEvent(envelope: EventEnvelope): VpnEvent {
-  const validator = dataValidators.get(envelope.type);
-  const what = `event ${envelope.type} ${envelope.node}/${envelope.epoch}/${envelope.seq}`;
+  const type = envelope.type as EventType;
+  const validator = dataValidators.get(type);
+  const what = `event ${type} ${envelope.node}/${envelope.epoch}/${envelope.seq}`;
   if (!validator) throw new InvalidEventError(what, 'unknown type');
-  if (envelope.version !== EVENT_VERSION) throw new InvalidEventError(what, `unknown version ${envelope.version}`);
-  if (!validator.Check(envelope.data)) throw new InvalidEventError(what, firstProblem(validator.Errors(envelope.data)));
-  return envelope as unknown as VpnEvent;
+  const version = currentVersion(type);
+  if (envelope.version > version) {
+    throw new InvalidEventError(what, `unknown version ${envelope.version}, known are those up to ${version}`);
+  }
+  const isCurrent = envelope.version === version;
+  const data = isCurrent ? envelope.data : upcast(type, envelope.version, envelope.data);
+  if (!validator.Check(data)) throw new InvalidEventError(what, firstProblem(validator.Errors(data)));
+  return (isCurrent ? envelope : { ...envelope, version, data }) as unknown as VpnEvent;
 }
 
 function firstProblem(errors: Iterable<{ instancePath: string; message: string }>): string {

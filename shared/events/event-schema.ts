@@ -9,6 +9,8 @@ export const NodeId = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])
 export const ClientId = Type.String({ pattern: '^(?!.*[.]{2})[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$' });
 /** 128 random bits, hexadecimal: epochs and incarnations. */
 export const RandomId = Type.String({ pattern: '^[0-9a-f]{32}$' });
+/** A pool of addresses, as administrators call it. */
+export const PoolName = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' });
 export const ConnectionId = Type.String({
   pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
 });

@@ -7,6 +7,9 @@ import { type IpPrefix, lastAddress, prefixSize } from './prefix.ts';
  */
 export const ADDRESS_REST_MS = 60_000;
 
+/** The pool of everybody who is given no other. */
+export const DEFAULT_POOL = 'default';
+
 /** Pools are split into blocks, each granted to one node, which hands out its addresses one by one. */
 export interface PoolBlock {
   readonly pool: IpPrefix;

@@ -1,7 +1,18 @@
 import Type, { type Static, type TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { CodedError } from '../errors.ts';
-import { ClientId, Count, NodeId, PrefixText, RandomId, record, ShortText, Timestamp } from '../events/event-schema.ts';
+import {
+  AddressText,
+  ClientId,
+  Count,
+  NodeId,
+  PoolName,
+  PrefixText,
+  RandomId,
+  record,
+  ShortText,
+  Timestamp,
+} from '../events/event-schema.ts';
 
 /** A message of core NATS or a KV entry: JSON of one schema, validated before anything reads it. */
 export interface Message<T> {
@@ -108,6 +119,10 @@ export const Credential = record({
   /** SHA-256 of the bearer token, hexadecimal. The token itself is known to the client only. */
   tokenSha256: Type.String({ pattern: '^[0-9a-f]{64}$' }),
   updatedAt: Timestamp,
+  /** The pool of its addresses; absent in entries of earlier builds: the default one. */
+  pool: Type.Optional(PoolName),
+  /** Addresses that are its own wherever it connects. */
+  addresses: Type.Optional(Type.Array(AddressText, { maxItems: 2 })),
 });
 export type Credential = Static<typeof Credential>;
 export const credentialMessage = message('credential', Credential);

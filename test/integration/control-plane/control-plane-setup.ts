@@ -8,7 +8,8 @@ import { freePort } from '../../../deploy/local/free-port.ts';
 import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
 import { createService, type Service } from '../../../deploy/local/service.ts';
-import { EVENT_VERSION, encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
+import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
+import { currentVersion } from '../../../shared/events/event-versions.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import { presenceMessage, presenceSubject } from '../../../shared/nats/messages.ts';
 
@@ -137,7 +138,7 @@ export class SimulatedNode {
         epoch,
         incarnation,
         seq,
-        version: EVENT_VERSION,
+        version: currentVersion(event.type),
         at: new Date().toISOString(),
         ...event,
       } as VpnEvent;

@@ -31,7 +31,7 @@ test('a tunnel from begin to end: history, traffic, ledger, totals and histogram
   await log.decide(granted('node-a', -60, 3600), {
     type: 'client.enrolled',
     at: at(-30),
-    data: { clientId: 'alice', name: 'Alice', actor: 'admin' },
+    data: { clientId: 'alice', name: 'Alice', pool: 'default', actor: 'admin' },
   });
   const events = lifeOf(new SampleNode('node-a'), 'alice');
   const result = await log.deliver(events.slice(0, 4), events.slice(4));

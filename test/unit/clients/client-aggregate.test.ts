@@ -9,11 +9,11 @@ import {
 } from '../../../control-plane/clients/client-aggregate.ts';
 import { createClientToken, hashClientToken, TOKEN_PREFIX } from '../../../control-plane/clients/client-token.ts';
 
-const unknown: ClientAggregate = { clientId: 'alice', version: 0, state: { status: 'unknown' } };
+const unknown: ClientAggregate = { clientId: 'alice', version: 0, pool: 'default', state: { status: 'unknown' } };
 const base = { now: Date.parse('2026-01-01T00:00:00.000Z'), actor: 'admin' };
 
 function apply(client: ClientAggregate, type: 'enrol' | 'rename' | 'revoke'): ClientAggregate {
-  const command = type === 'revoke' ? { ...base, type } : { ...base, type, name: 'Alice' };
+  const command = type === 'revoke' ? { ...base, type } : { ...base, type, name: 'Alice', pool: 'staff' };
   const event = decideClient(client, command);
   return event ? evolveClient(client, event) : client;
 }
@@ -21,7 +21,7 @@ function apply(client: ClientAggregate, type: 'enrol' | 'rename' | 'revoke'): Cl
 test('enrolled, renamed, revoked and enrolled again, each a version of its own', () => {
   let client = unknown;
   for (const type of ['enrol', 'rename', 'revoke', 'enrol'] as const) client = apply(client, type);
-  assert.deepEqual(client, { clientId: 'alice', version: 4, state: { status: 'active' } });
+  assert.deepEqual(client, { clientId: 'alice', version: 4, pool: 'staff', state: { status: 'active' } });
 });
 
 test('revoking twice is one event', () => {

@@ -1,5 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { EVENT_VERSION, type EventData, type EventType, type VpnEvent } from '../../../shared/events/envelope.ts';
+import type { EventData, EventType, VpnEvent } from '../../../shared/events/envelope.ts';
+import { currentVersion } from '../../../shared/events/event-versions.ts';
 import type { TrafficSample, TrafficTotals } from '../../../shared/events/node-events.ts';
 
 export const randomId = (): string => randomBytes(16).toString('hex');
@@ -22,7 +23,7 @@ export class SampleNode {
   event<T extends EventType>(type: T, seconds: number, data: EventData<T>): VpnEvent {
     this.seq += 1;
     const { node, epoch, incarnation, seq } = this;
-    return { node, epoch, seq, incarnation, type, version: EVENT_VERSION, at: at(seconds), data } as VpnEvent;
+    return { node, epoch, seq, incarnation, type, version: currentVersion(type), at: at(seconds), data } as VpnEvent;
   }
 
   /** The process starts (again). */

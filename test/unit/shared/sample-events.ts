@@ -1,4 +1,5 @@
-import type { VpnEvent } from '../../../shared/events/envelope.ts';
+import type { EventType, VpnEvent } from '../../../shared/events/envelope.ts';
+import { currentVersion } from '../../../shared/events/event-versions.ts';
 
 const id = 'ab'.repeat(16);
 const connectionId = '0b1f7a52-54c0-4e0c-8a59-3f0d1a2b3c4d';
@@ -44,8 +45,9 @@ export const samples: { [K in VpnEvent['type']]: object } = {
   'block.renewed': { ...lease, leaseEnd: at },
   'block.returned': lease,
   'block.reclaimed': { ...lease, leaseEnd: at },
-  'client.enrolled': { clientId: 'c1', name: 'one', actor: 'admin' },
-  'client.updated': { clientId: 'c1', name: 'one', actor: 'admin' },
+  'client.enrolled': { clientId: 'c1', name: 'one', pool: 'default', actor: 'admin' },
+  'client.updated': { clientId: 'c1', name: 'one', pool: 'default', actor: 'admin' },
+  'client.addresses_set': { clientId: 'c1', addresses: ['10.99.0.9'], actor: 'admin' },
   'client.revoked': { clientId: 'c1', actor: 'admin' },
   'node.lost': { node: 'node-a', incarnation: id, lastSeenAt: null },
   'connection.presumed_closed': { connectionId, clientId: 'c1', node: 'node-a', reason: 'node_lost' },
@@ -58,7 +60,7 @@ export const envelope = (type: string, data: object, seq = 1) => ({
   seq,
   incarnation: id,
   type,
-  version: 1,
+  version: currentVersion(type as EventType),
   at,
   data,
 });
