@@ -32,8 +32,8 @@ after(async () => {
 
 async function store(clientId: string, version: number, state: Credential['state']): Promise<void> {
   await sql`
-    INSERT INTO client_credentials (client_id, version, state, token_sha256, updated_at)
-    VALUES (${clientId}, ${version}, ${state}, ${'0'.repeat(64)}, now())
+    INSERT INTO client_credentials (client_id, version, state, pool, token_sha256, updated_at)
+    VALUES (${clientId}, ${version}, ${state}, 'default', ${'0'.repeat(64)}, now())
     ON CONFLICT (client_id) DO UPDATE SET version = excluded.version, state = excluded.state`.execute(database);
 }
 
