@@ -17,6 +17,9 @@ import { isAllowedSkip } from './support/requirements.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 
+/** Every test file ends soon after its timeout, and what it started ends with it. */
+const END_AFTER_TIMEOUT = new URL('./support/end-after-timeout.ts', import.meta.url).href;
+
 /** End-to-end tests start whole clusters and measure what they do, so they have the machine to themselves. */
 const STAGES = [
   { name: 'unit', concurrency: 2, timeoutMs: 60_000 },
@@ -86,7 +89,8 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
   print(`\n${name}`);
   const broken: string[] = [];
   const output = new Map<string, string>();
-  const stream = run({ files, concurrency, timeout: timeoutMs });
+  process.env.TEST_FILE_TIMEOUT_MS = String(timeoutMs);
+  const stream = run({ files, concurrency, timeout: timeoutMs, execArgv: [`--import=${END_AFTER_TIMEOUT}`] });
   stream.on('test:fail', (event) => {
     const error: Error & { failureType?: string } = event.details.error;
     if (error.failureType !== 'subtestsFailed') failures.push(describeFailure(ROOT, event));
