@@ -6,7 +6,15 @@ import type { Cluster } from '../../../deploy/local/cluster.ts';
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
 import { hostPort } from '../../../shared/config/parse-config.ts';
-import { END_HEADERS, END_STREAM, FRAME, headerBlock, http2Frame, PREFACE } from '../../support/http2-frames.ts';
+import {
+  END_HEADERS,
+  END_STREAM,
+  FRAME,
+  headerBlock,
+  headersFrames,
+  http2Frame,
+  PREFACE,
+} from '../../support/http2-frames.ts';
 import { connectNodeTls, Http2Peer } from '../../support/http2-peer.ts';
 import { RawHttp2Peer } from '../../support/raw-http2-peer.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
@@ -123,13 +131,7 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
     await expectErrors({ connection: 1 });
     const continued = (bytes: number): Buffer[] => {
       const padding = Array.from({ length: bytes / 10_000 }, () => ['x-padding', 'x'.repeat(10_000)] as const);
-      const block = headerBlock([...CONNECT_IP, ...padding]);
-      const parts = Array.from({ length: Math.ceil(block.length / 16_384) }, (_, i) =>
-        block.subarray(i * 16_384, (i + 1) * 16_384),
-      );
-      return parts.map((part, i) =>
-        http2Frame(i === 0 ? FRAME.HEADERS : FRAME.CONTINUATION, i === parts.length - 1 ? END_HEADERS : 0, 1, part),
-      );
+      return headersFrames(1, [...CONNECT_IP, ...padding]);
     };
     const larger = await RawHttp2Peer.connect(target);
     larger.write(...continued(100_000));
