@@ -1,6 +1,7 @@
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { AddressAssignmentsProjection } from './address-assignments.ts';
+import { AdminEventsProjection } from './admin-events.ts';
 import { BlockGrantsProjection } from './block-grants.ts';
 import { ClientGaugesProjection } from './client-gauges.ts';
 import { ClientHistogramsProjection } from './client-histograms.ts';
@@ -25,6 +26,7 @@ export async function projectEntries(trx: DatabaseTransaction, entries: readonly
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();
   const gauges = new ClientGaugesProjection();
+  const admin = new AdminEventsProjection();
   const clients = await ClientsProjection.load(trx, entries);
   const nodes = await NodesProjection.load(trx, entries);
   const grants = await BlockGrantsProjection.load(trx, entries);
@@ -34,6 +36,7 @@ export async function projectEntries(trx: DatabaseTransaction, entries: readonly
   for (const entry of entries) {
     const { event } = entry;
     clients.apply(entry);
+    admin.apply(entry);
     failures.apply(entry);
     grants.apply(entry);
     ledger.apply(entry);
@@ -51,6 +54,6 @@ export async function projectEntries(trx: DatabaseTransaction, entries: readonly
     gauges.apply(entry, outcomes);
   }
 
-  const projections = [nodes, clients, connections, failures, traffic, grants, addresses, ledger];
+  const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
   for (const projection of [...projections, counters, totals, histograms, gauges]) await projection.write(trx);
 }

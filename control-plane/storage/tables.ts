@@ -294,6 +294,28 @@ export interface ClientGaugesTable {
   loss_percent: number | null;
 }
 
+export interface AdminEventsTable {
+  position: number;
+  at: Timestamp;
+  actor: string;
+  type: string;
+  subject_kind: string;
+  subject_id: string;
+  change: Json<Record<string, unknown>>;
+}
+
+/** Written by a trigger of `events` alone. */
+export interface EpochCountsTable {
+  node: string;
+  epoch: string;
+  events: number;
+  first_seq: number;
+  last_seq: number;
+  last_position: number;
+  stopped_seq: number | null;
+  last_recorded_at: Timestamp;
+}
+
 export interface ConnectionHistoryView {
   connection_id: string;
   client_id: string;
@@ -312,6 +334,7 @@ export interface ConnectionHistoryView {
   bytes_received: number;
   packets_sent: number;
   packets_received: number;
+  presumed_at: Date | null;
 }
 
 export interface UsageDailyView {
@@ -325,7 +348,48 @@ export interface UsageDailyView {
   connections: number;
 }
 
-/** All tables and views of migrations 0001 and 0002. */
+export interface AddressHistoryView {
+  address: string;
+  client_id: string;
+  node: string;
+  connection_id: string;
+  held_from: Date;
+  held_until: Date | null;
+  end_reason: string | null;
+  block: string;
+  pool: string;
+  during: string;
+}
+
+export interface FailedAuthenticationsView {
+  remote_address: string | null;
+  at: Date;
+  failures: number;
+  node: string;
+  client_id: string | null;
+  status: number;
+  reason: string;
+  position: number;
+}
+
+export interface CompletenessView {
+  node: string;
+  epoch: string;
+  current: boolean;
+  first_seq: number | null;
+  last_seq: number;
+  in_log: number;
+  lost: number;
+  dead_letters: number;
+  parked: number;
+  unexplained: number;
+  first_at: Date | null;
+  last_at: Date | null;
+  recorded_at: Date | null;
+  verdict: string;
+}
+
+/** All tables and views. */
 export interface Tables {
   leadership: LeadershipTable;
   event_checkpoint: EventCheckpointTable;
@@ -349,8 +413,14 @@ export interface Tables {
   client_totals: ClientTotalsTable;
   client_histograms: ClientHistogramsTable;
   client_gauges: ClientGaugesTable;
+  admin_events: AdminEventsTable;
+  epoch_counts: EpochCountsTable;
   connection_history: ConnectionHistoryView;
   usage_daily: UsageDailyView;
+  address_history: AddressHistoryView;
+  failed_authentications: FailedAuthenticationsView;
+  admin_changes: AdminEventsTable;
+  completeness: CompletenessView;
 }
 
 export type Row<T extends keyof Tables> = Selectable<Tables[T]>;
