@@ -39,6 +39,7 @@ export class SessionCapsules extends Duplex {
   #sent: Promise<unknown> = Promise.resolve();
   #taken: PromiseWithResolvers<void> | undefined;
   #clientEnded = false;
+  #sessionOver = false;
   #readingEnded = false;
 
   constructor(session: WebTransportSession, carrier: SessionCarrier, streamTimeoutMs = STREAM_TIMEOUT_MS) {
@@ -47,9 +48,11 @@ export class SessionCapsules extends Duplex {
     this.#carrier = carrier;
     this.#datagrams = session.datagrams.createWritable().getWriter();
     this.#timer = setTimeout(() => {
-      this.destroy(
-        new Http3StreamError(H3_REQUEST_INCOMPLETE, 'the client opened no stream', { limit: 'request_time' }),
-      );
+      const late = new Http3StreamError(H3_REQUEST_INCOMPLETE, 'the client opened no stream', {
+        limit: 'request_time',
+      });
+      // What was written meanwhile waits for the stream, also where the client has left.
+      this.destroy(this.#sessionOver ? undefined : late);
     }, streamTimeoutMs);
     this.#watch(session.ready);
     this.#watch(this.#stream.promise);
@@ -74,6 +77,7 @@ export class SessionCapsules extends Duplex {
   }
 
   #sessionClosed(reason: string): void {
+    this.#sessionOver = true;
     if (this.#carrier.closed || this.writableEnded) this.#endReading();
     else this.destroy(malformedCapsule(reason));
   }

@@ -8,6 +8,8 @@ export const END_STREAM = 0x1;
 export const END_HEADERS = 0x4;
 export const ACK = 0x1;
 const FRAME_HEADER_BYTES = 9;
+/** Of the payload, where SETTINGS do not say otherwise. */
+const MAX_FRAME_BYTES = 16_384;
 
 export interface Http2Frame {
   readonly type: number;
@@ -33,6 +35,17 @@ export function http2Frame(
 /** A header block of literals that are neither indexed nor Huffman-coded (RFC 7541 6.2.2), whatever they are. */
 export function headerBlock(lines: readonly (readonly [string, string])[]): Uint8Array {
   return concat(...lines.flatMap(([name, value]) => [Uint8Array.of(0), literal(name), literal(value)]));
+}
+
+/** A header section in as many frames as it needs, of a stream that goes on. */
+export function headersFrames(streamId: number, lines: readonly (readonly [string, string])[]): Buffer[] {
+  const block = headerBlock(lines);
+  const parts = Array.from({ length: Math.ceil(block.length / MAX_FRAME_BYTES) }, (_, i) =>
+    block.subarray(i * MAX_FRAME_BYTES, (i + 1) * MAX_FRAME_BYTES),
+  );
+  return parts.map((part, i) =>
+    http2Frame(i === 0 ? FRAME.HEADERS : FRAME.CONTINUATION, part === parts.at(-1) ? END_HEADERS : 0, streamId, part),
+  );
 }
 
 /** The whole frames of what came. */

@@ -2,20 +2,25 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { connect } from 'node:net';
 import { after, before, suite, test } from 'node:test';
-import type { Cluster } from '../../../deploy/local/cluster.ts';
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { sumOf } from '../../../deploy/local/prometheus-text.ts';
 import { hostPort } from '../../../shared/config/parse-config.ts';
-import { END_HEADERS, END_STREAM, FRAME, headerBlock, http2Frame, PREFACE } from '../../support/http2-frames.ts';
+import {
+  END_HEADERS,
+  END_STREAM,
+  FRAME,
+  headerBlock,
+  headersFrames,
+  http2Frame,
+  PREFACE,
+} from '../../support/http2-frames.ts';
 import { connectNodeTls, Http2Peer } from '../../support/http2-peer.ts';
 import { RawHttp2Peer } from '../../support/raw-http2-peer.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
-import { temporaryDirectory } from '../../support/temporary-directory.ts';
-import type { PeerTarget } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { CONNECT_IP, hex } from '../../unit/http3/recording.ts';
 import { CountingPeer } from './counting-peer.ts';
-import { type Errors, errorsOf, nodeMetrics, Pinging, startOneNode, targetOf, untilErrors } from './node-setup.ts';
+import { WatchedNode } from './watched-node.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
 const TIMEOUT_MS = 20_000;
@@ -28,71 +33,45 @@ const ADVERTISED_STREAMS = 100;
 const PINGS = 50;
 const ROUNDS = 13;
 
-let cluster: Cluster;
-let target: PeerTarget;
+let node: WatchedNode;
 let token = '';
-let pinging: Pinging;
-let endOfTest = () => {};
-/** What the metrics must show, no more and no less: every test adds its share. */
-const expected: { -readonly [K in keyof Errors]: number } = { auth: 0, connection: 0, packet: 0, other: 0 };
-
-async function expectErrors(more: Partial<Errors>): Promise<void> {
-  for (const [type, count] of Object.entries(more)) expected[type as keyof Errors] += count;
-  await untilErrors(cluster, expected);
-}
 
 const request = (changes: readonly (readonly [string, string])[] = [], flags = END_HEADERS, streamId = 1): Buffer =>
   http2Frame(FRAME.HEADERS, flags, streamId, headerBlock([...CONNECT_IP, ...changes]));
 
 suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () => {
   before(async () => {
-    const directory = temporaryDirectory({
-      after: (end) => {
-        endOfTest = end;
-      },
-    });
-    cluster = await startOneNode({
-      directory,
-      clients: ['steady', 'tester', 'vanishing', 'counted'],
-      connect: ['steady'],
-      nodeEnv: { TRAFFIC_WINDOW_MS: '1000' },
-    });
-    target = targetOf(cluster);
-    token = cluster.client('tester').token;
-    pinging = new Pinging(cluster.client('steady').place.namespace, cluster.node('node-a').place.behind.address);
-    Object.assign(expected, await errorsOf(cluster));
+    node = await WatchedNode.start({ clients: ['tester', 'vanishing', 'counted'] });
+    token = node.token('tester');
   });
 
-  after(async () => {
-    await cluster?.stop();
-    endOfTest();
-  });
+  after(() => node?.stop());
 
   let vanished: { peer: RawHttp2Peer; since: number };
 
   test('one opens a tunnel and vanishes (the end is looked for below)', async () => {
-    const peer = await RawHttp2Peer.connect(target);
-    peer.write(request([['authorization', `Bearer ${cluster.client('vanishing').token}`]]));
+    const peer = await RawHttp2Peer.connect(node.target);
+    peer.write(request([['authorization', `Bearer ${node.token('vanishing')}`]]));
     await peer.until(() => peer.frames.some(({ type }) => type === FRAME.DATA), 'the assignments');
     vanished = { peer, since: performance.now() };
     peer.vanish();
   });
 
   test('the node says that it takes extended CONNECT, and only HTTP/2 is spoken on TCP', async () => {
-    const peer = await Http2Peer.connect(target);
+    const peer = await Http2Peer.connect(node.target);
     assert.equal(peer.session.remoteSettings.enableConnectProtocol, true);
     assert.equal(peer.session.remoteSettings.maxConcurrentStreams, ADVERTISED_STREAMS);
     peer.close();
     for (const alpn of [['http/1.1'], ['h3'], []]) {
-      const socket = connectNodeTls(target, { alpn });
+      const socket = connectNodeTls(node.target, { alpn });
       socket.resume();
       await waitFor(() => socket.closed, { timeoutMs: TIMEOUT_MS, what: `the end of a connection with ${alpn}` });
     }
-    await expectErrors({});
+    await node.expectErrors({});
   });
 
   test('a request that is not CONNECT-IP gets the status that it gets over HTTP/3, each an error', async () => {
-    const peer = await RawHttp2Peer.connect(target);
+    const peer = await RawHttp2Peer.connect(node.target);
     const get = [
       [':method', 'GET'],
       [':scheme', 'https'],
@@ -106,8 +85,8 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
     ] as const;
     peer.write(http2Frame(FRAME.HEADERS, END_HEADERS, 3, headerBlock(plain)));
     await peer.until(() => peer.frames.filter(({ type }) => type === FRAME.HEADERS).length === 2, 'the answers');
-    await expectErrors({ connection: 2 });
-    const rows = await cluster.sql<{ status: number }>(
+    await node.expectErrors({ connection: 2 });
+    const rows = await node.cluster.sql<{ status: number }>(
       'SELECT status FROM connection_failures ORDER BY position DESC LIMIT 2',
     );
     assert.deepEqual(rows.map(({ status }) => status).toSorted(), [404, 501]);
@@ -115,34 +94,28 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
   });
 
   test('input 25 a head of 20 or 100 kB gets 431, one of 1 MB costs its connection; each is an error', async () => {
-    const large = await Http2Peer.connect(target);
+    const large = await Http2Peer.connect(node.target);
     const refused = await large.request(token, { 'x-padding': 'x'.repeat(20_000) });
     assert.equal(refused.status, 431);
     assert.equal((await large.request(token)).status, 200);
     large.close();
-    await expectErrors({ connection: 1 });
+    await node.expectErrors({ connection: 1 });
     const continued = (bytes: number): Buffer[] => {
       const padding = Array.from({ length: bytes / 10_000 }, () => ['x-padding', 'x'.repeat(10_000)] as const);
-      const block = headerBlock([...CONNECT_IP, ...padding]);
-      const parts = Array.from({ length: Math.ceil(block.length / 16_384) }, (_, i) =>
-        block.subarray(i * 16_384, (i + 1) * 16_384),
-      );
-      return parts.map((part, i) =>
-        http2Frame(i === 0 ? FRAME.HEADERS : FRAME.CONTINUATION, i === parts.length - 1 ? END_HEADERS : 0, 1, part),
-      );
+      return headersFrames(1, [...CONNECT_IP, ...padding]);
     };
-    const larger = await RawHttp2Peer.connect(target);
+    const larger = await RawHttp2Peer.connect(node.target);
     larger.write(...continued(100_000));
     await larger.until(() => larger.resetCode(1) !== undefined || larger.closed, 'the reset');
     assert.equal(larger.resetCode(1), NO_ERROR, 'after an answer');
     larger.write(request([['authorization', `Bearer ${token}`]], END_HEADERS, 3));
     await larger.until(() => larger.frames.some(({ type }) => type === FRAME.DATA), 'a tunnel beside it');
     larger.close();
-    await expectErrors({ connection: 1 });
-    const largest = await RawHttp2Peer.connect(target);
+    await node.expectErrors({ connection: 1 });
+    const largest = await RawHttp2Peer.connect(node.target);
     largest.write(...continued(1_050_000));
     await largest.until(() => largest.closed, 'the end of the connection');
-    await expectErrors({ connection: 1 });
+    await node.expectErrors({ connection: 1 });
   });
 
   /** What nghttp2 refuses by itself never gets to be a request, and is no error. */
@@ -163,7 +136,7 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
   ];
   for (const [what, lines, errors] of malformed) {
     test(`${what} costs its stream alone: PROTOCOL_ERROR`, async () => {
-      const peer = await RawHttp2Peer.connect(target);
+      const peer = await RawHttp2Peer.connect(node.target);
       peer.write(http2Frame(FRAME.HEADERS, END_HEADERS, 1, headerBlock(lines)));
       await peer.until(() => peer.resetCode(1) !== undefined, 'the reset');
       assert.equal(peer.resetCode(1), PROTOCOL_ERROR);
@@ -173,7 +146,7 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
         'a tunnel',
       );
       peer.close();
-      await expectErrors({ connection: errors });
+      await node.expectErrors({ connection: errors });
     });
   }
 
@@ -184,33 +157,33 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
       Buffer.concat([PREFACE, http2Frame(FRAME.SETTINGS, 0, 0), http2Frame(FRAME.DATA, 0, 0, hex('00'))]),
       Buffer.concat([PREFACE, http2Frame(FRAME.SETTINGS, 0, 0), http2Frame(FRAME.HEADERS, END_HEADERS, 2, hex('82'))]),
     ]) {
-      const peer = await RawHttp2Peer.connect(target, false).catch(() => undefined);
+      const peer = await RawHttp2Peer.connect(node.target, false).catch(() => undefined);
       peer?.write(bytes);
       await peer?.until(() => peer.closed, 'the end of the connection');
     }
-    await expectErrors({ connection: 4 });
+    await node.expectErrors({ connection: 4 });
   });
 
   test('more streams than a connection may have are refused, and those that it may have live', async () => {
-    const peer = await Http2Peer.connect(target);
+    const peer = await Http2Peer.connect(node.target);
     const tunnel = await peer.request(token);
     assert.equal(tunnel.status, 200);
-    const raw = await RawHttp2Peer.connect(target);
+    const raw = await RawHttp2Peer.connect(node.target);
     // In one write: those that are answered already would make room for the last.
     raw.write(Buffer.concat(Array.from({ length: MAX_STREAMS + 1 }, (_, i) => request([], END_HEADERS, 2 * i + 1))));
     await raw.until(() => raw.resetCode(2 * MAX_STREAMS + 1) === REFUSED_STREAM, 'the reset of the last');
     raw.close();
-    await expectErrors({ auth: MAX_STREAMS });
+    await node.expectErrors({ auth: MAX_STREAMS });
     assert.equal(tunnel.closed, undefined);
     peer.close();
   });
 
   test('input 49 peers that say nothing, or half of a request, are sent away after ten seconds', async () => {
-    const { host, port } = hostPort.parse(target.server) ?? { host: '', port: 0 };
-    const tcp = connect({ host, port, localAddress: target.from });
+    const { host, port } = hostPort.parse(node.target.server) ?? { host: '', port: 0 };
+    const tcp = connect({ host, port, localAddress: node.target.from });
     tcp.on('error', () => {});
-    const silent = await RawHttp2Peer.connect(target);
-    const halting = await RawHttp2Peer.connect(target);
+    const silent = await RawHttp2Peer.connect(node.target);
+    const halting = await RawHttp2Peer.connect(node.target);
     halting.write(request([], 0));
     await Promise.all([
       waitFor(() => tcp.closed, { timeoutMs: TIMEOUT_MS, what: 'the end of a handshake that never begins' }),
@@ -218,30 +191,29 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
       halting.until(() => halting.closed, 'the end of the halting one'),
     ]);
     assert.deepEqual([silent.goawayCode, halting.goawayCode], [NO_ERROR, NO_ERROR]);
-    await expectErrors({});
+    await node.expectErrors({});
   });
 
   test('a flood of resets and pings leaves the node as it was', async () => {
-    const peer = await RawHttp2Peer.connect(target);
+    const peer = await RawHttp2Peer.connect(node.target);
     for (let i = 0; i < 3_000 && !peer.closed; i++) {
       peer.write(request([], END_HEADERS, 2 * i + 1), http2Frame(FRAME.RST_STREAM, 0, 2 * i + 1, hex('00000008')));
       peer.write(http2Frame(FRAME.PING, 0, 0, new Uint8Array(8)));
     }
     await peer.until(() => peer.closed, 'the end of it');
-    const { peer: other, tunnel } = await Http2Peer.open(target, token);
-    await new CountingPeer('tester', tunnel).ping(cluster.node('node-a').place.behind.address, 1);
+    const { peer: other, tunnel } = await Http2Peer.open(node.target, token);
+    await new CountingPeer('tester', tunnel).ping(node.behind.address, 1);
     other.close();
-    Object.assign(expected, await errorsOf(cluster));
+    await node.acceptErrors();
   });
 
   test('a tunnel that ends leaves no descriptor, however it ends', async () => {
-    const { pid } = cluster.node('node-a').service.process();
+    const { pid } = node.cluster.node('node-a').service.process();
     const descriptors = () => readdirSync(`/proc/${pid}/fd`).length;
-    const active = async () =>
-      sumOf(await nodeMetrics(cluster), 'masque_vpn_node_active_connections', { transport: 'http2' });
+    const active = () => node.metric('active_connections', { transport: 'http2' });
     await waitFor(async () => (await active()) <= 1, { timeoutMs: TIMEOUT_MS, what: 'the ends of other tests' });
     const round = async (tunnels: number) => {
-      const peer = await Http2Peer.connect(target);
+      const peer = await Http2Peer.connect(node.target);
       const opened = await Promise.all(
         Array.from({ length: tunnels }, (_, i) =>
           // Some end before they are open: the client leaves while the node decides.
@@ -261,17 +233,17 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
     const before = descriptors();
     for (let i = 0; i < ROUNDS; i++) await round(MAX_STREAMS);
     await waitFor(() => descriptors() <= before, { timeoutMs: TIMEOUT_MS, what: `no more than ${before} descriptors` });
-    Object.assign(expected, await errorsOf(cluster));
+    await node.acceptErrors();
   });
 
   test('each inner packet is counted once', async () => {
-    const { behind } = cluster.node('node-a').place;
-    const { peer, tunnel } = await Http2Peer.open(target, cluster.client('counted').token);
+    const { behind } = node;
+    const { peer, tunnel } = await Http2Peer.open(node.target, node.token('counted'));
     const counting = new CountingPeer('counted', tunnel);
     await counting.ping(behind.address, PINGS);
     peer.close();
     const counted = async () => {
-      const samples = await scrape(`${cluster.controlPlaneUrl}/metrics`);
+      const samples = await scrape(`${node.cluster.controlPlaneUrl}/metrics`);
       return ['packets_received', 'bytes_received', 'packets_sent', 'bytes_sent'].map((family) =>
         sumOf(samples, `masque_vpn_${family}_total`, { client_id: 'counted' }),
       );
@@ -281,16 +253,19 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
     assert.equal(sent.packets, PINGS);
     await waitFor(async () => (await counted())[0] === sent.packets, { timeoutMs: TIMEOUT_MS, what: 'the counters' });
     assert.deepEqual(await counted(), all);
-    const [row] = await cluster.sql<{ packets_in: string; bytes_in: string; packets_out: string; bytes_out: string }>(
-      `SELECT packets_in, bytes_in, packets_out, bytes_out FROM connections WHERE client_id = 'counted'`,
-    );
+    const [row] = await node.cluster.sql<{
+      packets_in: string;
+      bytes_in: string;
+      packets_out: string;
+      bytes_out: string;
+    }>(`SELECT packets_in, bytes_in, packets_out, bytes_out FROM connections WHERE client_id = 'counted'`);
     assert.deepEqual([row?.packets_in, row?.bytes_in, row?.packets_out, row?.bytes_out].map(Number), all);
   });
 
   test('the RTT of a tunnel over HTTP/2 is that of the probes through it', async () => {
-    const { peer, tunnel } = await Http2Peer.open(target, token);
+    const { peer, tunnel } = await Http2Peer.open(node.target, token);
     const rtt = async () =>
-      sumOf(await scrape(`${cluster.controlPlaneUrl}/metrics`), 'masque_vpn_rtt_ms', { client_id: 'tester' });
+      sumOf(await scrape(`${node.cluster.controlPlaneUrl}/metrics`), 'masque_vpn_rtt_ms', { client_id: 'tester' });
     await waitFor(async () => (await rtt()) > 0, { timeoutMs: TIMEOUT_MS, what: 'an RTT' });
     assert.ok((await rtt()) < 1_000);
     assert.equal(tunnel.closed, undefined);
@@ -301,7 +276,7 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
     const left = IDLE_TIMEOUT_MS - (performance.now() - vanished.since);
     const ended = await waitFor(
       async () => {
-        const [row] = await cluster.sql<{ reason: string }>(
+        const [row] = await node.cluster.sql<{ reason: string }>(
           `SELECT reason FROM connections WHERE client_id = 'vanishing' AND state = 'closed'`,
         );
         return row;
@@ -313,13 +288,9 @@ suite('item 41 peers of HTTP/2 at a node with a working client', { skip }, () =>
   });
 
   test('all the while the other client lost no packet and kept its connection', async () => {
-    const { sent, received } = await pinging.stop();
-    assert.ok(sent > 200, `${sent} pings`);
-    assert.ok(sent - received <= 1, `${received} of ${sent} pings came back`);
-    const status = cluster.client('steady').status();
-    assert.deepEqual([status?.state, status?.connects, status?.lastError], ['connected', 1, null]);
+    await node.assertUndisturbed();
     for (const table of ['dead_letter', 'event_gaps', 'address_conflicts']) {
-      assert.deepEqual(await cluster.sql(`SELECT * FROM ${table}`), [], table);
+      assert.deepEqual(await node.cluster.sql(`SELECT * FROM ${table}`), [], table);
     }
   });
 });

@@ -1,21 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, suite, test } from 'node:test';
-import type { Limit } from '../../../data-plane/limits.ts';
 import { encodeCapsule } from '../../../data-plane/masque/capsule.ts';
 import { UdpSocket } from '../../../data-plane/udp/udp-socket.ts';
-import type { Cluster } from '../../../deploy/local/cluster.ts';
-import { sumOf } from '../../../deploy/local/prometheus-text.ts';
 import { needsBinary, needsRoot } from '../../support/requirements.ts';
-import { temporaryDirectory } from '../../support/temporary-directory.ts';
-import { type PeerTarget, RefusedError, TestPeer } from '../../support/test-peer.ts';
-import { waitFor } from '../../support/wait-for.ts';
+import { RefusedError, TestPeer } from '../../support/test-peer.ts';
 import { CONNECT_IP, CONTROL_WITH_SETTINGS, concat, frame, headers, hex } from '../../unit/http3/recording.ts';
 import { craftInitial } from '../../unit/quic/craft-initial.ts';
-import { nodeMetrics, Pinging, startOneNode, targetOf } from './node-setup.ts';
+import { WatchedNode } from './watched-node.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBinary('ping', 'iputils-ping');
-const TIMEOUT_MS = 20_000;
 const CONTROL_STREAM = 2;
 const MAX_CONNECTIONS = 40;
 const MAX_TUNNELS = 2;
@@ -25,78 +19,43 @@ const H3_EXCESSIVE_LOAD = 0x107;
 const H3_REQUEST_REJECTED = 0x10b;
 const ADDRESS_REQUEST = 0x02;
 
-let cluster: Cluster;
-let target: PeerTarget;
+let node: WatchedNode;
 let token = '';
-let pinging: Pinging;
-let endOfTest = () => {};
-
-const metric = async (name: string, labels: Record<string, string> = {}): Promise<number> =>
-  sumOf(await nodeMetrics(cluster), `masque_vpn_node_${name}`, labels);
-const exceeded = (limit: Limit): Promise<number> => metric('limit_exceeded_total', { limit });
-
-async function untilExceeded(limit: Limit, times: number): Promise<void> {
-  let seen = 0;
-  const probe = async () => {
-    seen = await exceeded(limit);
-    return seen === times;
-  };
-  const what = `${limit} to be exceeded ${times} times`;
-  await waitFor(probe, { timeoutMs: TIMEOUT_MS, what }).catch((cause) => {
-    throw new Error(`${limit} was exceeded ${seen} times, not ${times}`, { cause });
-  });
-}
 
 suite('what a peer can have too much of: it is held to the limit, the metrics say so, and nobody else notices', {
   skip,
 }, () => {
   before(async () => {
-    const directory = temporaryDirectory({
-      after: (end) => {
-        endOfTest = end;
-      },
+    node = await WatchedNode.start({
+      clients: ['greedy'],
+      nodeEnv: { MAX_CONNECTIONS: String(MAX_CONNECTIONS), MAX_TUNNELS_PER_CLIENT: String(MAX_TUNNELS) },
     });
-    cluster = await startOneNode({
-      directory,
-      clients: ['steady', 'greedy'],
-      connect: ['steady'],
-      nodeEnv: {
-        TRAFFIC_WINDOW_MS: '1000',
-        MAX_CONNECTIONS: String(MAX_CONNECTIONS),
-        MAX_TUNNELS_PER_CLIENT: String(MAX_TUNNELS),
-      },
-    });
-    target = targetOf(cluster);
-    token = cluster.client('greedy').token;
-    pinging = new Pinging(cluster.client('steady').place.namespace, cluster.node('node-a').place.behind.address);
+    token = node.token('greedy');
   });
 
-  after(async () => {
-    await cluster?.stop();
-    endOfTest();
-  });
+  after(() => node?.stop());
 
   test('SETTINGS', async () => {
-    const peer = await TestPeer.connect(target, false);
+    const peer = await TestPeer.connect(node.target, false);
     peer.raw(CONTROL_STREAM, concat(hex('00'), frame(0x04, new Uint8Array(0), 4_097)));
     assert.equal(await peer.closeCode(), '0x107');
-    await untilExceeded('settings', 1);
+    await node.expectExceeded({ settings: 1 });
     peer.vanish();
   });
 
   test('the head of a request', async () => {
-    const peer = await TestPeer.connect(target, false);
+    const peer = await TestPeer.connect(node.target, false);
     peer.raw(CONTROL_STREAM, CONTROL_WITH_SETTINGS);
     peer.raw(0, frame(0x01, new Uint8Array(16_385)));
-    await untilExceeded('request_head', 1);
+    await node.expectExceeded({ request_head: 1 });
     peer.close();
   });
 
   test('a capsule, and addresses that are asked for', async () => {
-    const peer = await TestPeer.open(target, token);
+    const peer = await TestPeer.open(node.target, token);
     peer.raw(0, frame(0x00, encodeCapsule(ADDRESS_REQUEST, new Uint8Array(65_537))));
     await peer.until(() => peer.resets.has(0), 'the reset');
-    await untilExceeded('capsule', 1);
+    await node.expectExceeded({ capsule: 1 });
     assert.equal(await peer.request(token), 200);
     const wishes = Array.from({ length: 1_025 }, (_, i) => {
       const id = Buffer.alloc(2);
@@ -105,66 +64,59 @@ suite('what a peer can have too much of: it is held to the limit, the metrics sa
     });
     peer.raw(4, frame(0x00, encodeCapsule(ADDRESS_REQUEST, concat(...wishes))));
     await peer.until(() => peer.resets.has(4), 'the reset');
-    await untilExceeded('address_requests', 1);
+    await node.expectExceeded({ address_requests: 1 });
     assert.deepEqual([...peer.resets.values()], [H3_EXCESSIVE_LOAD, H3_EXCESSIVE_LOAD]);
     peer.close();
   });
 
   test('content of a request that was refused', async () => {
-    const peer = await TestPeer.connect(target);
+    const peer = await TestPeer.connect(node.target);
     assert.equal(await peer.request('not-the-token'), 401);
     for (let i = 0; i < 5; i++) peer.raw(0, frame(0x00, new Uint8Array(MEBIBYTE)));
-    await untilExceeded('refused_content', 1);
+    await node.expectExceeded({ refused_content: 1 });
     peer.close();
   });
 
   test('tunnels of one client', async () => {
-    const peers = [await TestPeer.open(target, token), await TestPeer.open(target, token)];
+    const peers = [await TestPeer.open(node.target, token), await TestPeer.open(node.target, token)];
     await assert.rejects(
-      TestPeer.open(target, token),
+      TestPeer.open(node.target, token),
       (error) => error instanceof RefusedError && error.status === 429,
     );
-    await untilExceeded('tunnels_per_client', 1);
+    await node.expectExceeded({ tunnels_per_client: 1 });
     for (const peer of peers) peer.close();
-    await waitFor(async () => (await metric('active_connections')) === 1, { timeoutMs: TIMEOUT_MS, what: 'their end' });
+    await node.untilMetric('active_connections', 1);
   });
 
   test('datagrams that belong to no stream', async () => {
-    const before = await metric('drops_total', { reason: 'no_tunnel' });
-    const peer = await TestPeer.open(target, token);
+    const before = await node.metric('drops_total', { reason: 'no_tunnel' });
+    const peer = await TestPeer.open(node.target, token);
     for (let i = 0; i < 100; i++) peer.datagram(hex('05 00 45'));
-    await peer.ping(cluster.node('node-a').place.behind.address);
-    await waitFor(async () => (await metric('drops_total', { reason: 'no_tunnel' })) === before + 100, {
-      timeoutMs: TIMEOUT_MS,
-      what: 'their number in the metrics',
-    });
+    await peer.ping(node.behind.address);
+    await node.untilMetric('drops_total', before + 100, { reason: 'no_tunnel' });
     peer.close();
   });
 
   test('requests at once, requests without an end, and connections without a tunnel', async () => {
-    const peer = await TestPeer.open(target, token);
-    const silent = await TestPeer.connect(target);
+    const peer = await TestPeer.open(node.target, token);
+    const silent = await TestPeer.connect(node.target);
     const half = headers(CONNECT_IP).subarray(0, 12);
     const tooMany = 6;
     for (let i = 1; i < MAX_REQUESTS + tooMany; i++) peer.raw(4 * i, half);
     await peer.until(() => peer.resets.size === tooMany, 'the refusals');
     assert.deepEqual([...new Set(peer.resets.values())], [H3_REQUEST_REJECTED]);
-    await untilExceeded('streams', tooMany);
-    await untilExceeded('request_time', MAX_REQUESTS - 1);
+    await node.expectExceeded({ streams: tooMany });
     await silent.until(() => silent.closed, 'the end of the silent one');
-    await untilExceeded('tunnel_time', 1);
-    await peer.ping(cluster.node('node-a').place.behind.address);
+    await node.expectExceeded({ request_time: MAX_REQUESTS - 1, tunnel_time: 1 });
+    await peer.ping(node.behind.address);
     peer.close();
     silent.vanish();
   });
 
   test('connections, and how long a handshake takes', async () => {
-    await waitFor(async () => (await metric('quic_connections')) === 1, {
-      timeoutMs: TIMEOUT_MS,
-      what: 'the end of all others',
-    });
-    const socket = UdpSocket.bind(`${target.from}:0`);
-    const server = socket.peers.fromText(target.server);
+    await node.untilMetric('quic_connections', 1);
+    const socket = UdpSocket.bind(`${node.target.from}:0`);
+    const server = socket.peers.fromText(node.target.server);
     const ping = hex('01');
     const beyond = 20;
     for (let i = 0; i < MAX_CONNECTIONS - 1 + beyond; i++) {
@@ -173,17 +125,12 @@ suite('what a peer can have too much of: it is held to the limit, the metrics sa
       socket.flush();
     }
     socket.close();
-    await untilExceeded('connections', beyond);
-    assert.equal(await metric('quic_connections'), MAX_CONNECTIONS);
-    assert.equal(await metric('quic_handshakes'), MAX_CONNECTIONS - 1);
-    await untilExceeded('handshake_time', MAX_CONNECTIONS - 1);
-    (await TestPeer.open(target, token)).close();
+    await node.expectExceeded({ connections: beyond });
+    assert.equal(await node.metric('quic_connections'), MAX_CONNECTIONS);
+    assert.equal(await node.metric('quic_handshakes'), MAX_CONNECTIONS - 1);
+    await node.expectExceeded({ handshake_time: MAX_CONNECTIONS - 1 });
+    (await TestPeer.open(node.target, token)).close();
   });
 
-  test('all the while the other client lost no packet', async () => {
-    const { sent, received } = await pinging.stop();
-    assert.ok(sent - received <= 1, `${received} of ${sent} pings came back`);
-    const status = cluster.client('steady').status();
-    assert.deepEqual([status?.state, status?.connects], ['connected', 1]);
-  });
+  test('all the while the other client lost no packet', () => node.assertUndisturbed());
 });
