@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
 
 export interface ConnectionFilter {
@@ -8,7 +9,7 @@ export interface ConnectionFilter {
   readonly limit: number;
 }
 
-/** `In` from the client, `Out` to it. Gauges are of the last window of an open connection. */
+/** `In` from the client, `Out` to it. Gauges are of the last window of an open connection, if it is fresh. */
 export interface ConnectionView {
   readonly id: string;
   readonly clientId: string;
@@ -36,11 +37,7 @@ export interface ConnectionView {
 export function newestConnections(database: Database, filter: ConnectionFilter) {
   let query = database
     .selectFrom('connections as c')
-    .leftJoin('client_gauges as g', (join) =>
-      join.onRef('g.connection_id', '=', 'c.connection_id').on('c.state', '=', 'open'),
-    )
     .selectAll('c')
-    .select(['g.rtt_ms', 'g.throughput_in_mbps', 'g.throughput_out_mbps', 'g.loss_percent'])
     .select([
       sql<string | null>`host(c.remote_address)`.as('remote_host'),
       sql<string[]>`ARRAY(SELECT host(a.address) FROM address_assignments a
@@ -57,6 +54,9 @@ export function newestConnections(database: Database, filter: ConnectionFilter) 
 
 export async function listConnections(database: Database, filter: ConnectionFilter): Promise<ConnectionView[]> {
   const rows = await newestConnections(database, filter).execute();
+  const open = rows.filter(({ state }) => state === 'open').map((row) => row.connection_id);
+  const fresh = await recentWindows(sql`connection_id = any(${open}::uuid[])`).execute(database);
+  const windows = new Map(fresh.rows.map((window) => [window.connection_id, window]));
   return rows.map((row) => ({
     id: row.connection_id,
     clientId: row.client_id,
@@ -74,9 +74,9 @@ export async function listConnections(database: Database, filter: ConnectionFilt
     bytesOut: row.bytes_out,
     packetsIn: row.packets_in,
     packetsOut: row.packets_out,
-    rttMs: row.rtt_ms,
-    throughputInMbps: row.throughput_in_mbps,
-    throughputOutMbps: row.throughput_out_mbps,
-    lossPercent: row.loss_percent,
+    rttMs: windows.get(row.connection_id)?.rtt_ms ?? null,
+    throughputInMbps: windows.get(row.connection_id)?.throughput_in_mbps ?? null,
+    throughputOutMbps: windows.get(row.connection_id)?.throughput_out_mbps ?? null,
+    lossPercent: windows.get(row.connection_id)?.loss_percent ?? null,
   }));
 }

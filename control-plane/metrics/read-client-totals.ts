@@ -54,7 +54,7 @@ export async function readClientTotals(trx: Database): Promise<ClientTotalsSampl
 
 async function readOwnHistograms(trx: Database): Promise<HistogramRow[]> {
   const { rows } = await sql<HistogramRow & { folded_buckets: number[] | null }>`
-    SELECT h.client_id, h.quantile, h.buckets, h.folded_buckets, h.sum - h.folded_sum AS sum
+    SELECT h.client_id, h.quantile, h.buckets, h.folded_buckets, (h.sum - h.folded_sum)::double precision AS sum
     FROM client_histograms h JOIN client_series s USING (client_id) WHERE s.shown`.execute(trx);
   return rows.map((row) => {
     const { folded_buckets: folded } = row;
@@ -62,7 +62,6 @@ async function readOwnHistograms(trx: Database): Promise<HistogramRow[]> {
   });
 }
 
-/** Sums are added as decimals: a sum of floats depends on the order of the rows, and one that falls looks like a reset. */
 async function readOtherHistograms(trx: Database): Promise<HistogramRow[]> {
   const { rows } = await sql<HistogramRow>`
     WITH parts AS (
@@ -76,7 +75,7 @@ async function readOtherHistograms(trx: Database): Promise<HistogramRow[]> {
       FROM parts, unnest(buckets) WITH ORDINALITY AS bucket (observations, place) GROUP BY family, quantile, place
     )
     SELECT ${OTHER_CLIENTS}::text AS client_id, quantile, array_agg(observations ORDER BY place) AS buckets,
-      (SELECT sum(sum::numeric)::double precision FROM parts p WHERE p.family = c.family AND p.quantile = c.quantile) AS sum
+      (SELECT sum(sum)::double precision FROM parts p WHERE p.family = c.family AND p.quantile = c.quantile) AS sum
     FROM counts c GROUP BY family, quantile`.execute(trx);
   return rows;
 }

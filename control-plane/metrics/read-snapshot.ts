@@ -2,13 +2,11 @@ import { sql } from 'kysely';
 import type { PoolLayout } from '../blocks/choose-block.ts';
 import { type PoolUsage, readPoolUsage, totalOfPools } from '../blocks/pool-usage.ts';
 import { DURATION_SECONDS_BOUNDS, LATENCY_MS_BOUNDS } from '../projections/histogram-buckets.ts';
+import { recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
 import { CLUSTER_FAMILIES } from './contract.ts';
 import { type ClientTotalsSample, readClientTotals } from './read-client-totals.ts';
 import type { ClusterSnapshot } from './render-cluster.ts';
-
-/** Gauges of older windows are gone: they say nothing of now (the metric contract). */
-const GAUGE_FRESH_SECONDS = 15;
 
 export interface SnapshotAndPools {
   readonly snapshot: ClusterSnapshot;
@@ -84,8 +82,8 @@ async function readGauges(trx: Database): Promise<Map<string, Gauges>> {
     SELECT g.client_id, sum(g.throughput_in_mbps) AS throughput_in, sum(g.throughput_out_mbps) AS throughput_out,
       (array_agg(g.rtt_ms ORDER BY g.window_end DESC) FILTER (WHERE g.rtt_ms IS NOT NULL))[1] AS rtt,
       (array_agg(g.loss_percent ORDER BY g.window_end DESC) FILTER (WHERE g.loss_percent IS NOT NULL))[1] AS loss
-    FROM client_gauges g JOIN connections c USING (connection_id)
-    WHERE c.state = 'open' AND g.window_end > clock_timestamp() - ${GAUGE_FRESH_SECONDS} * interval '1 second'
+    FROM (${recentWindows()}) g JOIN connections c USING (connection_id)
+    WHERE c.state = 'open'
     GROUP BY g.client_id`.execute(trx);
   return new Map(
     rows.map((row) => [

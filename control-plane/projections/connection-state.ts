@@ -96,6 +96,11 @@ export function trafficOf(connection: Pick<Connection, 'sampled' | 'closeTotals'
   return combine(connection.sampled, connection.closeTotals ?? NO_TRAFFIC, Math.max);
 }
 
+/** The sum; it stays at the highest number that is exact. */
+export function addTraffic(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
+  return combine(a, b, (x, y) => Math.min(x + y, Number.MAX_SAFE_INTEGER));
+}
+
 /** The connection after one more change. Pure: times come with the change. */
 export function evolveConnection(before: Connection, change: ConnectionChange): ConnectionStep {
   switch (change.type) {
@@ -106,7 +111,7 @@ export function evolveConnection(before: Connection, change: ConnectionChange): 
     }
     case 'sampled': {
       // After the report of the end, a late window brings only what that report did not count already.
-      const connection = { ...before, sampled: combine(before.sampled, change.traffic, (a, b) => a + b) };
+      const connection = { ...before, sampled: addTraffic(before.sampled, change.traffic) };
       return { connection, counted: growth(before, connection), established: false, ended: false };
     }
     case 'mentioned':

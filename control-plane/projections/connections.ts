@@ -3,9 +3,10 @@ import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
 import type { TrafficTotals } from '../../shared/events/node-events.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, overwrite, timestamp } from '../storage/insert-rows.ts';
-import type { Row } from '../storage/tables.ts';
+import type { ConnectionMemory } from './connection-memory.ts';
+import { addLateWindows, writeConnections } from './connection-rows.ts';
 import {
+  addTraffic,
   type Connection,
   type ConnectionChange,
   type ConnectionStep,
@@ -27,43 +28,39 @@ export class ConnectionsProjection {
   private readonly presumed = new Set<string>();
   private readonly dirty = new Set<string>();
 
+  /** By connection: windows that came after the report of the end. */
+  private readonly late = new Map<string, TrafficTotals>();
+
   /** `alsoIds`: connections that the entries do not name, but that a reclaimed block touches. */
   static async load(
     trx: DatabaseTransaction,
     entries: readonly LogEntry[],
     nodes: NodesProjection,
     alsoIds: readonly string[],
+    memory: ConnectionMemory,
   ): Promise<ConnectionsProjection> {
     const ids = new Set(alsoIds);
     const senders = new Set<string>();
     const restarted = new Set<string>();
     for (const { event } of entries) {
-      for (const id of connectionIdsOf(event)) ids.add(id);
+      for (const { connectionId } of connectionsOf(event)) ids.add(connectionId);
       if (event.node === CONTROL_NODE) continue;
       senders.add(event.node);
       const known = nodes.get(event.node);
       if (known !== undefined && known.incarnation !== event.incarnation) restarted.add(event.node);
     }
+    if (restarted.size > 0) {
+      const unfinished = trx.selectFrom('connections').select('connection_id').where('state', '<>', 'closed');
+      const rows = await unfinished.where('node', 'in', [...restarted]).execute();
+      for (const row of rows) ids.add(row.connection_id);
+    }
+    if (senders.size > 0) {
+      const presumed = trx.selectFrom('connections').select('connection_id').where('state', '=', 'presumed');
+      const rows = await presumed.where('node', '=', sql<string>`any(${[...senders]}::text[])`).execute();
+      for (const row of rows) ids.add(row.connection_id);
+    }
     const projection = new ConnectionsProjection();
-    const named = trx.selectFrom('connections').selectAll();
-    const found = [
-      ...(ids.size === 0
-        ? []
-        : await named.where('connection_id', '=', sql<string>`any(${[...ids]}::uuid[])`).execute()),
-      ...(restarted.size === 0
-        ? []
-        : await named
-            .where('node', 'in', [...restarted])
-            .where('state', '<>', 'closed')
-            .execute()),
-      ...(senders.size === 0
-        ? []
-        : await named
-            .where('node', 'in', [...senders])
-            .where('state', '=', 'presumed')
-            .execute()),
-    ];
-    for (const row of found) projection.set(fromRow(row));
+    for (const connection of await memory.load(trx, ids)) projection.set(connection);
     return projection;
   }
 
@@ -94,6 +91,7 @@ export class ConnectionsProjection {
       case 'traffic.sampled':
         for (const sample of event.data.connections) {
           this.change(event, sample, { type: 'sampled', traffic: trafficIn(sample) }, outcomes);
+          this.collectLate(sample);
         }
         break;
       case 'address.assigned':
@@ -116,8 +114,16 @@ export class ConnectionsProjection {
   }
 
   async write(trx: DatabaseTransaction): Promise<void> {
-    const rows = [...this.dirty].map((id) => this.rows.get(id)!);
-    await insertRows(trx, 'connections', COLUMNS, rows, overwrite(['connection_id'], COLUMNS));
+    await writeConnections(
+      trx,
+      [...this.dirty].map((id) => this.rows.get(id)!),
+    );
+    await addLateWindows(trx, this.late);
+  }
+
+  /** As the entries left them. */
+  all(): Iterable<Connection> {
+    return this.rows.values();
   }
 
   /** Everything a node process writes says something about its other connections too. */
@@ -153,8 +159,16 @@ export class ConnectionsProjection {
   private step(before: Connection, change: ConnectionChange, outcomes: ConnectionOutcome[]): void {
     const step = evolveConnection(before, change);
     this.set(step.connection);
-    if (step.connection !== before) this.dirty.add(before.connectionId);
+    // What the windows add up to is folded in from `traffic`.
+    if (step.connection !== before && change.type !== 'sampled') this.dirty.add(before.connectionId);
     outcomes.push({ ...step, abandoned: change.type === 'abandoned' && step.ended });
+  }
+
+  private collectLate(sample: { connectionId: string } & TrafficTotals): void {
+    const { connectionId } = sample;
+    if (this.rows.get(connectionId)?.closeTotals === null) return;
+    const before = this.late.get(connectionId);
+    this.late.set(connectionId, before ? addTraffic(before, sample) : trafficIn(sample));
   }
 
   private set(connection: Connection): void {
@@ -191,92 +205,6 @@ function connectionsOf(event: VpnEvent): readonly { connectionId: string; client
   }
 }
 
-const connectionIdsOf = (event: VpnEvent): string[] => connectionsOf(event).map(({ connectionId }) => connectionId);
-
 function trafficIn({ bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): TrafficTotals {
   return { bytesIn, bytesOut, packetsIn, packetsOut };
-}
-
-const closed = ({ status }: Connection) => (status.state === 'closed' ? status : undefined);
-const COLUMNS: Readonly<Record<string, Column<Connection>>> = {
-  connection_id: { type: 'uuid', value: (row) => row.connectionId },
-  client_id: { type: 'text', value: (row) => row.clientId },
-  node: { type: 'text', value: (row) => row.node },
-  incarnation: { type: 'text', value: (row) => row.incarnation },
-  state: { type: 'text', value: (row) => row.status.state },
-  reason: { type: 'text', value: ({ status }) => (status.state === 'open' ? null : status.reason) },
-  detail: { type: 'text', value: (row) => closed(row)?.detail ?? null },
-  remote_address: { type: 'inet', value: (row) => row.established?.details.remoteAddress ?? null },
-  remote_port: { type: 'integer', value: (row) => row.established?.details.remotePort ?? null },
-  transport: { type: 'text', value: (row) => row.established?.details.transport ?? null },
-  tunnel_mtu: { type: 'integer', value: (row) => row.established?.details.tunnelMtu ?? null },
-  established_at: { type: 'timestamptz', value: (row) => timestamp(row.established?.at ?? null) },
-  presumed_at: { type: 'timestamptz', value: (row) => timestamp(row.presumedAt) },
-  closed_at: { type: 'timestamptz', value: (row) => timestamp(closed(row)?.closedAt ?? null) },
-  duration_ms: { type: 'double precision', value: (row) => closed(row)?.durationMs ?? null },
-  sampled_bytes_in: { type: 'bigint', value: (row) => row.sampled.bytesIn },
-  sampled_bytes_out: { type: 'bigint', value: (row) => row.sampled.bytesOut },
-  sampled_packets_in: { type: 'bigint', value: (row) => row.sampled.packetsIn },
-  sampled_packets_out: { type: 'bigint', value: (row) => row.sampled.packetsOut },
-  close_bytes_in: { type: 'bigint', value: (row) => row.closeTotals?.bytesIn ?? null },
-  close_bytes_out: { type: 'bigint', value: (row) => row.closeTotals?.bytesOut ?? null },
-  close_packets_in: { type: 'bigint', value: (row) => row.closeTotals?.packetsIn ?? null },
-  close_packets_out: { type: 'bigint', value: (row) => row.closeTotals?.packetsOut ?? null },
-};
-
-function fromRow(row: Row<'connections'>): Connection {
-  return {
-    connectionId: row.connection_id,
-    clientId: row.client_id,
-    node: row.node,
-    incarnation: row.incarnation,
-    status: statusOf(row),
-    established:
-      row.established_at === null
-        ? null
-        : {
-            at: row.established_at.getTime(),
-            details: {
-              remoteAddress: row.remote_address!,
-              remotePort: row.remote_port!,
-              transport: row.transport!,
-              tunnelMtu: row.tunnel_mtu!,
-            },
-          },
-    presumedAt: row.presumed_at?.getTime() ?? null,
-    sampled: {
-      bytesIn: row.sampled_bytes_in,
-      bytesOut: row.sampled_bytes_out,
-      packetsIn: row.sampled_packets_in,
-      packetsOut: row.sampled_packets_out,
-    },
-    closeTotals:
-      row.close_bytes_in === null
-        ? null
-        : {
-            bytesIn: row.close_bytes_in,
-            bytesOut: row.close_bytes_out!,
-            packetsIn: row.close_packets_in!,
-            packetsOut: row.close_packets_out!,
-          },
-  };
-}
-
-function statusOf(row: Row<'connections'>): Connection['status'] {
-  switch (row.state) {
-    case 'open':
-      return { state: 'open' };
-    case 'presumed':
-      return { state: 'presumed', reason: row.reason! };
-    case 'closed':
-      return {
-        state: 'closed',
-        reason: row.reason!,
-        detail: row.detail ?? '',
-        closedAt: row.closed_at!.getTime(),
-        durationMs: row.duration_ms,
-      };
-    default:
-      return row.state satisfies never;
-  }
 }

@@ -1,3 +1,4 @@
+import { type RawBuilder, sql } from 'kysely';
 import type { HistogramFamily } from '../storage/tables.ts';
 
 // The stored counts have one element a bound and a last one for what is above them all. Bounds are never changed: the
@@ -22,4 +23,11 @@ export const HISTOGRAM_BOUNDS: Readonly<Record<HistogramFamily, readonly number[
 export function bucketOf(bounds: readonly number[], value: number): number {
   const index = bounds.findIndex((bound) => value <= bound);
   return index < 0 ? bounds.length : index;
+}
+
+/** In `ON CONFLICT DO UPDATE` of `client_histograms`: the counts of both rows together. */
+export function sumOfBuckets(bounds: readonly number[]): RawBuilder<unknown> {
+  const places = Array.from({ length: bounds.length + 1 }, (_, index) => index + 1);
+  const sums = places.map((n) => `client_histograms.buckets[${n}] + excluded.buckets[${n}]`);
+  return sql.raw(`ARRAY[${sums.join(', ')}]`);
 }

@@ -1,9 +1,7 @@
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { AddressAssignmentsProjection } from './address-assignments.ts';
-import { AdminEventsProjection } from './admin-events.ts';
 import { BlockGrantsProjection } from './block-grants.ts';
-import { ClientGaugesProjection } from './client-gauges.ts';
 import { ClientHistogramsProjection } from './client-histograms.ts';
 import { ClientTotalsProjection } from './client-totals.ts';
 import { ClientsProjection } from './clients.ts';
@@ -12,31 +10,44 @@ import { ConnectionsProjection } from './connections.ts';
 import { EventCountersProjection } from './event-counters.ts';
 import { IpLedgerProjection } from './ip-ledger.ts';
 import { NodesProjection } from './nodes.ts';
+import { ProjectionMemory } from './projection-memory.ts';
 import { TrafficProjection } from './traffic.ts';
 
 /**
  * Projects entries of the log, in their order, into all tables: loads the rows they touch, evolves them in memory, and
- * writes each table once. Each entry must come exactly once, under the projection lock.
+ * writes each table once. Each entry must come exactly once, under the projection lock. What follows from traffic is not
+ * complete before `foldTraffic`. Who projects often passes the same `memory` each time.
  */
-export async function projectEntries(trx: DatabaseTransaction, entries: readonly LogEntry[]): Promise<void> {
+export async function projectEntries(
+  trx: DatabaseTransaction,
+  entries: readonly LogEntry[],
+  memory = new ProjectionMemory(),
+): Promise<void> {
+  const first = entries[0]?.position;
+  const last = entries.at(-1)?.position;
+  if (first === undefined || last === undefined) return;
+  await memory.connections.catchUp(trx, first - 1);
   const ledger = new IpLedgerProjection();
   const failures = new ConnectionFailuresProjection();
-  const traffic = new TrafficProjection();
+  const traffic = new TrafficProjection(memory.trafficPartitions);
   const counters = new EventCountersProjection();
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();
-  const gauges = new ClientGaugesProjection();
-  const admin = new AdminEventsProjection();
   const clients = await ClientsProjection.load(trx, entries);
   const nodes = await NodesProjection.load(trx, entries);
   const grants = await BlockGrantsProjection.load(trx, entries);
   const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger);
-  const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.connectionIds());
+  const connections = await ConnectionsProjection.load(
+    trx,
+    entries,
+    nodes,
+    addresses.connectionIds(),
+    memory.connections,
+  );
 
   for (const entry of entries) {
     const { event } = entry;
     clients.apply(entry);
-    admin.apply(entry);
     failures.apply(entry);
     grants.apply(entry);
     ledger.apply(entry);
@@ -50,10 +61,10 @@ export async function projectEntries(trx: DatabaseTransaction, entries: readonly
     traffic.apply(entry, outcomes);
     counters.apply(entry, outcomes);
     totals.apply(entry, outcomes);
-    histograms.apply(entry, outcomes);
-    gauges.apply(entry, outcomes);
+    histograms.apply(outcomes);
   }
 
-  const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
-  for (const projection of [...projections, counters, totals, histograms, gauges]) await projection.write(trx);
+  const projections = [nodes, clients, connections, failures, traffic, grants, addresses, ledger];
+  for (const projection of [...projections, counters, totals, histograms]) await projection.write(trx);
+  memory.connections.remember(last, connections.all());
 }

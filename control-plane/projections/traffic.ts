@@ -2,13 +2,15 @@ import type { TrafficSample } from '../../shared/events/node-events.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
+import type { Row } from '../storage/tables.ts';
 import type { ConnectionOutcome } from './connections.ts';
+import type { TrafficPartitions } from './traffic-partitions.ts';
 
 interface TrafficRow {
   readonly position: number;
   readonly node: string;
   readonly outcome: ConnectionOutcome;
-  readonly kind: 'window' | 'close';
+  readonly kind: Row<'traffic'>['kind'];
   readonly start: string;
   readonly end: string;
   readonly sample: TrafficSample | undefined;
@@ -36,6 +38,11 @@ const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
 /** Projects what each connection moved in each window, so that the rows add up to the totals. Takes traffic and ends. */
 export class TrafficProjection {
   private readonly rows: TrafficRow[] = [];
+  private readonly partitions: TrafficPartitions;
+
+  constructor(partitions: TrafficPartitions) {
+    this.partitions = partitions;
+  }
 
   apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
     if (event.type === 'traffic.sampled') {
@@ -43,7 +50,9 @@ export class TrafficProjection {
       const byId = new Map(outcomes.map((outcome) => [outcome.connection.connectionId, outcome]));
       for (const sample of connections) {
         const outcome = byId.get(sample.connectionId);
-        if (outcome) this.rows.push({ position, node: event.node, outcome, kind: 'window', start, end, sample });
+        if (!outcome) continue;
+        const kind = outcome.connection.closeTotals === null ? 'window' : 'late';
+        this.rows.push({ position, node: event.node, outcome, kind, start, end, sample });
       }
     }
     if (event.type === 'connection.closed') {
@@ -56,6 +65,9 @@ export class TrafficProjection {
   }
 
   async write(trx: DatabaseTransaction): Promise<void> {
+    const last = this.rows.at(-1)?.position;
+    if (last === undefined) return;
+    await this.partitions.ensure(trx, last);
     await insertRows(trx, 'traffic', COLUMNS, this.rows);
   }
 }

@@ -1,9 +1,11 @@
 import { sql } from 'kysely';
 import { CodedError } from '../../shared/errors.ts';
+import { foldTraffic } from '../projections/fold-traffic.ts';
+import type { ProjectionMemory } from '../projections/projection-memory.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
 import { applyEvents } from './apply-events.ts';
-import { type IncomingEvent, readMessage, type StreamMessage } from './read-message.ts';
+import { type IncomingEvent, type ReadMessage, readMessage, type StreamMessage } from './read-message.ts';
 import { sequence } from './sequence.ts';
 import { loadEpochs, loadParked, storeDeadLetters, storeSequence } from './sequence-store.ts';
 
@@ -57,7 +59,7 @@ export async function readCheckpoint(database: Database | DatabaseTransaction): 
 /**
  * Applies the messages between two checkpoints in one transaction: either all of it is committed, or nothing is. Throws
  * NotLeaderError, CheckpointMovedError, and whatever keeps Postgres from working; what is wrong with single events
- * throws nothing.
+ * throws nothing. `memory` is of the term.
  */
 export async function applyBatch(
   database: Database,
@@ -65,56 +67,72 @@ export async function applyBatch(
   from: StreamPosition,
   to: StreamPosition,
   messages: readonly StreamMessage[],
+  memory: ProjectionMemory,
 ): Promise<BatchResult> {
   const read = messages.map(readMessage);
+  try {
+    return await database.transaction().execute((trx) => apply(trx, ownerEpoch, from, to, read, memory));
+  } catch (error) {
+    memory.forget();
+    throw error;
+  }
+}
+
+async function apply(
+  trx: DatabaseTransaction,
+  ownerEpoch: number,
+  from: StreamPosition,
+  to: StreamPosition,
+  read: readonly ReadMessage[],
+  memory: ProjectionMemory,
+): Promise<BatchResult> {
   const incoming = read.flatMap(({ events }) => events);
   const unreadable = read.flatMap(({ deadLetters }) => deadLetters);
-  return await database.transaction().execute(async (trx) => {
-    await lockProjections(trx);
-    await checkOwnerEpoch(trx, ownerEpoch);
-    const before = await trx.selectFrom('event_checkpoint').selectAll().forUpdate().executeTakeFirstOrThrow();
-    if (before.stream_created !== from.streamCreated || before.stream_seq !== from.streamSeq) {
-      throw new CheckpointMovedError(from, { streamCreated: before.stream_created, streamSeq: before.stream_seq });
-    }
+  await lockProjections(trx);
+  await checkOwnerEpoch(trx, ownerEpoch);
+  const before = await trx.selectFrom('event_checkpoint').selectAll().forUpdate().executeTakeFirstOrThrow();
+  if (before.stream_created !== from.streamCreated || before.stream_seq !== from.streamSeq) {
+    throw new CheckpointMovedError(from, { streamCreated: before.stream_created, streamSeq: before.stream_seq });
+  }
 
-    const known = await loadEpochs(trx, incoming);
-    const { loaded, absent } = await loadParked(trx, known, incoming);
-    const result = sequence<IncomingEvent>(known, loaded, incoming, absent);
-    const { position, deadLetters } = await applyEvents(trx, before.position, result.apply);
-    await storeSequence(trx, result);
-    await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);
+  const known = await loadEpochs(trx, incoming);
+  const { loaded, absent } = await loadParked(trx, known, incoming);
+  const result = sequence<IncomingEvent>(known, loaded, incoming, absent);
+  const { position, deadLetters } = await applyEvents(trx, before.position, result.apply, memory);
+  await foldTraffic(trx);
+  await storeSequence(trx, result);
+  await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);
 
-    const { committed_at: committedAt } = await trx
-      .updateTable('event_checkpoint')
-      .set({
-        owner_epoch: ownerEpoch,
-        stream_created: to.streamCreated,
-        stream_seq: to.streamSeq,
-        position,
-        committed_at: sql`now()`,
-      })
-      .returning(sql<Date>`committed_at`.as('committed_at'))
-      .executeTakeFirstOrThrow();
-    const aheadSeconds = new Map<string, number>();
-    for (const { node, current, lastAt } of result.epochs) {
-      const newest = current && lastAt !== null ? Date.parse(lastAt) : Number.NaN;
-      if (Number.isFinite(newest)) aheadSeconds.set(node, (newest - committedAt.getTime()) / 1000);
-    }
-    const changed = new Map(result.epochs.map((state) => [`${state.node}/${state.epoch}`, state]));
-    const named = new Set(incoming.map(({ node, epoch }) => `${node}/${epoch}`));
-    for (const state of known) {
-      const key = `${state.node}/${state.epoch}`;
-      if (named.has(key) && !changed.has(key)) changed.set(key, state);
-    }
-    return {
+  const { committed_at: committedAt } = await trx
+    .updateTable('event_checkpoint')
+    .set({
+      owner_epoch: ownerEpoch,
+      stream_created: to.streamCreated,
+      stream_seq: to.streamSeq,
       position,
-      applied: position - before.position,
-      repeats: result.repeats,
-      parked: result.park.length,
-      deadLetters: unreadable.length + deadLetters.length,
-      gaps: result.gaps.length,
-      epochs: [...changed.values()].map(({ node, epoch, appliedSeq }) => ({ node, epoch, appliedSeq })),
-      aheadSeconds,
-    };
-  });
+      committed_at: sql`now()`,
+    })
+    .returning(sql<Date>`committed_at`.as('committed_at'))
+    .executeTakeFirstOrThrow();
+  const aheadSeconds = new Map<string, number>();
+  for (const { node, current, lastAt } of result.epochs) {
+    const newest = current && lastAt !== null ? Date.parse(lastAt) : Number.NaN;
+    if (Number.isFinite(newest)) aheadSeconds.set(node, (newest - committedAt.getTime()) / 1000);
+  }
+  const changed = new Map(result.epochs.map((state) => [`${state.node}/${state.epoch}`, state]));
+  const named = new Set(incoming.map(({ node, epoch }) => `${node}/${epoch}`));
+  for (const state of known) {
+    const key = `${state.node}/${state.epoch}`;
+    if (named.has(key) && !changed.has(key)) changed.set(key, state);
+  }
+  return {
+    position,
+    applied: position - before.position,
+    repeats: result.repeats,
+    parked: result.park.length,
+    deadLetters: unreadable.length + deadLetters.length,
+    gaps: result.gaps.length,
+    epochs: [...changed.values()].map(({ node, epoch, appliedSeq }) => ({ node, epoch, appliedSeq })),
+    aheadSeconds,
+  };
 }

@@ -5,6 +5,7 @@ import { appendEntries } from '../log/append-entries.ts';
 import { checkEvent } from '../log/check-event.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import { projectEntries } from '../projections/project-entries.ts';
+import type { ProjectionMemory } from '../projections/projection-memory.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { DeadLetter, IncomingEvent } from './read-message.ts';
 
@@ -29,6 +30,7 @@ export async function applyEvents(
   trx: DatabaseTransaction,
   position: number,
   events: readonly IncomingEvent[],
+  memory: ProjectionMemory,
 ): Promise<AppliedEvents> {
   const deadLetters: DeadLetter[] = [];
   const sound: Array<Pick<LogEntry, 'event' | 'written'> & { incoming: IncomingEvent }> = [];
@@ -56,12 +58,13 @@ export async function applyEvents(
     await sql`SAVEPOINT apply_range`.execute(trx);
     try {
       await appendEntries(trx, entries);
-      await projectEntries(trx, entries);
+      await projectEntries(trx, entries, memory);
       await sql`RELEASE SAVEPOINT apply_range`.execute(trx);
       return start + range.length;
     } catch (error) {
       if (!isPoison(error)) throw error;
       await sql`ROLLBACK TO SAVEPOINT apply_range`.execute(trx);
+      memory.forget();
       await sql`RELEASE SAVEPOINT apply_range`.execute(trx);
       if (range.length === 1) {
         deadLetters.push(deadLetterOf(range[0]!.incoming, error));

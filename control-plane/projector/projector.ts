@@ -2,10 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { NatsConnection, StreamInfo } from 'nats';
 import type { Logger } from '../../shared/log/logger.ts';
 import { EVENT_STREAM, ensureEventStream } from '../../shared/nats/streams.ts';
+import { ProjectionMemory } from '../projections/projection-memory.ts';
 import type { Database } from '../storage/database.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import { applyBatch, type BatchResult, readCheckpoint, type StreamPosition } from './apply-batch.ts';
 import { deleteEarlierConsumers, readEvents } from './event-consumer.ts';
+import type { StreamMessage } from './read-message.ts';
 import { answerWatermarkRequests, publishWatermarks, readAppliedEpochs } from './watermarks.ts';
 
 /** Ours: pauses between attempts while something is away; doubled each time. */
@@ -77,11 +79,12 @@ export class Projector {
     const responder = answerWatermarkRequests(nats, database, log);
     let pauseMs = FIRST_PAUSE_MS;
     this.clockSkews.clear();
+    const memory = new ProjectionMemory();
     try {
       while (!term.signal.aborted) {
         const batchesBefore = this.current.batches;
         try {
-          await this.project(term);
+          await this.project(term, memory);
         } catch (error) {
           if (term.signal.aborted) return;
           if (error instanceof NotLeaderError) throw error;
@@ -99,14 +102,14 @@ export class Projector {
   }
 
   /** One consumer, from the checkpoint on. */
-  private async project(term: Term): Promise<void> {
+  private async project(term: Term, memory: ProjectionMemory): Promise<void> {
     const { nats, database } = this.options;
     const manager = await nats.jetstreamManager();
     await ensureEventStream(manager);
     const stored = await readCheckpoint(database);
     let position = startOf(stored, await manager.streams.info(EVENT_STREAM));
     // Committed before anything is read: nodes have to hear of a new stream even if it stays empty.
-    await this.commit(term, stored, position, []);
+    await this.commit(term, stored, position, [], memory);
     await deleteEarlierConsumers(manager, term.ownerEpoch);
     publishWatermarks(nats, await readAppliedEpochs(database), position);
 
@@ -115,7 +118,7 @@ export class Projector {
       if (last === undefined) continue;
       const next = { streamCreated: position.streamCreated, streamSeq: last.seq };
       const messages = batch.map(({ seq: streamSeq, subject, data }) => ({ streamSeq, subject, data }));
-      const { epochs, aheadSeconds } = await this.commit(term, position, next, messages);
+      const { epochs, aheadSeconds } = await this.commit(term, position, next, messages, memory);
       if (last.info.pending < LIVE_BACKLOG)
         for (const [node, seconds] of aheadSeconds) this.clockSkews.set(node, seconds);
       position = next;
@@ -127,9 +130,10 @@ export class Projector {
     term: Term,
     from: StreamPosition,
     to: StreamPosition,
-    messages: Parameters<typeof applyBatch>[4],
+    messages: readonly StreamMessage[],
+    memory: ProjectionMemory,
   ): Promise<BatchResult> {
-    const result = await applyBatch(this.options.database, term.ownerEpoch, from, to, messages);
+    const result = await applyBatch(this.options.database, term.ownerEpoch, from, to, messages, memory);
     const { current } = this;
     this.current = {
       batches: current.batches + 1,

@@ -21,16 +21,21 @@ export async function insertRows<R>(
 ): Promise<void> {
   if (rows.length === 0) return;
   const names = Object.keys(columns).map((name) => sql.ref(name));
-  const arrays = Object.values(columns).map(
-    ({ type, value }) => sql`${rows.map(value)}::${sql.raw(arrayTypeOf(type))}[]`,
-  );
   const values = Object.entries(columns).map(([name, { type }]) =>
     type.endsWith('[]') || type === 'tstzrange' ? sql`${sql.ref(name)}::${sql.raw(type)}` : sql.ref(name),
   );
   await sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})
-    SELECT ${sql.join(values)} FROM unnest(${sql.join(arrays)}) AS rows (${sql.join(names)})
+    SELECT ${sql.join(values)} FROM ${unnestOf(columns, rows)} AS rows (${sql.join(names)})
     ${onConflict}`.execute(trx);
+}
+
+/** `unnest` of one array parameter a column. */
+export function unnestOf<R>(columns: Readonly<Record<string, Column<R>>>, rows: readonly R[]): RawBuilder<unknown> {
+  const arrays = Object.values(columns).map(
+    ({ type, value }) => sql`${rows.map(value)}::${sql.raw(arrayTypeOf(type))}[]`,
+  );
+  return sql`unnest(${sql.join(arrays)})`;
 }
 
 /** Arrays inside an array would have to be of one length, so they travel as text. */

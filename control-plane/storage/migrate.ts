@@ -14,17 +14,18 @@ export class MigrationError extends CodedError {
 }
 
 /**
- * Brings the schema up to date; replicas that start together wait for each other. Returns the names of the migrations
+ * Brings the schema up to date (or to the migration `to`); replicas that start together wait for each other. Returns the names of the migrations
  * that ran. Throws MigrationError, and then nothing has changed.
  */
-export async function migrate(database: Database): Promise<string[]> {
+export async function migrate(database: Database, to?: string): Promise<string[]> {
   const provider = new FileMigrationProvider({
     fs,
     path,
     migrationFolder: MIGRATIONS,
     import: (file) => import(pathToFileURL(file).href),
   });
-  const { error, results = [] } = await new Migrator({ db: database, provider }).migrateToLatest();
+  const migrator = new Migrator({ db: database, provider });
+  const { error, results = [] } = await (to === undefined ? migrator.migrateToLatest() : migrator.migrateTo(to));
   const failed = results.find(({ status }) => status === 'Error');
   if (error !== undefined) throw new MigrationError(failed ? `migration ${failed.migrationName}` : 'migrations', error);
   return results.map(({ migrationName }) => migrationName);

@@ -131,10 +131,10 @@ export interface ConnectionsTable {
   presumed_at: NullableTimestamp;
   closed_at: NullableTimestamp;
   duration_ms: number | null;
-  sampled_bytes_in: number;
-  sampled_bytes_out: number;
-  sampled_packets_in: number;
-  sampled_packets_out: number;
+  sampled_bytes_in: Generated<number>;
+  sampled_bytes_out: Generated<number>;
+  sampled_packets_in: Generated<number>;
+  sampled_packets_out: Generated<number>;
   close_bytes_in: number | null;
   close_bytes_out: number | null;
   close_packets_in: number | null;
@@ -143,6 +143,8 @@ export interface ConnectionsTable {
   bytes_out: GeneratedAlways<number>;
   packets_in: GeneratedAlways<number>;
   packets_out: GeneratedAlways<number>;
+  /** The text of a datemultirange. */
+  traffic_days: Generated<string>;
 }
 
 export interface ConnectionFailuresTable {
@@ -162,7 +164,7 @@ export interface TrafficTable {
   connection_id: string;
   client_id: string;
   node: string;
-  kind: 'window' | 'close';
+  kind: 'window' | 'late' | 'close';
   window_start: Timestamp;
   window_end: Timestamp;
   bytes_in: number;
@@ -174,6 +176,29 @@ export interface TrafficTable {
   latency_p95_ms: number | null;
   latency_p99_ms: number | null;
   loss_percent: number | null;
+}
+
+export interface TrafficFoldTable {
+  singleton: Generated<boolean>;
+  position: number;
+}
+
+interface MovedTraffic {
+  client_id: string;
+  node: string;
+  bytes_in: number;
+  bytes_out: number;
+  packets_in: number;
+  packets_out: number;
+}
+
+export interface TrafficHourlyTable extends MovedTraffic {
+  hour: Timestamp;
+}
+
+export interface TrafficDailyTable extends MovedTraffic {
+  day: string;
+  connections: number;
 }
 
 export interface IpLedgerTable {
@@ -276,44 +301,12 @@ export interface ClientHistogramsTable {
   family: HistogramFamily;
   quantile: HistogramQuantile;
   buckets: number[];
-  sum: number;
+  /** A decimal as text: sums of it do not depend on their order. */
+  sum: string;
   count: number;
   folded_buckets: number[] | null;
-  folded_sum: Generated<number>;
+  folded_sum: Generated<string>;
   folded_count: Generated<number>;
-}
-
-export interface ClientGaugesTable {
-  connection_id: string;
-  client_id: string;
-  node: string;
-  window_end: Timestamp;
-  rtt_ms: number | null;
-  throughput_in_mbps: number;
-  throughput_out_mbps: number;
-  loss_percent: number | null;
-}
-
-export interface AdminEventsTable {
-  position: number;
-  at: Timestamp;
-  actor: string;
-  type: string;
-  subject_kind: string;
-  subject_id: string;
-  change: Json<Record<string, unknown>>;
-}
-
-/** Written by a trigger of `events` alone. */
-export interface EpochCountsTable {
-  node: string;
-  epoch: string;
-  events: number;
-  first_seq: number;
-  last_seq: number;
-  last_position: number;
-  stopped_seq: number | null;
-  last_recorded_at: Timestamp;
 }
 
 export interface ConnectionHistoryView {
@@ -334,7 +327,6 @@ export interface ConnectionHistoryView {
   bytes_received: number;
   packets_sent: number;
   packets_received: number;
-  presumed_at: Date | null;
 }
 
 export interface UsageDailyView {
@@ -348,48 +340,7 @@ export interface UsageDailyView {
   connections: number;
 }
 
-export interface AddressHistoryView {
-  address: string;
-  client_id: string;
-  node: string;
-  connection_id: string;
-  held_from: Date;
-  held_until: Date | null;
-  end_reason: string | null;
-  block: string;
-  pool: string;
-  during: string;
-}
-
-export interface FailedAuthenticationsView {
-  remote_address: string | null;
-  at: Date;
-  failures: number;
-  node: string;
-  client_id: string | null;
-  status: number;
-  reason: string;
-  position: number;
-}
-
-export interface CompletenessView {
-  node: string;
-  epoch: string;
-  current: boolean;
-  first_seq: number | null;
-  last_seq: number;
-  in_log: number;
-  lost: number;
-  dead_letters: number;
-  parked: number;
-  unexplained: number;
-  first_at: Date | null;
-  last_at: Date | null;
-  recorded_at: Date | null;
-  verdict: string;
-}
-
-/** All tables and views. */
+/** Tables and views of the migrations. */
 export interface Tables {
   leadership: LeadershipTable;
   event_checkpoint: EventCheckpointTable;
@@ -404,6 +355,9 @@ export interface Tables {
   connections: ConnectionsTable;
   connection_failures: ConnectionFailuresTable;
   traffic: TrafficTable;
+  traffic_fold: TrafficFoldTable;
+  traffic_hourly: TrafficHourlyTable;
+  traffic_daily: TrafficDailyTable;
   ip_ledger: IpLedgerTable;
   block_grants: BlockGrantsTable;
   address_assignments: AddressAssignmentsTable;
@@ -412,15 +366,8 @@ export interface Tables {
   event_counters: EventCountersTable;
   client_totals: ClientTotalsTable;
   client_histograms: ClientHistogramsTable;
-  client_gauges: ClientGaugesTable;
-  admin_events: AdminEventsTable;
-  epoch_counts: EpochCountsTable;
   connection_history: ConnectionHistoryView;
   usage_daily: UsageDailyView;
-  address_history: AddressHistoryView;
-  failed_authentications: FailedAuthenticationsView;
-  admin_changes: AdminEventsTable;
-  completeness: CompletenessView;
 }
 
 export type Row<T extends keyof Tables> = Selectable<Tables[T]>;

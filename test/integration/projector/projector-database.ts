@@ -8,8 +8,8 @@ import { lockProjections } from '../../../control-plane/storage/projection-lock.
 import { startPostgres } from '../../../deploy/local/postgres.ts';
 
 export interface TestPostgres {
-  /** A database of its own, with the schema. */
-  database(): Promise<Database>;
+  /** A database of its own, with the schema (or as the migration `to` left it). */
+  database(to?: string): Promise<Database>;
   /** Kills it and starts it again. */
   crash(): Promise<void>;
   stop(): Promise<void>;
@@ -21,11 +21,11 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   let server = await startPostgres({ directory, settings: { fsync: 'off' } });
   const open: Database[] = [];
   return {
-    async database() {
+    async database(to) {
       const url = await server.createDatabase(`test_${open.length}`);
       const database = createDatabase(createPool(url, 'test', () => undefined));
       open.push(database);
-      await migrate(database);
+      await migrate(database, to);
       return database;
     },
     async crash() {
@@ -63,10 +63,12 @@ export async function everything(database: Database): Promise<Record<string, unk
   const tables = {
     nodes: 'node',
     clients: 'client_id',
-    admin_events: 'position',
     connections: 'connection_id',
     connection_failures: 'position',
     traffic: 'position, connection_id',
+    traffic_fold: 'singleton',
+    traffic_hourly: 'client_id, hour, node',
+    traffic_daily: 'client_id, day, node',
     ip_ledger: 'id',
     block_grants: 'id',
     address_assignments: 'assigned_position',
@@ -74,7 +76,6 @@ export async function everything(database: Database): Promise<Record<string, unk
     event_counters: 'name, label',
     client_totals: 'client_id',
     client_histograms: 'client_id, family, quantile',
-    client_gauges: 'connection_id',
     event_gaps: 'node, epoch, from_seq',
   };
   const result: Record<string, unknown> = {};

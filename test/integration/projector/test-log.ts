@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
+import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
 import { applyBatch, type BatchResult, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
@@ -24,6 +25,7 @@ export class TestLog {
   database: Database;
   readonly ownerEpoch: number;
   private streamSeq = 0;
+  private readonly memory = new ProjectionMemory();
 
   constructor(database: Database, ownerEpoch: number) {
     this.database = database;
@@ -50,7 +52,7 @@ export class TestLog {
     const from = await readCheckpoint(this.database);
     const read = messages.map((message) => ({ ...message, streamSeq: ++this.streamSeq }));
     const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
-    return await applyBatch(this.database, this.ownerEpoch, from, to, read);
+    return await applyBatch(this.database, this.ownerEpoch, from, to, read, this.memory);
   }
 
   /** Counts from now on what is read from the database: rows, and events among them. */

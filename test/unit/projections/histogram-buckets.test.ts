@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { throughputMbps } from '../../../control-plane/projections/client-gauges.ts';
 import { bucketOf, HISTOGRAM_BOUNDS } from '../../../control-plane/projections/histogram-buckets.ts';
 
 test('a bound belongs to its own bucket, what is above all of them to the last', () => {
@@ -12,9 +11,4 @@ test('a bound belongs to its own bucket, what is above all of them to the last',
     assert.equal(bucketOf(bounds, 0), 0);
     assert.ok(bounds.every((bound, index) => index === 0 || bound > bounds[index - 1]!));
   }
-});
-
-test('throughput is megabits a second over the window', () => {
-  assert.equal(throughputMbps(625_000, 5_000), 1);
-  assert.equal(throughputMbps(1, 0), 0);
 });

@@ -1,0 +1,71 @@
+import { sql } from 'kysely';
+import type { DatabaseTransaction } from '../storage/database.ts';
+import { loadConnections } from './connection-rows.ts';
+import type { Connection } from './connection-state.ts';
+
+/** Ours: connections that are remembered, at about a kilobyte each; those beyond are read again when they are named. */
+const MAX_CONNECTIONS = 200_000;
+
+/**
+ * What is known of connections that have not ended, from one call of `projectEntries` to the next, so that a sample costs no
+ * SELECT. It belongs to one schema and one writer at a time: after a transaction that failed it has to `forget`. What others
+ * appended to the log in between is caught up with.
+ */
+export class ConnectionMemory {
+  /** Everything up to this position is known of; undefined while nothing is remembered. */
+  private position: number | undefined;
+  private readonly known = new Map<string, Connection>();
+
+  /** Before entries behind `position` are projected. */
+  async catchUp(trx: DatabaseTransaction, position: number): Promise<void> {
+    if (this.position !== undefined && this.position !== position) {
+      const foreign = await trx
+        .selectFrom('events')
+        .select(['type', 'data'])
+        .where('position', '>', this.position)
+        .where('position', '<=', position)
+        .where('type', 'in', ['connection.presumed_closed', 'block.reclaimed'])
+        .execute();
+      for (const { type, data } of foreign) {
+        if (type === 'connection.presumed_closed' && 'connectionId' in data) this.known.delete(data.connectionId);
+        if (type === 'block.reclaimed' && 'node' in data) this.forgetNode(data.node);
+      }
+    }
+    this.position = position;
+  }
+
+  /** Those that are remembered, and of the others those that the database has. */
+  async load(trx: DatabaseTransaction, ids: Iterable<string>): Promise<Connection[]> {
+    const found: Connection[] = [];
+    const missing: string[] = [];
+    for (const id of ids) {
+      const connection = this.known.get(id);
+      if (connection) found.push(connection);
+      else missing.push(id);
+    }
+    if (missing.length === 0) return found;
+    return [...found, ...(await loadConnections(trx, sql<boolean>`connection_id = any(${missing}::uuid[])`))];
+  }
+
+  /** After entries up to `position` are projected, with the connections that they named. */
+  remember(position: number, connections: Iterable<Connection>): void {
+    this.position = position;
+    for (const connection of connections) {
+      if (connection.status.state === 'closed') this.known.delete(connection.connectionId);
+      else this.known.set(connection.connectionId, connection);
+    }
+    for (const id of this.known.keys()) {
+      if (this.known.size <= MAX_CONNECTIONS) break;
+      this.known.delete(id);
+    }
+  }
+
+  forget(): void {
+    this.position = undefined;
+    this.known.clear();
+  }
+
+  private forgetNode(node: string): void {
+    for (const [id, connection] of this.known) if (connection.node === node) this.known.delete(id);
+  }
+}

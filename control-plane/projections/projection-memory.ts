@@ -1,0 +1,16 @@
+import { ConnectionMemory } from './connection-memory.ts';
+import { TrafficPartitions } from './traffic-partitions.ts';
+
+/**
+ * What outlives a call of `projectEntries`. It belongs to one schema and one writer at a time; after a transaction (or a
+ * savepoint) that was rolled back it has to `forget`.
+ */
+export class ProjectionMemory {
+  readonly connections = new ConnectionMemory();
+  readonly trafficPartitions = new TrafficPartitions();
+
+  forget(): void {
+    this.connections.forget();
+    this.trafficPartitions.forget();
+  }
+}

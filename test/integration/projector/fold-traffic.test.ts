@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { sql } from 'kysely';
+import type { LogEntry } from '../../../control-plane/log/log-entry.ts';
+import { foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
+import { bucketOf, LATENCY_MS_BOUNDS } from '../../../control-plane/projections/histogram-buckets.ts';
+import { projectEntries } from '../../../control-plane/projections/project-entries.ts';
+import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
+import type { Database } from '../../../control-plane/storage/database.ts';
+import type { VpnEvent } from '../../../shared/events/envelope.ts';
+import {
+  closed,
+  connectionOf,
+  established,
+  SampleNode,
+  sampled,
+  totals,
+} from '../../unit/projections/sample-events.ts';
+import { everything, startTestPostgres, type TestPostgres } from './projector-database.ts';
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startTestPostgres();
+});
+after(async () => postgres.stop());
+
+/** Noon to midnight. */
+const TO_MIDNIGHT = 12 * 3600;
+
+/** Projects events in one transaction for each array, and folds only when it is told to. */
+class Projection {
+  readonly database: Database;
+  private readonly memory: ProjectionMemory | undefined;
+  private position = 0;
+
+  private constructor(database: Database, memory: ProjectionMemory | undefined) {
+    this.database = database;
+    this.memory = memory;
+  }
+
+  static async open(memory?: ProjectionMemory): Promise<Projection> {
+    return new Projection(await postgres.database(), memory);
+  }
+
+  async project(...batches: ReadonlyArray<readonly VpnEvent[]>): Promise<void> {
+    for (const events of batches) {
+      const entries = events.map((event): LogEntry => ({ position: ++this.position, streamSeq: null, event }));
+      await this.database.transaction().execute((trx) => projectEntries(trx, entries, this.memory));
+    }
+  }
+
+  fold(): Promise<number> {
+    return this.database.transaction().execute(foldTraffic);
+  }
+
+  async connection(connectionId: string) {
+    const query = this.database.selectFrom('connections').selectAll().where('connection_id', '=', connectionId);
+    return await query.executeTakeFirstOrThrow();
+  }
+}
+
+/** Windows before and after the end, over midnight, with latencies at and beside the bounds of buckets. */
+function events(): VpnEvent[] {
+  const node = new SampleNode('node-a');
+  const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+  const latency = (value: number) => ({ p50: value, p95: value + 0.25, p99: value * 2 });
+  return [
+    node.started(0),
+    established(node, alice, 1),
+    established(node, bob, 1),
+    ...LATENCY_MS_BOUNDS.map((bound, i) =>
+      sampled(node, TO_MIDNIGHT - 40 + 5 * i, [
+        { ...alice, traffic: totals(1000 + i, 7), latencyMs: latency(bound) },
+        { ...bob, traffic: totals(3, 5000 - i) },
+      ]),
+    ),
+    closed(node, alice, TO_MIDNIGHT + 60, totals(30_000, 100)),
+    sampled(node, TO_MIDNIGHT + 61, [{ ...alice, traffic: totals(5_000, 1), latencyMs: latency(3.3) }]),
+    sampled(node, TO_MIDNIGHT + 66, [{ ...alice, traffic: totals(50_000, 1) }]),
+  ];
+}
+
+test('however events are cut into transactions and folds, with a memory or without, the rows are the same', async () => {
+  const all = events();
+  const whole = await Projection.open();
+  await whole.project(all);
+  assert.equal(await whole.fold(), LATENCY_MS_BOUNDS.length * 2 + 3);
+  const expected = await everything(whole.database);
+
+  const single = await Projection.open(new ProjectionMemory());
+  for (const event of all) {
+    await single.project([event]);
+    await single.fold();
+  }
+  assert.deepEqual(await everything(single.database), expected);
+
+  for (const memory of [undefined, new ProjectionMemory()]) {
+    const lazy = await Projection.open(memory);
+    await lazy.project(...all.map((event) => [event]));
+    await lazy.fold();
+    assert.equal(await lazy.fold(), 0, 'each row once');
+    assert.deepEqual(await everything(lazy.database), expected);
+  }
+});
+
+test('traffic rows, connections, clients, hours and days add up to the same, late windows included', async () => {
+  const projection = await Projection.open(new ProjectionMemory());
+  const all = events();
+  await projection.project(all.slice(0, 9), all.slice(9));
+  await projection.fold();
+  const { rows } = await sql<Record<string, string>>`
+    SELECT (SELECT sum(bytes_in) FROM traffic) AS traffic, (SELECT sum(bytes_in) FROM connections) AS connections,
+      (SELECT sum(bytes_received) FROM client_totals) AS clients, (SELECT sum(bytes_in) FROM traffic_hourly) AS hours,
+      (SELECT sum(bytes_received) FROM usage_daily) AS days`.execute(projection.database);
+  const [sums] = rows;
+  const sampledIn = LATENCY_MS_BOUNDS.reduce((sum, _, i) => sum + 1000 + i, 0);
+  const bob = LATENCY_MS_BOUNDS.length * 3;
+  const expected = String(sampledIn + 5_000 + 50_000 + bob);
+  const names = ['traffic', 'connections', 'clients', 'hours', 'days'];
+  assert.deepEqual(sums, Object.fromEntries(names.map((name) => [name, expected])));
+});
+
+test('a connection counts once on each day on which it moved something', async () => {
+  const projection = await Projection.open(new ProjectionMemory());
+  for (const event of events()) {
+    await projection.project([event]);
+    await projection.fold();
+  }
+  const days = await projection.database
+    .selectFrom('usage_daily')
+    .selectAll()
+    .orderBy('client_id')
+    .orderBy('day')
+    .execute();
+  assert.deepEqual(
+    days.map(({ day, client_id, connections }) => [day, client_id, connections]),
+    [
+      ['2026-03-02', 'alice', 1],
+      ['2026-03-03', 'alice', 1],
+      ['2026-03-02', 'bob', 1],
+      ['2026-03-03', 'bob', 1],
+    ],
+  );
+});
+
+test('latencies fall into the buckets that bucketOf names', async () => {
+  const projection = await Projection.open();
+  const node = new SampleNode('node-a');
+  const alice = connectionOf('alice');
+  const values = [0, ...LATENCY_MS_BOUNDS.flatMap((bound) => [bound - 0.001, bound, bound + 0.001]), 1e9];
+  await projection.project(
+    values.map((p50, i) =>
+      sampled(node, i, [{ ...alice, traffic: totals(1, 1), latencyMs: { p50, p95: p50, p99: p50 } }]),
+    ),
+  );
+  await projection.fold();
+  const expected = new Array<number>(LATENCY_MS_BOUNDS.length + 1).fill(0);
+  for (const value of values) expected[bucketOf(LATENCY_MS_BOUNDS, value)]! += 1;
+  const rows = await projection.database.selectFrom('client_histograms').select(['quantile', 'buckets']).execute();
+  assert.deepEqual(
+    rows.map(({ buckets }) => buckets),
+    [expected, expected, expected],
+  );
+});
+
+test('sums end at what their columns hold, and nothing stops', async () => {
+  const projection = await Projection.open(new ProjectionMemory());
+  const node = new SampleNode('node-a');
+  const alice = connectionOf('alice');
+  const most = Number.MAX_SAFE_INTEGER;
+  const traffic = { bytesIn: most, bytesOut: most, packetsIn: most, packetsOut: most };
+  await sql`
+    INSERT INTO client_totals (client_id, bytes_sent, last_seen)
+    VALUES ('alice', 9223372036854775807 - 5, now())`.execute(projection.database);
+  for (const seconds of [1, 2, 3]) {
+    await projection.project([sampled(node, seconds, [{ ...alice, traffic }])]);
+    await projection.fold();
+  }
+  await projection.project([closed(node, alice, 4, traffic), sampled(node, 5, [{ ...alice, traffic }])]);
+  await projection.fold();
+  assert.equal((await projection.connection(alice.connectionId)).bytes_in, most);
+  const { rows } = await sql`SELECT bytes_sent::text AS sent FROM client_totals`.execute(projection.database);
+  assert.deepEqual(rows, [{ sent: '9223372036854775807' }]);
+});
