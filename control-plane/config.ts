@@ -65,6 +65,12 @@ export const controlPlaneVariables = {
     // A node renews every 5 minutes and stops assigning 60 s before the end (both its own rules).
     ...integer(10, 30 * 24 * 3600),
   }),
+  STATIC_LEASE_SECONDS: variable({
+    help: 'how long a node holds a static address after each renewal: what its client waits at most when the node dies',
+    fallback: '60',
+    // A node renews when a third is over.
+    ...integer(3, 3600),
+  }),
   METRICS_CLIENT_LIMIT: variable({
     help: 'how many clients have metric series of their own; the rest is counted under client_id="_other"',
     fallback: '10000',

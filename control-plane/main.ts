@@ -109,7 +109,8 @@ async function run(config: ControlPlaneConfig): Promise<void> {
 
   const leading = (async () => {
     nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal });
-    const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds: config.LEASE_SECONDS, log });
+    const { LEASE_SECONDS: leaseSeconds, STATIC_LEASE_SECONDS: staticLeaseSeconds } = config;
+    const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds, staticLeaseSeconds, log });
     ({ credentials, projector } = created);
     services.push(...created.services);
     await leader.run(signal);

@@ -71,6 +71,7 @@ function loadFor(trx: DatabaseTransaction, request: BlockRequest): Promise<Map<s
   return loadBlocks(trx, canonicalBlocks(request.blocks) ?? []);
 }
 
-function toDecidedEvent({ before, event }: BlockChange): DecidedEvent {
+/** The event of a change, in its place among those of its block. */
+export function toDecidedEvent({ before, event }: BlockChange): DecidedEvent {
   return { event, aggregate: { name: `block/${before.block}`, version: before.version + 1 } };
 }

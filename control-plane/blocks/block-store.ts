@@ -47,6 +47,14 @@ export function loadBlocks(trx: DatabaseTransaction, blocks: readonly string[]):
   return load(trx, sql`WHERE block = ANY(${blocks}::cidr[])`);
 }
 
+/** Blocks that one of the addresses lies in, but for those of that address alone. */
+export function loadBlocksAround(
+  trx: DatabaseTransaction,
+  addresses: readonly string[],
+): Promise<Map<string, BlockAggregate>> {
+  return load(trx, sql`WHERE block >> ANY(${addresses}::inet[])`);
+}
+
 /** Granted blocks whose lease ended long enough ago to be taken back. */
 export function loadReclaimable(trx: DatabaseTransaction, limit: number): Promise<Map<string, BlockAggregate>> {
   return load(

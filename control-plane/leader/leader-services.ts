@@ -7,6 +7,9 @@ import { CredentialProjector } from '../credentials/credential-projector.ts';
 import { outboxPublisher } from '../outbox/outbox-publisher.ts';
 import { presenceService } from '../presence/presence-service.ts';
 import { Projector } from '../projector/projector.ts';
+import { staticReleaseMessage, staticReleaseSubject } from '../../shared/nats/static-address-messages.ts';
+import { staticAddressRpc } from '../static-addresses/static-address-rpc.ts';
+import { StaticAddressService } from '../static-addresses/static-address-service.ts';
 import type { Database } from '../storage/database.ts';
 import type { LeaderService } from './leader-service.ts';
 
@@ -16,6 +19,7 @@ export interface LeaderServicesOptions {
   readonly nats: NatsConnection;
   readonly layout: PoolLayout;
   readonly leaseSeconds: number;
+  readonly staticLeaseSeconds: number;
   readonly log: Logger;
 }
 
@@ -25,9 +29,14 @@ export function createLeaderServices(options: LeaderServicesOptions): {
   credentials: CredentialProjector;
   projector: Projector;
 } {
-  const { database, nats, layout, leaseSeconds, incarnation, log } = options;
+  const { database, nats, layout, leaseSeconds, staticLeaseSeconds, incarnation, log } = options;
   const decisions = { database, incarnation };
   const blocks = new BlockService({ ...decisions, layout, leaseSeconds });
+  const staticAddresses = new StaticAddressService({
+    ...decisions,
+    leaseSeconds: staticLeaseSeconds,
+    askForRelease: (node, grant) => nats.publish(staticReleaseSubject(node), staticReleaseMessage.encode(grant)),
+  });
   const credentials = new CredentialProjector(database, nats, log);
   const projector = new Projector({ database, nats, log });
   const services: LeaderService[] = [
@@ -36,6 +45,7 @@ export function createLeaderServices(options: LeaderServicesOptions): {
     presenceService(nats, decisions, log),
     blockRpc(nats, blocks, log),
     blockReclaim(blocks, log),
+    staticAddressRpc(nats, staticAddresses, log),
     credentials,
   ];
   return { services, credentials, projector };

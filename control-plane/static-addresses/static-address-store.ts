@@ -1,0 +1,60 @@
+import { sql } from 'kysely';
+import { parseAddress } from '../../shared/ip/address.ts';
+import { formatPrefix, hostPrefix } from '../../shared/ip/prefix.ts';
+import { newBlock } from '../blocks/block-aggregate.ts';
+import { loadBlocks, loadBlocksAround } from '../blocks/block-store.ts';
+import type { DatabaseTransaction } from '../storage/database.ts';
+import type { StaticAddress } from './decide-static-request.ts';
+
+/** Static addresses with all that their next decision depends on. `addresses` are canonical. */
+export async function loadStaticAddresses(
+  trx: DatabaseTransaction,
+  addresses: readonly string[],
+): Promise<Map<string, StaticAddress>> {
+  const blockOf = new Map(addresses.map((address) => [address, staticBlock(address)]));
+  const owners = await sql<{ address: string; client_id: string; pool: string }>`
+    SELECT host(address) AS address, client_id, pool::text FROM static_addresses
+    WHERE address = ANY(${addresses}::inet[])`.execute(trx);
+  const blocks = await loadBlocks(trx, [...blockOf.values()]);
+  const clients = await sql<{ address: string; client_id: string | null }>`
+    SELECT host(block) AS address, client_id FROM block_states
+    WHERE block = ANY(${[...blockOf.values()]}::cidr[])`.execute(trx);
+  const ownerOf = new Map(owners.rows.map(({ address, client_id, pool }) => [address, { clientId: client_id, pool }]));
+  const grantedTo = new Map(clients.rows.map(({ address, client_id }) => [address, client_id]));
+  return new Map(
+    [...blockOf].map(([address, name]): [string, StaticAddress] => {
+      const owner = ownerOf.get(address);
+      const block = blocks.get(name) ?? newBlock(name, owner?.pool ?? name);
+      return [address, { address, owner, block, grantedTo: grantedTo.get(address) ?? null, around: [] }];
+    }),
+  );
+}
+
+/** The same of one address, with the larger blocks that it lies in. */
+export async function loadStaticAddress(trx: DatabaseTransaction, address: string): Promise<StaticAddress> {
+  const known = await loadStaticAddresses(trx, [address]);
+  const around = await loadBlocksAround(trx, [address]);
+  return { ...known.get(address)!, around: [...around.values()] };
+}
+
+/** Notes for whom a block was granted, once its grant is saved. */
+export async function saveGrantedTo(trx: DatabaseTransaction, address: string, clientId: string): Promise<void> {
+  await sql`UPDATE block_states SET client_id = ${clientId} WHERE block = ${staticBlock(address)}::cidr`.execute(trx);
+}
+
+/** Moves the ends of leases; never to an earlier time, e.g. when the length of leases is another one now. */
+export async function extendLeases(
+  trx: DatabaseTransaction,
+  addresses: readonly string[],
+  leaseEnd: number,
+): Promise<void> {
+  if (addresses.length === 0) return;
+  await sql`
+    UPDATE block_states SET lease_end = greatest(lease_end, ${new Date(leaseEnd).toISOString()}::timestamptz)
+    WHERE block = ANY(${addresses.map(staticBlock)}::cidr[])`.execute(trx);
+}
+
+/** The block of one static address. */
+export function staticBlock(address: string): string {
+  return formatPrefix(hostPrefix(parseAddress(address)));
+}
