@@ -75,7 +75,11 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const services: LeaderService[] = [];
   const holder = `${hostname()}/${process.pid}/${incarnation.slice(0, 8)}`;
   const leader = new Leader({ databaseUrl: config.DATABASE_URL, database, holder, services, log });
-  const clients = new ClientService({ ...decisions, onCredentialChange: (id) => credentials?.notify(id) });
+  const clients = new ClientService({
+    ...decisions,
+    onCredentialChange: (id) => credentials?.notify(id),
+    loadPool: async (_trx, name) => ({ name, prefixes: layout.pools, blockLength: layout.blockLength }),
+  });
   const control = new ControlMetrics();
   const projectionStatus = () => readProjectionStatus(database, nats);
   const metrics = new MetricsService({

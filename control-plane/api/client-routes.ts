@@ -12,9 +12,14 @@ const Enrolment = Type.Object(
   { id: Type.Optional(ClientId), name: Type.Optional(Name) },
   { additionalProperties: false },
 );
+/** Checked one by one, for answers that say what is wrong with which. */
+const Addresses = Type.Object(
+  { addresses: Type.Array(Type.String({ maxLength: 100 }), { maxItems: 16 }) },
+  { additionalProperties: false },
+);
 const Change = Type.Object({ name: Name }, { additionalProperties: false });
 
-/** Clients: enrol, list, get, rename, revoke. Changes need the leader; what they return is committed. */
+/** Clients: enrol, list, get, rename, give addresses of their own, revoke. Changes need the leader; what they return is committed. */
 export function addClientRoutes(app: Api, clients: ClientService, currentTerm: () => Term | undefined): void {
   app.post('/v1/clients', { schema: { body: Enrolment } }, async (request, reply) => {
     const { id, name } = request.body;
@@ -32,6 +37,12 @@ export function addClientRoutes(app: Api, clients: ClientService, currentTerm: (
   app.patch('/v1/clients/:id', { schema: { params: Params, body: Change } }, async (request) => {
     await clients.rename(leading(currentTerm()), request.params.id, request.body.name, actorOf(request));
     return toJson(await existing(clients, request.params.id));
+  });
+
+  app.put('/v1/clients/:id/addresses', { schema: { params: Params, body: Addresses } }, async (request) => {
+    const { id } = request.params;
+    await clients.setAddresses(leading(currentTerm()), id, request.body.addresses, actorOf(request));
+    return toJson(await existing(clients, id));
   });
 
   app.delete('/v1/clients/:id', { schema: { params: Params } }, async (request) => {
@@ -55,6 +66,8 @@ function toJson(client: Client) {
   return {
     id: client.id,
     name: client.name,
+    pool: client.pool,
+    addresses: client.addresses,
     state: client.state,
     enrolledAt: client.enrolledAt?.toISOString() ?? null,
     updatedAt: client.updatedAt?.toISOString() ?? null,

@@ -9,6 +9,7 @@ import {
 } from 'fastify';
 import { errorCode } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
+import { StaticAddressError } from '../clients/check-static-addresses.ts';
 import { ClientCommandError } from '../clients/client-aggregate.ts';
 import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
 import type { ControlMetrics } from '../metrics/control-metrics.ts';
@@ -88,6 +89,10 @@ function toProblem(error: unknown): Problem {
   if (error instanceof ClientCommandError) {
     const status = error.code === 'CLIENT_UNKNOWN' ? 404 : 409;
     return problem(status, error.code, error.message, 'id');
+  }
+  if (error instanceof StaticAddressError) {
+    const status = error.code === 'ADDRESS_TAKEN' || error.code === 'ADDRESS_IN_USE' ? 409 : 400;
+    return problem(status, error.code, error.message, 'addresses');
   }
   if (error instanceof NotLeaderError) return problem(503, error.code, 'no leader can decide this now, try again');
   const { validation, validationContext, statusCode, message } = error as Partial<FastifyError>;

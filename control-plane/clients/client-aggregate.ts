@@ -12,10 +12,12 @@ export interface ClientAggregate {
   readonly version: number;
   /** Where it gets its addresses from. */
   readonly pool: string;
+  /** Those that are its own, in canonical text. */
+  readonly addresses: readonly string[];
   readonly state: ClientState;
 }
 
-export type ClientEvent = NewEvent<'client.enrolled' | 'client.updated' | 'client.revoked'>;
+export type ClientEvent = NewEvent<'client.enrolled' | 'client.updated' | 'client.addresses_set' | 'client.revoked'>;
 
 interface CommandBase {
   readonly now: number;
@@ -26,6 +28,8 @@ interface CommandBase {
 export type ClientCommand =
   | (CommandBase & { readonly type: 'enrol'; readonly name: string; readonly pool: string })
   | (CommandBase & { readonly type: 'rename'; readonly name: string })
+  /** The addresses are checked: canonical, one of each family at most, and free for this client. */
+  | (CommandBase & { readonly type: 'setAddresses'; readonly addresses: readonly string[] })
   | (CommandBase & { readonly type: 'revoke' });
 
 /** What cannot be done with a client in its state. `code` is one of CLIENT_EXISTS, CLIENT_UNKNOWN, CLIENT_REVOKED. */
@@ -53,9 +57,14 @@ export function decideClient(client: ClientAggregate, command: ClientCommand): C
       if (state.status === 'active') throw new ClientCommandError('CLIENT_EXISTS', clientId);
       return { type: 'client.enrolled', at, data: { clientId, name: command.name, pool: command.pool, actor } };
     case 'rename':
-      if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
-      if (state.status === 'revoked') throw new ClientCommandError('CLIENT_REVOKED', clientId);
+      refuseInactive(client);
       return { type: 'client.updated', at, data: { clientId, name: command.name, pool, actor } };
+    case 'setAddresses': {
+      refuseInactive(client);
+      const addresses = [...command.addresses].sort();
+      if (addresses.join() === [...client.addresses].sort().join()) return undefined;
+      return { type: 'client.addresses_set', at, data: { clientId, addresses, actor } };
+    }
     case 'revoke':
       if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
       if (state.status === 'revoked') return undefined;
@@ -65,9 +74,25 @@ export function decideClient(client: ClientAggregate, command: ClientCommand): C
   }
 }
 
+/** Throws ClientCommandError. */
+export function refuseInactive({ clientId, state }: Pick<ClientAggregate, 'clientId' | 'state'>): void {
+  if (state.status === 'unknown') throw new ClientCommandError('CLIENT_UNKNOWN', clientId);
+  if (state.status === 'revoked') throw new ClientCommandError('CLIENT_REVOKED', clientId);
+}
+
 /** The aggregate after one more event. */
 export function evolveClient(client: ClientAggregate, event: ClientEvent): ClientAggregate {
-  const pool = event.type === 'client.revoked' ? client.pool : event.data.pool;
-  const status = event.type === 'client.revoked' ? 'revoked' : 'active';
-  return { ...client, version: client.version + 1, pool, state: { status } };
+  const next = { ...client, version: client.version + 1 };
+  switch (event.type) {
+    case 'client.enrolled':
+    case 'client.updated':
+      return { ...next, pool: event.data.pool, state: { status: 'active' } };
+    case 'client.addresses_set':
+      return { ...next, addresses: event.data.addresses };
+    case 'client.revoked':
+      // Whoever gets them next must not wait for a client that never comes again.
+      return { ...next, addresses: [], state: { status: 'revoked' } };
+    default:
+      return event satisfies never;
+  }
 }

@@ -7,9 +7,17 @@ import {
   type DecisionContext,
   decideInTransaction,
 } from '../leader/decide-in-transaction.ts';
+import { loadClaims, saveStaticAddresses } from '../static-addresses/static-address-store.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';
-import { type ClientAggregate, type ClientCommand, decideClient, evolveClient } from './client-aggregate.ts';
+import { type ClientPool, checkStaticAddress, readAddresses } from './check-static-addresses.ts';
+import {
+  type ClientAggregate,
+  type ClientCommand,
+  decideClient,
+  evolveClient,
+  refuseInactive,
+} from './client-aggregate.ts';
 import { createClientToken, hashClientToken } from './client-token.ts';
 
 /** Random part of an id that the control plane chooses (ours). */
@@ -18,6 +26,8 @@ const GENERATED_ID_BYTES = 6;
 export interface Client {
   readonly id: string;
   readonly name: string;
+  readonly pool: string;
+  readonly addresses: readonly string[];
   readonly state: 'active' | 'revoked';
   readonly enrolledAt: Date | null;
   readonly updatedAt: Date | null;
@@ -27,6 +37,8 @@ export interface Client {
 export interface ClientServiceOptions extends DecisionContext {
   /** Called after each commit that changed a client's credential. */
   readonly onCredentialChange: (clientId: string) => void;
+  /** The pool of that name as it is now; without networks where there is none. */
+  readonly loadPool: (trx: DatabaseTransaction, name: string) => Promise<ClientPool>;
 }
 
 type DecidingTerm = Pick<Term, 'ownerEpoch'>;
@@ -60,6 +72,21 @@ export class ClientService {
     return this.execute(term, id, (now) => ({ type: 'rename', name, actor, now }));
   }
 
+  /**
+   * Gives a client addresses of its own, instead of those that it had. Throws ClientCommandError and StaticAddressError.
+   */
+  setAddresses(term: DecidingTerm, id: string, wanted: readonly string[], actor: string): Promise<void> {
+    return this.execute(term, id, async (now, client, trx) => {
+      refuseInactive(client);
+      const addresses = readAddresses(wanted);
+      const added = addresses.filter((address) => !client.addresses.includes(address));
+      const pool = await this.options.loadPool(trx, client.pool);
+      const claims = await loadClaims(trx, added);
+      for (const address of added) checkStaticAddress(address, id, pool, claims);
+      return { type: 'setAddresses', addresses, actor, now };
+    });
+  }
+
   /** Revoking a revoked client changes nothing. Throws ClientCommandError for an unknown one. */
   revoke(term: DecidingTerm, id: string, actor: string): Promise<void> {
     return this.execute(term, id, (now) => ({ type: 'revoke', actor, now }));
@@ -82,15 +109,17 @@ export class ClientService {
   private async execute(
     term: DecidingTerm,
     clientId: string,
-    command: (now: number) => ClientCommand,
+    command: (now: number, client: ClientAggregate, trx: DatabaseTransaction) => ClientCommand | Promise<ClientCommand>,
     tokenSha256?: string,
   ): Promise<void> {
     const changed = await decideInTransaction(this.options, term, async (trx, now): Promise<Decided<boolean>> => {
       const before = await load(trx, clientId);
-      const event = decideClient(before, command(now));
+      const event = decideClient(before, await command(now, before, trx));
       if (!event) return { events: [], result: false };
       const after = evolveClient(before, event);
       await save(trx, after, event.at, tokenSha256);
+      if (after.addresses !== before.addresses)
+        await saveStaticAddresses(trx, after, await this.options.loadPool(trx, after.pool), event.at);
       const aggregate = { name: `client/${clientId}`, version: after.version };
       return { events: [{ event, aggregate }], result: true };
     });
@@ -99,12 +128,14 @@ export class ClientService {
 }
 
 async function load(trx: DatabaseTransaction, clientId: string): Promise<ClientAggregate> {
-  const { rows } = await sql<{ version: number; pool: string; state: 'active' | 'revoked' }>`
-    SELECT version, pool, state FROM client_credentials WHERE client_id = ${clientId}`.execute(trx);
+  const { rows } = await sql<{ version: number; pool: string; state: 'active' | 'revoked'; addresses: string[] }>`
+    SELECT version, pool, state,
+      ARRAY(SELECT host(address) FROM static_addresses s WHERE s.client_id = c.client_id) AS addresses
+    FROM client_credentials c WHERE client_id = ${clientId}`.execute(trx);
   const [row] = rows;
   return row
-    ? { clientId, version: row.version, pool: row.pool, state: { status: row.state } }
-    : { clientId, version: 0, pool: DEFAULT_POOL, state: { status: 'unknown' } };
+    ? { clientId, version: row.version, pool: row.pool, addresses: row.addresses, state: { status: row.state } }
+    : { clientId, version: 0, pool: DEFAULT_POOL, addresses: [], state: { status: 'unknown' } };
 }
 
 /** Without a new hash the present one stays: a revoked token remains known, so that it can be told from a wrong one. */
@@ -130,6 +161,8 @@ async function save(
 function toClient(row: {
   client_id: string;
   name: string | null;
+  pool: string;
+  addresses: string[];
   state: 'active' | 'revoked';
   enrolled_at: Date | null;
   updated_at: Date | null;
@@ -138,6 +171,8 @@ function toClient(row: {
   return {
     id: row.client_id,
     name: row.name ?? row.client_id,
+    pool: row.pool,
+    addresses: row.addresses,
     state: row.state,
     enrolledAt: row.enrolled_at,
     updatedAt: row.updated_at,

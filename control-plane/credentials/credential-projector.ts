@@ -122,14 +122,17 @@ export class CredentialProjector implements LeaderService {
       pool: string;
       token_sha256: string;
       updated_at: Date;
-    }>`SELECT client_id, version, state, pool, token_sha256, updated_at FROM client_credentials ${filter}`.execute(
-      this.database,
-    );
+      addresses: string[];
+    }>`
+      SELECT client_id, version, state, pool, token_sha256, updated_at,
+        ARRAY(SELECT host(address) FROM static_addresses s WHERE s.client_id = c.client_id) AS addresses
+      FROM client_credentials c ${filter}`.execute(this.database);
     return rows.map((row) => ({
       clientId: row.client_id,
       version: row.version,
       state: row.state,
       pool: row.pool,
+      addresses: row.addresses,
       tokenSha256: row.token_sha256,
       updatedAt: row.updated_at.toISOString(),
     }));

@@ -1,5 +1,6 @@
 import type { NatsConnection } from 'nats';
 import type { Logger } from '../../shared/log/logger.ts';
+import { staticReleaseMessage, staticReleaseSubject } from '../../shared/nats/static-address-messages.ts';
 import { blockReclaim, blockRpc } from '../blocks/block-rpc.ts';
 import { BlockService } from '../blocks/block-service.ts';
 import type { PoolLayout } from '../blocks/choose-block.ts';
@@ -7,7 +8,6 @@ import { CredentialProjector } from '../credentials/credential-projector.ts';
 import { outboxPublisher } from '../outbox/outbox-publisher.ts';
 import { presenceService } from '../presence/presence-service.ts';
 import { Projector } from '../projector/projector.ts';
-import { staticReleaseMessage, staticReleaseSubject } from '../../shared/nats/static-address-messages.ts';
 import { staticAddressRpc } from '../static-addresses/static-address-rpc.ts';
 import { StaticAddressService } from '../static-addresses/static-address-service.ts';
 import type { Database } from '../storage/database.ts';

@@ -9,22 +9,23 @@ export interface Client {
   readonly clientId: string;
   readonly name: string | null;
   readonly pool: string;
+  readonly addresses: readonly string[];
   readonly state: ClientsTable['state'];
   readonly enrolledAt: string | null;
   readonly updatedAt: string | null;
   readonly revokedAt: string | null;
 }
 
+type ClientEvent = VpnEvent<'client.enrolled' | 'client.updated' | 'client.addresses_set' | 'client.revoked'>;
+
 /** The client after one more of its events. */
-export function evolveClient(
-  before: Client | undefined,
-  event: VpnEvent<'client.enrolled' | 'client.updated' | 'client.revoked'>,
-): Client {
+export function evolveClient(before: Client | undefined, event: ClientEvent): Client {
   const { clientId } = event.data;
   const client: Client = before ?? {
     clientId,
     name: null,
     pool: DEFAULT_POOL,
+    addresses: [],
     state: 'active',
     enrolledAt: null,
     updatedAt: null,
@@ -40,8 +41,10 @@ export function evolveClient(
       const { name, pool } = event.data;
       return { ...client, name, pool, updatedAt };
     }
+    case 'client.addresses_set':
+      return { ...client, addresses: event.data.addresses, updatedAt };
     case 'client.revoked':
-      return { ...client, state: 'revoked', updatedAt, revokedAt: event.at };
+      return { ...client, addresses: [], state: 'revoked', updatedAt, revokedAt: event.at };
     default:
       return event satisfies never;
   }
@@ -51,6 +54,7 @@ const COLUMNS: Readonly<Record<string, Column<Client>>> = {
   client_id: { type: 'text', value: (row) => row.clientId },
   name: { type: 'text', value: (row) => row.name },
   pool: { type: 'text', value: (row) => row.pool },
+  addresses: { type: 'inet[]', value: (row) => `{${row.addresses.join(',')}}` },
   state: { type: 'text', value: (row) => row.state },
   enrolled_at: { type: 'timestamptz', value: (row) => row.enrolledAt },
   updated_at: { type: 'timestamptz', value: (row) => row.updatedAt },
@@ -77,6 +81,7 @@ export class ClientsProjection {
         clientId: row.client_id,
         name: row.name,
         pool: row.pool,
+        addresses: row.addresses,
         state: row.state,
         enrolledAt: row.enrolled_at?.toISOString() ?? null,
         updatedAt: row.updated_at?.toISOString() ?? null,
@@ -99,6 +104,13 @@ export class ClientsProjection {
   }
 }
 
-function isClientEvent(event: VpnEvent): event is VpnEvent<'client.enrolled' | 'client.updated' | 'client.revoked'> {
-  return event.type === 'client.enrolled' || event.type === 'client.updated' || event.type === 'client.revoked';
+const CLIENT_EVENTS: ReadonlySet<string> = new Set<ClientEvent['type']>([
+  'client.enrolled',
+  'client.updated',
+  'client.addresses_set',
+  'client.revoked',
+]);
+
+function isClientEvent(event: VpnEvent): event is ClientEvent {
+  return CLIENT_EVENTS.has(event.type);
 }

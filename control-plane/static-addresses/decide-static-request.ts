@@ -1,13 +1,11 @@
 import { ADDRESS_REST_MS } from '../../shared/ip/block.ts';
-import type { StaticGrant, StaticLease, StaticReply, StaticRequest } from '../../shared/nats/static-address-messages.ts';
-import {
-  type BlockAggregate,
-  type BlockCommand,
-  type BlockEvent,
-  decide,
-  evolve,
-  reclaimGraceMs,
-} from '../blocks/block-aggregate.ts';
+import type {
+  StaticGrant,
+  StaticLease,
+  StaticReply,
+  StaticRequest,
+} from '../../shared/nats/static-address-messages.ts';
+import { type BlockAggregate, type BlockCommand, decide, evolve, reclaimGraceMs } from '../blocks/block-aggregate.ts';
 import type { BlockChange } from '../blocks/decide-request.ts';
 
 /** A static address, as it is when a node asks for it. */

@@ -68,7 +68,7 @@ export class StaticAddressService {
 
   private decide(term: Term, request: Acquire): Promise<AcquireDecision> {
     const { address, clientId } = request;
-    return decideInTransaction(this.options, term, async (trx, now) => {
+    return decideInTransaction(this.options, term, async (trx, now): Promise<Decided<AcquireDecision>> => {
       const decision = decideAcquire(await loadStaticAddress(trx, address), request, { leaseMs: this.leaseMs, now });
       if (decision.type !== 'granted') return { events: [], result: decision };
       // One at a time: each builds on the version before it.
@@ -98,7 +98,10 @@ export class StaticAddressService {
     const { changes, lost } = decideReturn(known, node, grants, now);
     await saveChanges(trx, changes);
     const returned = changes.map(({ before }: BlockChange) => before.block.slice(0, before.block.indexOf('/')));
-    return { events: changes.map(toDecidedEvent), result: { reply: { ok: true, leases: [], lost: [...lost] }, returned } };
+    return {
+      events: changes.map(toDecidedEvent),
+      result: { reply: { ok: true, leases: [], lost: [...lost] }, returned },
+    };
   }
 
   /** Resolves when the address is returned, the time for it is over, or the term is. */

@@ -1,8 +1,10 @@
 import { sql } from 'kysely';
 import { parseAddress } from '../../shared/ip/address.ts';
-import { formatPrefix, hostPrefix } from '../../shared/ip/prefix.ts';
+import { formatPrefix, hostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { newBlock } from '../blocks/block-aggregate.ts';
 import { loadBlocks, loadBlocksAround } from '../blocks/block-store.ts';
+import type { Claims, ClientPool } from '../clients/check-static-addresses.ts';
+import type { ClientAggregate } from '../clients/client-aggregate.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { StaticAddress } from './decide-static-request.ts';
 
@@ -57,4 +59,36 @@ export async function extendLeases(
 /** The block of one static address. */
 export function staticBlock(address: string): string {
   return formatPrefix(hostPrefix(parseAddress(address)));
+}
+
+/** What others have of addresses that a client is to get. */
+export async function loadClaims(trx: DatabaseTransaction, addresses: readonly string[]): Promise<Claims> {
+  const { rows } = await sql<{ address: string; client_id: string }>`
+    SELECT host(address) AS address, client_id FROM static_addresses
+    WHERE address = ANY(${addresses}::inet[])`.execute(trx);
+  const around = await loadBlocksAround(trx, addresses);
+  return {
+    owners: new Map(rows.map(({ address, client_id }) => [address, client_id])),
+    held: [...around.values()].flatMap(({ block, state }) =>
+      state.status === 'granted' ? [{ block: parsePrefix(block), node: state.node }] : [],
+    ),
+  };
+}
+
+/** Stores which addresses are a client's own from now on. Those that it keeps stay as they are. */
+export async function saveStaticAddresses(
+  trx: DatabaseTransaction,
+  { clientId, addresses }: Pick<ClientAggregate, 'clientId' | 'addresses'>,
+  pool: ClientPool,
+  at: string,
+): Promise<void> {
+  await sql`
+    DELETE FROM static_addresses WHERE client_id = ${clientId} AND address <> ALL(${addresses}::inet[])`.execute(trx);
+  if (addresses.length === 0) return;
+  await sql`
+    INSERT INTO static_addresses (address, client_id, pool, since)
+    SELECT a.address, ${clientId}, p.prefix, ${at}::timestamptz
+    FROM unnest(${addresses}::inet[]) AS a (address)
+    JOIN unnest(${pool.prefixes.map(formatPrefix)}::cidr[]) AS p (prefix) ON a.address <<= p.prefix
+    ON CONFLICT (address) DO NOTHING`.execute(trx);
 }

@@ -109,6 +109,7 @@ export interface ClientsTable {
   client_id: string;
   name: string | null;
   pool: string;
+  addresses: string[];
   state: 'active' | 'revoked';
   enrolled_at: NullableTimestamp;
   updated_at: NullableTimestamp;

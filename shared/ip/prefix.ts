@@ -68,6 +68,11 @@ export function prefixCovers(outer: IpPrefix, inner: IpPrefix): boolean {
   return inner.length >= outer.length && prefixContains(outer, inner.address);
 }
 
+/** The prefix of `length` bits, at most its own, that a prefix is a part of. */
+export function prefixAround({ address: { family, value } }: IpPrefix, length: number): IpPrefix {
+  return { address: { family, value: value & ~hostMask(family, length) }, length };
+}
+
 export function prefixesOverlap(a: IpPrefix, b: IpPrefix): boolean {
   return prefixCovers(a, b) || prefixCovers(b, a);
 }

@@ -9,7 +9,13 @@ import {
 } from '../../../control-plane/clients/client-aggregate.ts';
 import { createClientToken, hashClientToken, TOKEN_PREFIX } from '../../../control-plane/clients/client-token.ts';
 
-const unknown: ClientAggregate = { clientId: 'alice', version: 0, pool: 'default', state: { status: 'unknown' } };
+const unknown: ClientAggregate = {
+  clientId: 'alice',
+  version: 0,
+  pool: 'default',
+  addresses: [],
+  state: { status: 'unknown' },
+};
 const base = { now: Date.parse('2026-01-01T00:00:00.000Z'), actor: 'admin' };
 
 function apply(client: ClientAggregate, type: 'enrol' | 'rename' | 'revoke'): ClientAggregate {
@@ -21,7 +27,29 @@ function apply(client: ClientAggregate, type: 'enrol' | 'rename' | 'revoke'): Cl
 test('enrolled, renamed, revoked and enrolled again, each a version of its own', () => {
   let client = unknown;
   for (const type of ['enrol', 'rename', 'revoke', 'enrol'] as const) client = apply(client, type);
-  assert.deepEqual(client, { clientId: 'alice', version: 4, pool: 'staff', state: { status: 'active' } });
+  assert.deepEqual(client, {
+    clientId: 'alice',
+    version: 4,
+    pool: 'staff',
+    addresses: [],
+    state: { status: 'active' },
+  });
+});
+
+test('addresses of its own are set, kept by what else changes, and gone with a revocation', () => {
+  const set = (client: ClientAggregate, ...addresses: string[]) =>
+    decideClient(client, { ...base, type: 'setAddresses', addresses });
+  const active = apply(unknown, 'enrol');
+  assert.equal(set(active), undefined);
+  const event = set(active, 'fd00:99::7', '10.99.200.7');
+  assert.deepEqual(event?.data, { clientId: 'alice', addresses: ['10.99.200.7', 'fd00:99::7'], actor: 'admin' });
+  const with2 = evolveClient(active, event!);
+  assert.equal(set(with2, '10.99.200.7', 'fd00:99::7'), undefined, 'the order says nothing');
+  assert.deepEqual(apply(with2, 'rename').addresses, ['10.99.200.7', 'fd00:99::7']);
+  assert.deepEqual(evolveClient(with2, set(with2)!).addresses, []);
+  assert.deepEqual(apply(with2, 'revoke').addresses, []);
+  assert.throws(() => set(unknown, '10.99.200.7'), { code: 'CLIENT_UNKNOWN' });
+  assert.throws(() => set(apply(with2, 'revoke'), '10.99.200.7'), { code: 'CLIENT_REVOKED' });
 });
 
 test('revoking twice is one event', () => {
