@@ -85,6 +85,18 @@ test('one remote party that begins handshakes and says nothing takes only its sh
   assert.equal(server.state.handshakes, 0);
 });
 
+test('handshakes of many parties at once are no more than all together may have', async (t) => {
+  const { server, tunnels, target, until } = await startServer(t, 'connect-ip', 1_000);
+  const port = Number(target.server.split(':')[1]);
+  const silent = Array.from({ length: 9 * 32 }, (_, i) =>
+    connect({ host: '127.0.0.1', port, localAddress: `127.0.0.${2 + (i % 9)}` }),
+  );
+  t.after(() => silent.map((socket) => socket.destroy()));
+  for (const socket of silent) socket.on('error', () => {});
+  await until(() => tunnels.limits.snapshot().handshakes === 32, 'the refusals');
+  assert.equal(server.state.handshakes, 256);
+});
+
 test('item 41 HEADERS in an open tunnel end it with PROTOCOL_ERROR, and the connection lives on', async (t) => {
   const { tunnels, reports, target, until } = await startServer(t);
   const peer = await RawHttp2Peer.connect(target);
