@@ -9,7 +9,7 @@ import { NO_WEB_STATE, type WebThreadReport } from '../../../data-plane/web-thre
 import { WebTunnels } from '../../../data-plane/web-thread/web-tunnels.ts';
 import { loadWebTransport } from '../../../data-plane/webtransport/load-package.ts';
 import { SessionOpener } from '../../../data-plane/webtransport/session-opener.ts';
-import { END_HEADERS, END_STREAM, FRAME, headerBlock, http2Frame, PREFACE } from '../../support/http2-frames.ts';
+import { ACK, END_HEADERS, END_STREAM, FRAME, headerBlock, http2Frame, PREFACE } from '../../support/http2-frames.ts';
 import { RawHttp2Peer } from '../../support/raw-http2-peer.ts';
 import { issueTestCertificate } from '../../support/test-certificate.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -146,3 +146,28 @@ for (const service of ['connect-ip', 'webtransport'] as const) {
     );
   });
 }
+
+test('packets of a session that the packet thread does not take are dropped beyond a limit, and counted', async (t) => {
+  const { tunnels, reports, target, until } = await startServer(t, 'webtransport');
+  const peer = await RawHttp2Peer.connect(target);
+  t.after(() => peer.close());
+  peer.write(request('webtransport'));
+  await until(() => reports.length > 0, 'the request');
+  const [packetEnd, webEnd] = socketPair();
+  const channel = new Socket({ fd: packetEnd, readable: true, writable: true, allowHalfOpen: true });
+  t.after(() => channel.destroy());
+  channel.on('error', () => {});
+  tunnels.command({ type: 'accept', requestId: 1, connectionId: 'fast', fd: webEnd });
+  const settings = () => peer.frames.filter(({ type, flags }) => type === FRAME.SETTINGS && flags === 0);
+  await until(() => settings().length === 2, 'the window of a client that was let in');
+  for (const _ of settings()) peer.write(http2Frame(FRAME.SETTINGS, ACK, 0));
+  const packets = 2_000;
+  const capsule = encodeDatagramCapsule(new Uint8Array(1_000));
+  for (let i = 0; i < packets; i++) peer.write(http2Frame(FRAME.DATA, 0, 1, capsule));
+  await until(() => tunnels.drops.snapshot().queue_full > 0, 'drops');
+  let received = 0;
+  channel.on('data', ({ length }: Buffer) => {
+    received += length / capsule.length;
+  });
+  await until(() => Math.round(received) + tunnels.drops.snapshot().queue_full === packets, 'each packet once');
+});
