@@ -61,11 +61,12 @@ async function run(config: ControlPlaneConfig): Promise<void> {
     pools: config.POOLS,
     blockLength: { 4: config.BLOCK_PREFIX_V4, 6: config.BLOCK_PREFIX_V6 },
   };
-  const pool = createPool(config.DATABASE_URL, 'masque-vpn control plane', (error) =>
+  const incarnation = randomBytes(16).toString('hex');
+  const applicationName = `masque-vpn control plane ${incarnation}`;
+  const pool = createPool(config.DATABASE_URL, applicationName, (error) =>
     log.warn(`a connection to Postgres broke: ${describeError(error)}`),
   );
   const database = createDatabase(pool);
-  const incarnation = randomBytes(16).toString('hex');
   const decisions = { database, incarnation };
   let nats: NatsConnection | undefined;
   let credentials: CredentialProjector | undefined;
@@ -74,7 +75,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   // The services need NATS, which may come later; the leader starts when they are here.
   const services: LeaderService[] = [];
   const holder = `${hostname()}/${process.pid}/${incarnation.slice(0, 8)}`;
-  const leader = new Leader({ databaseUrl: config.DATABASE_URL, database, holder, services, log });
+  const leader = new Leader({ databaseUrl: config.DATABASE_URL, holder, applicationName, services, log });
   const clients = new ClientService({
     ...decisions,
     onCredentialChange: (id) => credentials?.notify(id),

@@ -94,7 +94,12 @@ function toProblem(error: unknown): Problem {
     const status = error.code === 'ADDRESS_TAKEN' || error.code === 'ADDRESS_IN_USE' ? 409 : 400;
     return problem(status, error.code, error.message, 'addresses');
   }
-  if (error instanceof NotLeaderError) return problem(503, error.code, 'no leader can decide this now, try again');
+  if (error instanceof NotLeaderError)
+    return problem(
+      503,
+      error.code,
+      'there is no leader here: this replica of the control plane only reads, send changes to the one that leads',
+    );
   const { validation, validationContext, statusCode, message } = error as Partial<FastifyError>;
   const [first] = validation ?? [];
   if (first) {

@@ -16,8 +16,10 @@ export interface CredentialBucket {
   clientIds(): Promise<string[]>;
   /** Writes an entry unless the bucket has the same or a newer version. Says whether it wrote. */
   put(credential: Credential): Promise<boolean>;
-  /** Takes an entry away. Says whether there was one. */
-  remove(clientId: string): Promise<boolean>;
+  /** The revision of an entry, for `remove`; undefined where there is none. */
+  revisionOf(clientId: string): Promise<number | undefined>;
+  /** Takes an entry away. Throws when it is not of that revision any more. */
+  remove(clientId: string, revision: number): Promise<void>;
 }
 
 /** Opens the bucket, and creates it where it is missing. */
@@ -34,12 +36,11 @@ export async function openCredentialBucket(nats: NatsConnection): Promise<Creden
       return Object.keys(info.state.subjects ?? {}).map((subject) => subject.slice(KEY_PREFIX.length));
     },
     put: (credential) => put(kv, credential),
-    async remove(clientId) {
+    async revisionOf(clientId) {
       const entry = await kv.get(clientId);
-      if (entry?.operation !== 'PUT') return false;
-      await kv.delete(clientId, { previousSeq: entry.revision });
-      return true;
+      return entry?.operation === 'PUT' ? entry.revision : undefined;
     },
+    remove: (clientId, revision) => kv.delete(clientId, { previousSeq: revision }),
   };
 }
 

@@ -88,15 +88,17 @@ export class CredentialProjector implements LeaderService {
     await inChunks(credentials, write, () => this.projectChanged(bucket));
     const known = new Set(credentials.map(({ clientId }) => clientId));
     const unknown = (await bucket.clientIds()).filter((clientId) => !known.has(clientId));
-    // One that was enrolled since the rows above were read is in the bucket already, or comes with its notification.
-    const current = new Set((await this.load(unknown)).map(({ clientId }) => clientId));
-    const stale = unknown.filter((clientId) => !current.has(clientId));
-    const removed: string[] = [];
-    await inChunks(stale, async (clientId) => {
-      if (await bucket.remove(clientId)) removed.push(clientId);
+    // Before Postgres is asked again: what another leader writes later has a later revision, and is not taken away.
+    const revisions = new Map<string, number>();
+    await inChunks(unknown, async (clientId) => {
+      const revision = await bucket.revisionOf(clientId);
+      if (revision !== undefined) revisions.set(clientId, revision);
     });
+    // One that was enrolled since the rows above were read is in the bucket already, or comes with its notification.
+    for (const { clientId } of await this.load([...revisions.keys()])) revisions.delete(clientId);
+    await inChunks([...revisions], ([clientId, revision]) => bucket.remove(clientId, revision));
     this.log.info(
-      { clients: credentials.length, written: written.length, removed: removed.length },
+      { clients: credentials.length, written: written.length, removed: revisions.size },
       'credentials compared',
     );
   }

@@ -1,23 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { sql } from 'kysely';
 import pg from 'pg';
 import { CodedError, describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
-import type { Database } from '../storage/database.ts';
-import { lockProjections } from '../storage/projection-lock.ts';
 import type { Term } from '../storage/term.ts';
+import { LEADERSHIP_FRESH_MS, LeaderLock } from './leader-lock.ts';
 import type { LeaderService } from './leader-service.ts';
 import { runService } from './run-service.ts';
 
-/** Key of the advisory lock that the leader holds ("mvpn" in ASCII). */
-const LEADER_LOCK_KEY = 0x6d76706e;
 /** Between attempts to become leader, and between two confirmations (ours). */
-const CONFIRM_INTERVAL_MS = 1_000;
-/** A confirmation that takes longer ends the term. Long enough to sit out a large commit that holds the same row. */
+const CONFIRM_INTERVAL_MS = 500;
+/** A confirmation that takes longer ends the term (ours). */
 const CONFIRM_TIMEOUT_MS = 10_000;
 const CONNECT_TIMEOUT_MS = 5_000;
-/** How fresh a confirmation has to be for the leader to speak for the cluster. */
-export const LEADERSHIP_FRESH_MS = 5_000;
 /** One line for this many failed attempts to reach Postgres. */
 const LOG_EVERY_FAILURES = 20;
 
@@ -29,16 +23,17 @@ export class LeadershipLostError extends CodedError {
 
 export interface LeaderOptions {
   readonly databaseUrl: string;
-  readonly database: Database;
   /** A name for this process, for people who read the table. */
   readonly holder: string;
+  /** Of all connections of this process, and of no other's. */
+  readonly applicationName: string;
   readonly services: readonly LeaderService[];
   readonly log: Logger;
 }
 
 /**
- * Leads while it holds a session advisory lock on a connection of its own. Every takeover raises the owner epoch, which
- * every write of a term checks, so a leader that does not know yet that it lost the lock cannot write any more.
+ * Leads while it holds the leaders' lock and confirms that. Every takeover raises the owner epoch, which every write of a term
+ * checks, so a leader that does not know yet that it lost the lock cannot write any more.
  */
 export class Leader {
   private readonly options: LeaderOptions;
@@ -88,7 +83,7 @@ export class Leader {
   private async attempt(signal: AbortSignal): Promise<void> {
     const client = new pg.Client({
       connectionString: this.options.databaseUrl,
-      application_name: 'masque-vpn leader',
+      application_name: this.options.applicationName,
       keepAlive: true,
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       query_timeout: CONFIRM_TIMEOUT_MS,
@@ -99,29 +94,33 @@ export class Leader {
     client.on('end', () => lose('the connection that holds the lock ended'));
     try {
       await client.connect();
-      const { rows } = await client.query<{ locked: boolean }>('SELECT pg_try_advisory_lock($1) AS locked', [
-        LEADER_LOCK_KEY,
-      ]);
-      const locked = rows[0]?.locked === true;
-      this.refusedAtMs = locked ? Number.NEGATIVE_INFINITY : performance.now();
-      if (locked) await this.lead(client, lost, signal);
+      const lock = new LeaderLock(client, this.options.applicationName);
+      while (!signal.aborted) {
+        if (await lock.acquire()) {
+          this.refusedAtMs = Number.NEGATIVE_INFINITY;
+          await this.lead(lock, lost, signal);
+          return;
+        }
+        this.refusedAtMs = performance.now();
+        await delay(CONFIRM_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+      }
     } finally {
       // Ending the session is what releases the lock; a broken one has nothing left to release.
       void client.end().catch(() => undefined);
     }
   }
 
-  private async lead(client: pg.Client, lost: AbortController, signal: AbortSignal): Promise<void> {
+  private async lead(lock: LeaderLock, lost: AbortController, signal: AbortSignal): Promise<void> {
     const { log, holder, services } = this.options;
     const askedAt = performance.now();
-    const ownerEpoch = await this.takeOver();
+    const ownerEpoch = await lock.beginTerm(holder);
     this.confirmedAtMs = askedAt;
     const term: Term = { ownerEpoch, signal: AbortSignal.any([signal, lost.signal]) };
     this.term = term;
     log.info({ ownerEpoch, holder }, 'leading');
     try {
       const running = services.map((service) => runService(service, term, log));
-      await this.confirmUntilLost(client, term, lost);
+      await this.confirmUntilLost(lock, term, lost);
       await Promise.all(running);
     } finally {
       this.term = undefined;
@@ -130,36 +129,13 @@ export class Leader {
     log.info({ ownerEpoch }, 'leadership given up');
   }
 
-  /** Begins a new term. The log's lock waits for what the term before still commits; nothing of it comes after. */
-  private takeOver(): Promise<number> {
-    return this.options.database.transaction().execute(async (trx) => {
-      await lockProjections(trx);
-      const now = sql<Date>`clock_timestamp()`;
-      const { owner_epoch } = await trx
-        .updateTable('leadership')
-        .set((eb) => ({
-          owner_epoch: eb('owner_epoch', '+', 1),
-          holder: this.options.holder,
-          since: now,
-          confirmed_at: now,
-        }))
-        .returning('owner_epoch')
-        .executeTakeFirstOrThrow();
-      return owner_epoch;
-    });
-  }
-
-  private async confirmUntilLost(client: pg.Client, term: Term, lost: AbortController): Promise<void> {
+  private async confirmUntilLost(lock: LeaderLock, term: Term, lost: AbortController): Promise<void> {
     while (!term.signal.aborted) {
       await delay(CONFIRM_INTERVAL_MS, undefined, { signal: term.signal }).catch(() => undefined);
       if (term.signal.aborted) return;
       const askedAt = performance.now();
       try {
-        const { rowCount } = await client.query(
-          'UPDATE leadership SET confirmed_at = clock_timestamp() WHERE owner_epoch = $1',
-          [term.ownerEpoch],
-        );
-        if (rowCount === 1) this.confirmedAtMs = askedAt;
+        if (await lock.confirm(term.ownerEpoch)) this.confirmedAtMs = askedAt;
         else lost.abort(new LeadershipLostError('another process took over'));
       } catch (cause) {
         lost.abort(new LeadershipLostError('leadership could not be confirmed', { cause }));

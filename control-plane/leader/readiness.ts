@@ -3,7 +3,7 @@ import type { NatsConnection } from 'nats';
 import { describeError } from '../../shared/errors.ts';
 import { isStuck, type ProjectionStatus, STUCK_AFTER_SECONDS } from '../metrics/projection-status.ts';
 import type { Database } from '../storage/database.ts';
-import { LEADERSHIP_FRESH_MS } from './leader.ts';
+import { LEADERSHIP_FRESH_MS } from './leader-lock.ts';
 
 /** Says what is missing before this process can do its work; an empty list when nothing is. */
 export function createReadiness(

@@ -5,6 +5,7 @@ import { CONTROL_EVENT_SUBJECT } from '../../shared/events/subjects.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
 import type { Database } from '../storage/database.ts';
+import { checkOwnerEpoch } from '../storage/projection-lock.ts';
 
 /** Between two looks into an empty outbox (ours). */
 const POLL_INTERVAL_MS = 250;
@@ -32,8 +33,11 @@ export function outboxPublisher(database: Database, nats: NatsConnection, log: L
         }
         const message = encodeEvents(rows.map(({ envelope }) => envelope));
         const { seq: streamSeq } = await jetstream.publish(CONTROL_EVENT_SUBJECT, message);
-        // Only what was published: a transaction that began earlier cannot add a lower seq, the log's lock sees to that.
-        await database.deleteFrom('outbox').where('seq', '<=', last.seq).execute();
+        await database.transaction().execute(async (trx) => {
+          await checkOwnerEpoch(trx, term.ownerEpoch);
+          // Only what was published: a transaction that began earlier cannot add a lower seq, the log's lock sees to that.
+          await trx.deleteFrom('outbox').where('seq', '<=', last.seq).execute();
+        });
         log.debug({ events: rows.length, streamSeq }, 'control events published');
       }
     },

@@ -12,6 +12,7 @@ import {
 import type { DecisionContext } from '../leader/decide-in-transaction.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
 import { watchConnection } from '../leader/watch-connection.ts';
+import { checkOwnerEpoch } from '../storage/projection-lock.ts';
 import type { Term } from '../storage/term.ts';
 import { loseNodes } from './lose-nodes.ts';
 import { effectiveState } from './node-states.ts';
@@ -51,7 +52,7 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
       const unwatch = watchConnection(nats, { onDown: () => watch.stopListening() });
       try {
         while (!term.signal.aborted) {
-          await savePresence(context, unsaved);
+          await savePresence(term, context, unsaved);
           if (!(await answers(nats, term.signal))) watch.stopListening();
           else if (!watch.isListening()) watch.startListening(performance.now());
           else await judge(term, watch, context, log);
@@ -104,18 +105,21 @@ function decode(node: string, data: Uint8Array, log: Logger): Heard | undefined 
   }
 }
 
-async function savePresence({ database }: DecisionContext, unsaved: Map<string, Heard>): Promise<void> {
+async function savePresence(term: Term, { database }: DecisionContext, unsaved: Map<string, Heard>): Promise<void> {
   if (unsaved.size === 0) return;
   const heard = [...unsaved.values()];
   unsaved.clear();
   const now = performance.now();
-  // Ages, not times, cross to Postgres: lost_at and last_seen_at have to be of one clock.
-  await sql`
-    INSERT INTO node_presence (node, epoch, incarnation, last_seen_at)
-    SELECT node, epoch, incarnation, clock_timestamp() - age_ms * interval '1 millisecond'
-    FROM unnest(${heard.map(({ node }) => node)}::text[], ${heard.map(({ epoch }) => epoch)}::text[],
-      ${heard.map(({ incarnation }) => incarnation)}::text[], ${heard.map(({ atMs }) => now - atMs)}::float8[])
-      AS heard (node, epoch, incarnation, age_ms)
-    ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation,
-      last_seen_at = excluded.last_seen_at`.execute(database);
+  await database.transaction().execute(async (trx) => {
+    await checkOwnerEpoch(trx, term.ownerEpoch);
+    // Ages, not times, cross to Postgres: lost_at and last_seen_at have to be of one clock.
+    await sql`
+      INSERT INTO node_presence (node, epoch, incarnation, last_seen_at)
+      SELECT node, epoch, incarnation, clock_timestamp() - age_ms * interval '1 millisecond'
+      FROM unnest(${heard.map(({ node }) => node)}::text[], ${heard.map(({ epoch }) => epoch)}::text[],
+        ${heard.map(({ incarnation }) => incarnation)}::text[], ${heard.map(({ atMs }) => now - atMs)}::float8[])
+        AS heard (node, epoch, incarnation, age_ms)
+      ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation,
+        last_seen_at = excluded.last_seen_at`.execute(trx);
+  });
 }

@@ -5,8 +5,8 @@ import type { Tables } from './tables.ts';
 
 /** Ours: a statement that takes longer is broken off, so nothing hangs. */
 const STATEMENT_TIMEOUT_MS = 30_000;
-/** Ours: a transaction whose process forgot it is broken off. */
-const IDLE_IN_TRANSACTION_TIMEOUT_MS = 30_000;
+/** Ours: a transaction whose process stands still is broken off: others wait for the locks that it holds. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 5_000;
 const CONNECT_TIMEOUT_MS = 5_000;
 const MAX_CONNECTIONS = 10;
 

@@ -14,14 +14,14 @@ export async function lockProjections(trx: DatabaseTransaction): Promise<void> {
 }
 
 /**
- * Throws NotLeaderError unless the term is the current one. The row stays locked against change, so that no new term
- * begins before the transaction ends.
+ * Throws NotLeaderError unless the term is the current one. The row's key stays locked, so that no new term begins before
+ * the transaction ends; confirmations of this one do not wait for it.
  */
 export async function checkOwnerEpoch(trx: DatabaseTransaction, ownerEpoch: number): Promise<void> {
   const { owner_epoch: current } = await trx
     .selectFrom('leadership')
     .select('owner_epoch')
-    .forShare()
+    .forKeyShare()
     .executeTakeFirstOrThrow();
   if (current !== ownerEpoch) throw new NotLeaderError(ownerEpoch, current);
 }

@@ -14,6 +14,7 @@ export interface LeadershipTable {
   singleton: Generated<boolean>;
   owner_epoch: number;
   holder: string | null;
+  application_name: string | null;
   since: NullableTimestamp;
   confirmed_at: NullableTimestamp;
 }
