@@ -18,8 +18,9 @@ test('docker-compose accepts the file once every secret of .env.example is fille
   t.after(() => rmSync(directory, { recursive: true }));
   const envFile = join(directory, 'env');
   writeFileSync(envFile, readFileSync(join(root, '.env.example'), 'utf8').replace(/=$/gm, '=secret-for-the-test'));
-  const { stdout } = await compose('--env-file', envFile, 'config');
-  for (const service of ['nats', 'postgres', 'control-plane', 'node-a', 'node-b', 'prometheus']) {
+  const { stdout } = await compose('--env-file', envFile, '--profile', 'standby', 'config');
+  const services = ['nats', 'postgres', 'control-plane', 'control-plane-standby', 'node-a', 'node-b', 'prometheus'];
+  for (const service of services) {
     assert.match(stdout, new RegExp(`^  ${service}:$`, 'm'));
   }
   assert.match(stdout, /\/dev\/net\/tun/);
