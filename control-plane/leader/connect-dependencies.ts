@@ -4,6 +4,7 @@ import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { connectNats } from '../../shared/nats/connect.ts';
 import { ensureEventStream } from '../../shared/nats/streams.ts';
+import { auditorProblem } from '../storage/auditor-role.ts';
 import type { Database } from '../storage/database.ts';
 import { migrate } from '../storage/migrate.ts';
 import { isDatabaseUnavailable } from './database-unavailable.ts';
@@ -31,6 +32,8 @@ export async function connectDependencies({ database, natsUrl, log, signal }: De
     retry('Postgres is not reachable', isDatabaseUnavailable, async () => {
       const applied = await migrate(database);
       if (applied.length > 0) log.info({ applied }, 'schema brought up to date');
+      const problem = await auditorProblem(database);
+      if (problem !== undefined) log.warn(problem);
     }),
   ]);
   await retry(

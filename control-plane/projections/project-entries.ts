@@ -1,6 +1,7 @@
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { AddressAssignmentsProjection } from './address-assignments.ts';
+import { AdminEventsProjection } from './admin-events.ts';
 import { BlockGrantsProjection } from './block-grants.ts';
 import { ClientHistogramsProjection } from './client-histograms.ts';
 import { ClientTotalsProjection } from './client-totals.ts';
@@ -33,6 +34,7 @@ export async function projectEntries(
   const counters = new EventCountersProjection();
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();
+  const admin = new AdminEventsProjection();
   const clients = await ClientsProjection.load(trx, entries);
   const nodes = await NodesProjection.load(trx, entries);
   const grants = await BlockGrantsProjection.load(trx, entries);
@@ -48,6 +50,7 @@ export async function projectEntries(
   for (const entry of entries) {
     const { event } = entry;
     clients.apply(entry);
+    admin.apply(entry);
     failures.apply(entry);
     grants.apply(entry);
     ledger.apply(entry);
@@ -64,7 +67,7 @@ export async function projectEntries(
     histograms.apply(outcomes);
   }
 
-  const projections = [nodes, clients, connections, failures, traffic, grants, addresses, ledger];
+  const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
   for (const projection of [...projections, counters, totals, histograms]) await projection.write(trx);
   memory.connections.remember(last, connections.all());
 }

@@ -311,6 +311,28 @@ export interface ClientHistogramsTable {
   folded_count: Generated<number>;
 }
 
+export interface AdminEventsTable {
+  position: number;
+  at: Timestamp;
+  actor: string;
+  type: string;
+  subject_kind: string;
+  subject_id: string;
+  change: Json<Record<string, unknown>>;
+}
+
+/** Written by a trigger of `events` alone. */
+export interface EpochCountsTable {
+  node: string;
+  epoch: string;
+  events: number;
+  first_seq: number;
+  last_seq: number;
+  last_position: number;
+  stopped_seq: number | null;
+  last_recorded_at: Timestamp;
+}
+
 export interface ConnectionHistoryView {
   connection_id: string;
   client_id: string;
@@ -329,6 +351,7 @@ export interface ConnectionHistoryView {
   bytes_received: number;
   packets_sent: number;
   packets_received: number;
+  presumed_at: Date | null;
 }
 
 export interface UsageDailyView {
@@ -342,7 +365,48 @@ export interface UsageDailyView {
   connections: number;
 }
 
-/** Tables and views of the migrations. */
+export interface AddressHistoryView {
+  address: string;
+  client_id: string;
+  node: string;
+  connection_id: string;
+  held_from: Date;
+  held_until: Date | null;
+  end_reason: string | null;
+  block: string;
+  pool: string;
+  during: string;
+}
+
+export interface FailedAuthenticationsView {
+  remote_address: string | null;
+  at: Date;
+  failures: number;
+  node: string;
+  client_id: string | null;
+  status: number;
+  reason: string;
+  position: number;
+}
+
+export interface CompletenessView {
+  node: string;
+  epoch: string;
+  current: boolean;
+  first_seq: number | null;
+  last_seq: number;
+  in_log: number;
+  lost: number;
+  dead_letters: number;
+  parked: number;
+  unexplained: number;
+  first_at: Date | null;
+  last_at: Date | null;
+  recorded_at: Date | null;
+  verdict: string;
+}
+
+/** All tables and views. */
 export interface Tables {
   leadership: LeadershipTable;
   event_checkpoint: EventCheckpointTable;
@@ -368,8 +432,14 @@ export interface Tables {
   event_counters: EventCountersTable;
   client_totals: ClientTotalsTable;
   client_histograms: ClientHistogramsTable;
+  admin_events: AdminEventsTable;
+  epoch_counts: EpochCountsTable;
   connection_history: ConnectionHistoryView;
   usage_daily: UsageDailyView;
+  address_history: AddressHistoryView;
+  failed_authentications: FailedAuthenticationsView;
+  admin_changes: AdminEventsTable;
+  completeness: CompletenessView;
 }
 
 export type Row<T extends keyof Tables> = Selectable<Tables[T]>;

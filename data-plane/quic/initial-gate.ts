@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { connectionCloseFrame, encodeInitial } from './initial-packet.ts';
 import { type ConnectionIds, initialToken, MAX_CONNECTION_ID_BYTES } from './packet-header.ts';
 import type { GateState } from './quic-server-state.ts';
 import { encodeRetry } from './retry-packet.ts';
@@ -13,13 +14,15 @@ const MIN_INITIAL_DATAGRAM_BYTES = 1200;
 const MIN_ORIGINAL_ID_BYTES = 8;
 /** Answers that wait to be sent (ours); what comes beyond them in one batch gets none. */
 const MAX_ANSWERS = 1_024;
+/** The error of a client that comes back with a token of ours that is not, or no longer, good for it (RFC 9000 8.1.2, 20.1). */
+const INVALID_TOKEN = 0x0b;
 
 /** `retried` came with a token of ours; a packet that is not admitted may have been answered. */
 export type GateVerdict = 'new' | 'retried' | 'refused';
 
 /**
  * What a server says to packets that belong to no connection, before it keeps anything of them: which of them may begin one, and
- * the answers that need no state, Retry (RFC 9000 8.1.2) and Version Negotiation (RFC 9000 6).
+ * the answers that need no state: Retry (RFC 9000 8.1.2), its refusal, and Version Negotiation (RFC 9000 6).
  */
 export class InitialGate {
   readonly #retryKey: Uint8Array;
@@ -59,6 +62,7 @@ export class InitialGate {
       case 'expired':
       case 'another_address':
         this.#tokensRefused[verdict]++;
+        this.#close(bytes, ids, peer, INVALID_TOKEN);
         return 'refused';
       case 'unknown':
         if (handshakes < this.#retryFrom) return 'new';
@@ -85,12 +89,17 @@ export class InitialGate {
   }
 
   #retry(bytes: Uint8Array, ids: ConnectionIds, peer: string): void {
-    const { destinationOffset, destinationLength, sourceOffset, sourceLength } = ids;
-    const originalId = bytes.subarray(destinationOffset, destinationOffset + destinationLength);
-    const clientId = bytes.subarray(sourceOffset, sourceOffset + sourceLength);
+    const { originalId, clientId } = idsOf(bytes, ids);
     const token = mintRetryToken(this.#retryKey, peer, originalId, Date.now());
     const packet = encodeRetry(clientId, originalId, randomBytes(MAX_CONNECTION_ID_BYTES), token);
     if (this.#answer(packet, peer)) this.#retriesSent++;
+  }
+
+  #close(bytes: Uint8Array, ids: ConnectionIds, peer: string, errorCode: number): void {
+    const { originalId, clientId } = idsOf(bytes, ids);
+    const frames = connectionCloseFrame(errorCode);
+    const to = { keyId: originalId, destinationId: clientId, sourceId: originalId };
+    this.#answer(encodeInitial({ from: 'server', ...to, frames }), peer);
   }
 
   #answer(packet: Uint8Array, peer: string): boolean {
@@ -98,4 +107,12 @@ export class InitialGate {
     this.#answers.push({ packet, peer });
     return true;
   }
+}
+
+/** The id that the client made up or was given for us, and its own. */
+function idsOf(bytes: Uint8Array, { destinationOffset, destinationLength, sourceOffset, sourceLength }: ConnectionIds) {
+  return {
+    originalId: bytes.subarray(destinationOffset, destinationOffset + destinationLength),
+    clientId: bytes.subarray(sourceOffset, sourceOffset + sourceLength),
+  };
 }

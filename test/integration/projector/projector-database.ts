@@ -63,6 +63,7 @@ export async function everything(database: Database): Promise<Record<string, unk
   const tables = {
     nodes: 'node',
     clients: 'client_id',
+    admin_events: 'position',
     connections: 'connection_id',
     connection_failures: 'position',
     traffic: 'position, connection_id',

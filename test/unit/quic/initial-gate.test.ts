@@ -100,6 +100,33 @@ suite('RFC 9000 8.1.2: clients show their address while many handshakes are in f
     assert.equal(network.server.state().connections, 1);
   });
 
+  test('a client whose token is refused hears so at once, by a packet that is smaller than its own', async () => {
+    const network = new QuicNetwork(pem, { retryFrom: 0 });
+    const withToken: Buffer[] = [];
+    const answers: Buffer[] = [];
+    network.onClientSent = (packet) => {
+      if (tokenOf(packet).length === 0) return true;
+      withToken.push(packet);
+      return false;
+    };
+    network.connect(CLIENT);
+    network.onSent = (packet) => answers.push(packet);
+    // As by a NAT that gave it another address meanwhile.
+    network.receive(withToken[0] ?? assert.fail('the client came back with no token'), STRANGER);
+    assert.equal(answers.length, 1);
+    const close = answers[0] ?? Buffer.alloc(0);
+    assert.ok(close.length < 100, `${close.length} bytes`);
+    const { endpoint, received } = network.clients.get(CLIENT) ?? assert.fail();
+    endpoint.receive(close, 0, close.length, '198.51.100.2:4433');
+    const ended = () => {
+      if (endpoint.timeoutMs() === 0) endpoint.onTimeout();
+      network.exchange();
+      return received.length > 0;
+    };
+    await waitFor(ended, { timeoutMs: 5_000, what: 'the end of the client' });
+    assert.deepEqual(received, ['closed 0xb']);
+  });
+
   test('our tokens are what the core makes of the same', () => {
     for (const peer of [CLIENT, '[2001:db8::7]:4433']) {
       const events = { onConnection() {}, onHandshakeComplete() {}, onStreamData() {}, onStreamReset() {} };

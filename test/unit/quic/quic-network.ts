@@ -96,7 +96,7 @@ export class QuicNetwork {
       onStreamReset: () => {},
       onDatagram: (_c, bytes, offset, length) =>
         received.push(Buffer.from(bytes.subarray(offset, offset + length)).toString()),
-      onClosed: () => received.push('closed'),
+      onClosed: (_c, code, reason) => received.push(`closed 0x${code.toString(16)} ${reason}`.trim()),
     };
     const options = { role: 'client', localAddress: peer, serverAddress: SERVER, serverName: 'node-a.test' } as const;
     this.clients.set(peer, {

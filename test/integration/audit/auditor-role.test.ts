@@ -1,0 +1,144 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import pg from 'pg';
+import { AUDITOR_ROLE, auditorProblem } from '../../../control-plane/storage/auditor-role.ts';
+import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
+import { migrate } from '../../../control-plane/storage/migrate.ts';
+import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
+
+const VIEWS = [
+  'address_history',
+  'admin_changes',
+  'completeness',
+  'connection_history',
+  'failed_authentications',
+  'usage_daily',
+];
+const CALLS = [
+  "address_holders('10.99.0.1', now())",
+  "epoch_proof('node-a', 'none')",
+  'failed_authentications_by_address(now(), now())',
+  'session_counts_at(now())',
+  'sessions_at(now())',
+];
+const DENIED = '42501';
+
+const directory = mkdtempSync(join(tmpdir(), 'auditor-'));
+let server: PostgresServer;
+const open: Database[] = [];
+before(async () => {
+  server = await startPostgres({ directory, settings: { fsync: 'off' } });
+});
+after(async () => {
+  await Promise.all(open.map((database) => database.destroy()));
+  await server.stop();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function connect(url: string): Database {
+  const database = createDatabase(createPool(url, 'test', () => undefined));
+  open.push(database);
+  return database;
+}
+
+function asUser(url: string, user: string): string {
+  const changed = new URL(url);
+  changed.username = user;
+  changed.password = user;
+  return changed.href;
+}
+
+async function query(url: string, ...statements: string[]): Promise<pg.QueryResult> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  try {
+    let result: pg.QueryResult | undefined;
+    for (const statement of statements) result = await client.query(statement);
+    assert.ok(result);
+    return result;
+  } finally {
+    await client.end();
+  }
+}
+
+/** What the user may read of everything that is there. Anything but a refusal for want of rights is thrown. */
+async function readable(url: string, statements: readonly string[]): Promise<string[]> {
+  const client = new pg.Client({ connectionString: url });
+  await client.connect();
+  const allowed: string[] = [];
+  try {
+    for (const what of statements) {
+      try {
+        await client.query(`SELECT * FROM ${what} LIMIT 1`);
+        allowed.push(what);
+      } catch (error) {
+        if (!(error instanceof pg.DatabaseError) || error.code !== DENIED) throw error;
+      }
+    }
+    return allowed;
+  } finally {
+    await client.end();
+  }
+}
+
+async function relations(url: string): Promise<string[]> {
+  const { rows } = await query(
+    url,
+    `SELECT CASE n.nspname WHEN 'public' THEN '' ELSE quote_ident(n.nspname) || '.' END || quote_ident(c.relname) AS name
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+       AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%' ORDER BY 1`,
+  );
+  return rows.map(({ name }) => name);
+}
+
+test('a user that may not create roles migrates all the same, and the log says what to run for auditors', async () => {
+  const url = await server.createDatabase('plain');
+  await query(url, "CREATE ROLE plain LOGIN PASSWORD 'plain'", 'ALTER DATABASE plain OWNER TO plain');
+  const database = connect(asUser(url, 'plain'));
+  await migrate(database);
+  const missing = await auditorProblem(database);
+  assert.match(missing ?? '', /as a superuser: CREATE ROLE masque_vpn_auditor NOLOGIN; .*SELECT grant_to_auditor\(\)$/);
+
+  await query(url, `CREATE ROLE ${AUDITOR_ROLE} NOLOGIN`);
+  const ungranted = await auditorProblem(database);
+  assert.ok(ungranted?.endsWith('SELECT grant_to_auditor()') && !ungranted.includes('CREATE ROLE'));
+
+  await query(asUser(url, 'plain'), 'SELECT grant_to_auditor()');
+  assert.equal(await auditorProblem(database), undefined);
+  await query(url, `CREATE ROLE paula LOGIN PASSWORD 'paula' IN ROLE ${AUDITOR_ROLE}`);
+  assert.deepEqual(await readable(asUser(url, 'paula'), await relations(url)), VIEWS);
+});
+
+test('two databases of one server that are made at the same time share the role', async () => {
+  await query(await server.createDatabase('plain'), `DROP OWNED BY ${AUDITOR_ROLE}`, `DROP ROLE ${AUDITOR_ROLE}`);
+  const urls = [await server.createDatabase('one'), await server.createDatabase('two')];
+  const databases = urls.map(connect);
+  await Promise.all(databases.map((database) => migrate(database)));
+  for (const database of databases) assert.equal(await auditorProblem(database), undefined);
+});
+
+test('an auditor reads the views and functions for auditors, and nothing else', async () => {
+  const url = await server.createDatabase('audited');
+  await migrate(connect(url));
+  await query(url, `CREATE ROLE anna LOGIN PASSWORD 'anna' IN ROLE ${AUDITOR_ROLE}`);
+  const asAnna = asUser(url, 'anna');
+  const all = await relations(url);
+  assert.ok(all.includes('client_credentials') && all.includes('events_000000') && all.includes('ip_ledger_id_seq'));
+  assert.deepEqual(await readable(asAnna, all), VIEWS);
+  assert.deepEqual(await readable(asAnna, CALLS), CALLS);
+  for (const statement of [
+    "INSERT INTO admin_changes (actor) VALUES ('x')",
+    'DELETE FROM connection_history',
+    'SELECT ensure_event_partitions(5000000)',
+    'CREATE TABLE mine (x integer)',
+  ]) {
+    await assert.rejects(query(asAnna, statement), { code: DENIED }, statement);
+  }
+
+  await query(url, "CREATE ROLE eve LOGIN PASSWORD 'eve'");
+  assert.deepEqual(await readable(asUser(url, 'eve'), [...all, ...CALLS]), []);
+});

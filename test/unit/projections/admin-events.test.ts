@@ -1,0 +1,28 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { adminEventOf } from '../../../control-plane/projections/admin-events.ts';
+import type { VpnEvent } from '../../../shared/events/envelope.ts';
+
+const eventOf = (type: string, data: object): VpnEvent => ({ type, data }) as unknown as VpnEvent;
+
+test('an event with an actor says who changed what, whatever its type', () => {
+  assert.deepEqual(adminEventOf(eventOf('client.updated', { clientId: 'a', name: 'Ada', actor: 'bob' })), {
+    actor: 'bob',
+    subject: { kind: 'client', id: 'a' },
+    change: { name: 'Ada' },
+  });
+  assert.deepEqual(adminEventOf(eventOf('pool.added', { name: 'navy', v4: '10.1.0.0/16', actor: 'bob' })), {
+    actor: 'bob',
+    subject: { kind: 'pool', id: 'navy' },
+    change: { v4: '10.1.0.0/16' },
+  });
+  assert.deepEqual(adminEventOf(eventOf('cluster.renamed', { to: 'x', actor: 'bob' })), {
+    actor: 'bob',
+    subject: { kind: 'cluster', id: '' },
+    change: { to: 'x' },
+  });
+});
+
+test('an event without an actor is no change by anybody', () => {
+  assert.equal(adminEventOf(eventOf('block.granted', { node: 'node-a', block: '10.99.0.0/26' })), undefined);
+});
