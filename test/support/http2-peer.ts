@@ -1,51 +1,33 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, type ClientSessionOptions, connect } from 'node:http2';
 import { type ConnectionOptions, connect as connectTls, type TLSSocket } from 'node:tls';
-import { inspectPacket } from '../../data-plane/ip/packet.ts';
-import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
 import { buildConnectIpRequest } from '../../data-plane/masque/build-connect-ip-request.ts';
-import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
 import { encodeDatagramCapsule } from '../../data-plane/masque/datagram-capsule.ts';
-import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
-import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
 import { hostPort } from '../../shared/config/parse-config.ts';
-import { formatPrefix } from '../../shared/ip/prefix.ts';
-import { assignedAddresses, type PeerTarget, RefusedError } from './test-peer.ts';
+import { ClientEnd } from './client-end.ts';
+import { type PeerTarget, RefusedError } from './test-peer.ts';
 import type { TunnelEnd } from './tunnel-end.ts';
 import { waitFor } from './wait-for.ts';
 
 const TIMEOUT_MS = 15_000;
 
 /** One request stream of a peer, and the tunnel that it became. */
-export class Http2PeerStream implements TunnelEnd {
+export class Http2PeerStream extends ClientEnd implements TunnelEnd {
   readonly stream: ClientHttp2Stream;
   status = 0;
   fields: Readonly<Record<string, unknown>> = {};
-  /** Of each ADDRESS_ASSIGN: `0=10.99.0.2/32`. */
-  readonly assigned: string[][] = [];
-  readonly routes: number[] = [];
-  /** IP packets that came, probes of the node aside (those are answered). */
-  onPacket: (packet: Buffer) => void = () => {};
-  answersProbes = true;
   /** The node has ended its side, without a reset. */
   ended = false;
   /** The code that the stream closed with. */
   closed: number | undefined;
-  readonly #info = createPacketInfo();
-  readonly #capsules = new CapsuleReader({
-    onAddressAssign: (assigned) =>
-      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
-    onAddressRequest: () => {},
-    onRouteAdvertisement: (routes) => this.routes.push(routes.length),
-    onDatagram: (payload) => this.#receive(payload),
-  });
 
   constructor(stream: ClientHttp2Stream) {
+    super();
     this.stream = stream;
     stream.on('response', ({ ':status': status = 0, ...fields }) => {
       this.status = Number(status);
       this.fields = fields;
     });
-    stream.on('data', (bytes: Buffer) => this.#capsules.push(bytes));
+    stream.on('data', (bytes: Buffer) => this.receiveContent(bytes));
     stream.on('end', () => {
       this.ended = !stream.closed;
     });
@@ -54,11 +36,6 @@ export class Http2PeerStream implements TunnelEnd {
     stream.on('close', () => {
       this.closed = stream.rstCode;
     });
-  }
-
-  /** Addresses without their prefix lengths. */
-  get addresses(): string[] {
-    return assignedAddresses(this.assigned);
   }
 
   /** Content as it is. */
@@ -74,16 +51,6 @@ export class Http2PeerStream implements TunnelEnd {
 
   until(done: () => unknown, what: string, timeoutMs = TIMEOUT_MS): Promise<unknown> {
     return waitFor(done, { timeoutMs, intervalMs: 3, what });
-  }
-
-  #receive(payload: Uint8Array): void {
-    const at = ipPacketOffset(payload, 0, payload.length);
-    if (at < 0) return;
-    const packet = Buffer.from(payload.subarray(at));
-    if (inspectPacket(packet, 0, packet.length, this.#info) !== 'ok') return;
-    const answer = this.answersProbes ? answerProbe(packet, 0, this.#info) : undefined;
-    if (answer !== undefined) this.packet(answer);
-    else this.onPacket(packet);
   }
 }
 
@@ -153,7 +120,7 @@ export class Http2Peer {
       peer.close();
       throw new RefusedError(tunnel.status);
     }
-    await peer.until(() => tunnel.assigned.length > 0 && tunnel.routes.length > 0, 'the assignments');
+    await peer.until(() => tunnel.assigned.length > 0 && tunnel.routes !== undefined, 'the assignments');
     return { peer, tunnel };
   }
 

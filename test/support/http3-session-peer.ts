@@ -2,10 +2,9 @@ import { H3_EXCESSIVE_LOAD, H3_MESSAGE_ERROR, H3_REQUEST_CANCELLED } from '../..
 import { FRAME_DATA, FRAME_SESSION_STREAM } from '../../data-plane/http3/frame.ts';
 import { TlvReader } from '../../data-plane/http3/tlv-reader.ts';
 import { encodeVarint } from '../../data-plane/http3/varint.ts';
-import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
 import { readCloseCode, SESSION_CLOSE } from '../../data-plane/webtransport/session-capsule.ts';
-import { formatPrefix } from '../../shared/ip/prefix.ts';
-import { assignedAddresses, TestPeer } from './test-peer.ts';
+import { ClientEnd } from './client-end.ts';
+import { TestPeer } from './test-peer.ts';
 import {
   PAUSED_TURN_MS,
   type RequestUnderTest,
@@ -30,21 +29,10 @@ export const webTransportOverHttp3: TransportUnderTest = {
   },
 };
 
-class Http3SessionPeer implements RequestUnderTest {
-  readonly assigned: string[][] = [];
-  routes: number | undefined;
+class Http3SessionPeer extends ClientEnd implements RequestUnderTest {
   status = 0;
   readonly #peer: TestPeer;
   #closeCode: number | undefined;
-  readonly #capsules = new CapsuleReader({
-    onAddressAssign: (assigned) =>
-      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
-    onAddressRequest: () => {},
-    onRouteAdvertisement: (routes) => {
-      this.routes = routes.length;
-    },
-    onDatagram: () => {},
-  });
   /** The frames of the request's stream, and the capsules in them. */
   readonly #control = new TlvReader({
     onHeader: (type) => (type === SESSION_CLOSE ? 'whole' : 'skip'),
@@ -60,10 +48,12 @@ class Http3SessionPeer implements RequestUnderTest {
   });
 
   constructor(peer: TestPeer) {
+    super();
     this.#peer = peer;
+    peer.onPacket = (packet) => this.onPacket(packet);
     peer.onStream = (streamId, bytes) => {
       if (streamId === REQUEST_STREAM) this.#frames.push(bytes);
-      if (streamId === CAPSULE_STREAM) this.#capsules.push(bytes);
+      if (streamId === CAPSULE_STREAM) this.receiveContent(bytes);
     };
   }
 
@@ -73,15 +63,6 @@ class Http3SessionPeer implements RequestUnderTest {
     this.content(Buffer.concat([encodeVarint(FRAME_SESSION_STREAM), encodeVarint(REQUEST_STREAM)]));
   }
 
-  get addresses(): readonly string[] {
-    return assignedAddresses(this.assigned);
-  }
-  get onPacket(): (packet: Buffer) => void {
-    return this.#peer.onPacket;
-  }
-  set onPacket(handler: (packet: Buffer) => void) {
-    this.#peer.onPacket = handler;
-  }
   get ended(): StreamEnd | undefined {
     if (this.status !== 200) return this.#peer.resets.get(REQUEST_STREAM);
     return this.#closeCode === 0 ? 'end' : this.#closeCode;

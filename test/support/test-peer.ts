@@ -8,15 +8,12 @@ import { createEchoInfo, echoPacketBytes, readEcho, writeEcho } from '../../data
 import { inspectPacket } from '../../data-plane/ip/packet.ts';
 import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
 import { buildConnectIpRequest } from '../../data-plane/masque/build-connect-ip-request.ts';
-import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
-import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
 import { QuicEndpoint } from '../../data-plane/quic/quic-endpoint.ts';
-import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
 import { http3OverQuic } from '../../data-plane/tunnel/http3-over-quic.ts';
 import { sendPacket } from '../../data-plane/tunnel/send-packet.ts';
 import { UdpSocket } from '../../data-plane/udp/udp-socket.ts';
 import { addressToBytes, parseAddress } from '../../shared/ip/address.ts';
-import { formatPrefix } from '../../shared/ip/prefix.ts';
+import { ClientEnd } from './client-end.ts';
 import type { TunnelEnd } from './tunnel-end.ts';
 import { waitFor } from './wait-for.ts';
 
@@ -36,45 +33,30 @@ export interface PeerTarget {
 }
 
 /** A peer of a node that does what a test tells it, without a TUN device and, if so wanted, without HTTP/3. */
-export class TestPeer implements Http3Events, TunnelEnd {
+export class TestPeer extends ClientEnd implements Http3Events, TunnelEnd {
   readonly http3: Http3Connection;
   /** Final responses by stream. */
   readonly responses = new Map<number, { readonly status: number; readonly fields: readonly FieldLine[] }>();
   /** Codes of reset streams. */
   readonly resets = new Map<number, number>();
-  /** Of each ADDRESS_ASSIGN: `0=10.99.0.2/32`. */
-  readonly assigned: string[][] = [];
-  routes = 0;
   ended = false;
   /** The first request that will not be served, each time that the node said so. */
   readonly goaways: number[] = [];
   /** How the connection ended, as the node said it. */
   closed: { readonly code: number; readonly reason: string } | undefined;
-  /** IP packets that came, probes of the node aside (those are answered). */
-  onPacket: (packet: Buffer) => void = () => {};
-  answersProbes = true;
   /** Bytes that came on any stream. */
   onStream: (streamId: number, bytes: Uint8Array) => void = () => {};
   readonly quic: QuicEndpoint;
   readonly #target: PeerTarget;
   #socket: UdpSocket;
-  readonly #info = createPacketInfo();
   #next = 0;
   #shakenHands = false;
   #timer: NodeJS.Timeout | undefined;
   #dueMs = 0;
   #heardMs = 0;
-  readonly #capsules = new CapsuleReader({
-    onAddressAssign: (assigned) =>
-      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
-    onRouteAdvertisement: (routes) => {
-      this.routes = routes.length;
-    },
-    onAddressRequest: () => {},
-    onDatagram: () => {},
-  });
 
   private constructor(target: PeerTarget, http3: boolean) {
+    super();
     this.#target = target;
     this.#socket = UdpSocket.bind(`${target.from}:0`);
     const { server: serverAddress, serverName, ca } = target;
@@ -94,7 +76,8 @@ export class TestPeer implements Http3Events, TunnelEnd {
           this.resets.set(streamId, code);
           this.http3.streamReset(streamId, code);
         },
-        onDatagram: (_c, bytes, offset, length) => this.#receiveDatagram(bytes, offset, offset + length),
+        onDatagram: (_c, bytes, offset, length) =>
+          this.receivePayload(bytes, datagramPayloadOffset(bytes, offset), offset + length),
         onClosed: (_c, code, reason) => {
           this.closed = { code, reason };
         },
@@ -106,10 +89,6 @@ export class TestPeer implements Http3Events, TunnelEnd {
       http3OverQuic(this.quic, 0, () => this.#next++ * 4),
       this,
     );
-  }
-
-  get addresses(): readonly string[] {
-    return assignedAddresses(this.assigned);
   }
 
   /** Has a core and a socket, and sends nothing yet. */
@@ -139,7 +118,7 @@ export class TestPeer implements Http3Events, TunnelEnd {
       this.close();
       throw new RefusedError(status);
     }
-    await this.until(() => this.addresses.length > 0 && this.routes > 0, 'the assignments');
+    await this.until(() => this.addresses.length > 0 && this.routes !== undefined, 'the assignments');
   }
 
   async #connect(http3: boolean): Promise<void> {
@@ -281,7 +260,7 @@ export class TestPeer implements Http3Events, TunnelEnd {
     this.responses.set(streamId, { status, fields });
   }
   onData(_streamId: number, bytes: Uint8Array): void {
-    this.#capsules.push(bytes);
+    this.receiveContent(bytes);
   }
   onStreamEnd(): void {
     this.ended = true;
@@ -291,21 +270,6 @@ export class TestPeer implements Http3Events, TunnelEnd {
     this.goaways.push(firstRefused);
   }
   onConnectionError(): void {}
-
-  #receiveDatagram(bytes: Uint8Array, offset: number, end: number): void {
-    const at = ipPacketOffset(bytes, datagramPayloadOffset(bytes, offset), end);
-    if (at < 0) return;
-    const packet = Buffer.from(bytes.subarray(at, end));
-    if (inspectPacket(packet, 0, packet.length, this.#info) !== 'ok') return;
-    const answer = this.answersProbes ? answerProbe(packet, 0, this.#info) : undefined;
-    if (answer !== undefined) this.packet(answer);
-    else this.onPacket(packet);
-  }
-}
-
-/** The addresses of the last assignment, `0=10.99.0.2/32`, without all else. */
-export function assignedAddresses(assigned: readonly (readonly string[])[]): string[] {
-  return assigned.at(-1)?.map((text) => text.replace(/^.*=|\/.*$/g, '')) ?? [];
 }
 
 export class RefusedError extends Error {

@@ -90,7 +90,7 @@ class Http3Request implements RequestUnderTest {
     return this.#peer.assigned;
   }
   get routes(): number | undefined {
-    return this.#peer.routes === 0 ? undefined : this.#peer.routes;
+    return this.#peer.routes;
   }
   get onPacket(): (packet: Buffer) => void {
     return this.#peer.onPacket;
@@ -146,7 +146,7 @@ class Http2Request implements RequestUnderTest {
     return this.#stream.assigned;
   }
   get routes(): number | undefined {
-    return this.#stream.routes.at(-1);
+    return this.#stream.routes;
   }
   get onPacket(): (packet: Buffer) => void {
     return this.#stream.onPacket;

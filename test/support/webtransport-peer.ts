@@ -1,13 +1,8 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, constants } from 'node:http2';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { H3_EXCESSIVE_LOAD, H3_MESSAGE_ERROR, H3_REQUEST_CANCELLED } from '../../data-plane/http3/error-codes.ts';
-import { inspectPacket } from '../../data-plane/ip/packet.ts';
-import { createPacketInfo } from '../../data-plane/ip/packet-info.ts';
-import { CapsuleReader } from '../../data-plane/masque/capsule-reader.ts';
-import { ipPacketOffset } from '../../data-plane/masque/ip-datagram.ts';
-import { answerProbe } from '../../data-plane/tunnel/echo-probe.ts';
-import { formatPrefix } from '../../shared/ip/prefix.ts';
-import { assignedAddresses, type PeerTarget } from './test-peer.ts';
+import { ClientEnd } from './client-end.ts';
+import type { PeerTarget } from './test-peer.ts';
 import type { RequestChanges, RequestUnderTest, StreamEnd, TransportUnderTest } from './transport-under-test.ts';
 import { waitFor } from './wait-for.ts';
 import { WebTransport } from './webtransport-client.ts';
@@ -29,11 +24,8 @@ export const webTransportOverHttp2: TransportUnderTest = {
 };
 
 /** The package's client as a client of the node, and what its API does not show of the answer to its request. */
-export class WebTransportPeer implements RequestUnderTest {
+export class WebTransportPeer extends ClientEnd implements RequestUnderTest {
   status = 0;
-  readonly assigned: string[][] = [];
-  routes: number | undefined;
-  onPacket: (packet: Buffer) => void = () => {};
   #fields: Readonly<Record<string, unknown>> = {};
   /** The codes that the session was closed with, and its HTTP/2 stream. */
   #closeCode: number | undefined;
@@ -43,18 +35,9 @@ export class WebTransportPeer implements RequestUnderTest {
   #datagrams: WritableStreamDefaultWriter<Uint8Array> | undefined;
   #readers: Listener[] = [];
   readonly #session: InstanceType<typeof WebTransport>;
-  readonly #info = createPacketInfo();
-  readonly #capsules = new CapsuleReader({
-    onAddressAssign: (assigned) =>
-      this.assigned.push(assigned.map(({ requestId, prefix }) => `${requestId}=${formatPrefix(prefix)}`)),
-    onAddressRequest: () => {},
-    onRouteAdvertisement: (routes) => {
-      this.routes = routes.length;
-    },
-    onDatagram: () => {},
-  });
 
   private constructor({ server, ca }: PeerTarget) {
+    super();
     setDefaultCACertificates([...getCACertificates('default'), ca]);
     const options = { forceReliable: true } as object;
     this.#session = new WebTransport(`https://${server.replace(/\d+$/, String(SESSION_PORT))}${DEFAULT_PATH}`, options);
@@ -82,10 +65,6 @@ export class WebTransportPeer implements RequestUnderTest {
     await peer.until(() => peer.status > 0 || peer.#streamCode !== undefined, 'an answer');
     if (peer.status === 200) await peer.#openStream();
     return peer;
-  }
-
-  get addresses(): readonly string[] {
-    return assignedAddresses(this.assigned);
   }
 
   get ended(): StreamEnd | undefined {
@@ -161,8 +140,8 @@ export class WebTransportPeer implements RequestUnderTest {
     this.#datagrams = this.#session.datagrams.createWritable().getWriter();
     const { readable, writable } = await this.#session.createBidirectionalStream();
     this.#content = writable.getWriter();
-    void this.#read(this.#session.datagrams.readable, (bytes) => this.#receive(bytes));
-    void this.#read(readable, (bytes) => this.#capsules.push(bytes));
+    void this.#read(this.#session.datagrams.readable, (bytes) => this.receivePayload(bytes, 0, bytes.length));
+    void this.#read(readable, (bytes) => this.receiveContent(bytes));
   }
 
   async #read(stream: ReadableStream<Uint8Array>, take: (bytes: Uint8Array) => void): Promise<void> {
@@ -171,15 +150,5 @@ export class WebTransportPeer implements RequestUnderTest {
     } catch {
       // The session is over, which its `closed` tells.
     }
-  }
-
-  #receive(payload: Uint8Array): void {
-    const at = ipPacketOffset(payload, 0, payload.length);
-    if (at < 0) return;
-    const packet = Buffer.from(payload.subarray(at));
-    if (inspectPacket(packet, 0, packet.length, this.#info) !== 'ok') return;
-    const answer = answerProbe(packet, 0, this.#info);
-    if (answer === undefined) this.onPacket(packet);
-    else this.packet(answer);
   }
 }
