@@ -1,4 +1,5 @@
 import { copyBytes } from '../os/copy-bytes.ts';
+import { BlockedStreams } from './blocked-streams.ts';
 import { type CoreEvent, decodeCoreEvents } from './core-events.ts';
 import { type CoreHandle, MAX_DATAGRAM_PAYLOAD, openCoreHandle, type QuicOptions } from './core-handle.ts';
 import type { CoreMemory } from './core-memory.ts';
@@ -28,9 +29,7 @@ export function isCoreTrap(error: unknown): boolean {
 
 /** Room for the text of a peer: an IPv6 address with scope and port. */
 const PEER_TEXT_BYTES = 80;
-/** What may wait for the flow control of one stream (ours); capsules and headers need a few hundred bytes. */
-const MAX_BLOCKED_BYTES = 4 * 1024 * 1024;
-/** The application error that ends such a stream (RFC 9114 8.1). */
+/** The application error that ends a stream whose peer takes nothing of it (RFC 9114 8.1). */
 const H3_EXCESSIVE_LOAD = 0x107;
 /**
  * What came without anything to be answered but by an acknowledgement may wait for that long, and for that many packets (ours; RFC 9000
@@ -57,8 +56,7 @@ export class QuicEndpoint {
   readonly #out: number;
   readonly #datagram: number;
   readonly #spare = new Uint8Array(MAX_DATAGRAM_PAYLOAD);
-  /** Bytes that the core keeps for streams whose peer gives no flow control credit, by connection and stream. */
-  readonly #blocked = new Map<number, Map<number, number>>();
+  readonly #blocked = new BlockedStreams();
   #abandoned: { readonly connection: number; readonly streamId: number }[] = [];
   #lastPeer = '';
   #lastPeerLength = 0;
@@ -177,7 +175,7 @@ export class QuicEndpoint {
 
   /**
    * Sends on a stream, opening it where it is new. What flow control blocks is kept by the core and sent later, in order (also where
-   * it answers "again": measured). A stream whose peer takes nothing is reset when MAX_BLOCKED_BYTES wait for it.
+   * it answers "again": measured). A stream whose peer takes nothing is reset when too much waits for it.
    */
   sendStream(connection: number, streamId: number, bytes: Uint8Array, fin: boolean): void {
     const owned = this.#deferred === undefined ? bytes : bytes.slice();
@@ -193,7 +191,7 @@ export class QuicEndpoint {
   /** RESET_STREAM and STOP_SENDING with an application error code (RFC 9000 19.4, 19.5). */
   resetStream(connection: number, streamId: number, errorCode: number): void {
     this.#call(() => {
-      this.#blocked.get(connection)?.delete(streamId);
+      this.#blocked.delete(connection, streamId);
       this.#handle.streamClose(connection, streamId, errorCode);
     });
   }
@@ -240,7 +238,7 @@ export class QuicEndpoint {
       const { ptr, len } = this.#handle.core.writeUtf8(reason);
       this.#handle.close(connection, errorCode, ptr, len);
       this.#handle.core.free(ptr, len);
-      this.#blocked.delete(connection);
+      this.#blocked.deleteAll(connection);
     });
   }
 
@@ -300,17 +298,17 @@ export class QuicEndpoint {
         this.#events.onStreamData(connection, event.streamId, bytes, event.fin);
         return;
       case 'streamReset':
-        this.#blocked.get(connection)?.delete(event.streamId);
+        this.#blocked.delete(connection, event.streamId);
         this.#events.onStreamReset(connection, event.streamId, event.errorCode);
         return;
       case 'writable':
-        this.#blocked.get(connection)?.delete(event.streamId);
+        this.#blocked.delete(connection, event.streamId);
         return;
       case 'datagram':
         this.#events.onDatagram(connection, bytes, 0, bytes.length);
         return;
       case 'closed':
-        this.#blocked.delete(connection);
+        this.#blocked.deleteAll(connection);
         this.#events.onClosed(connection, event.errorCode, event.reason);
         return;
       default:
@@ -319,11 +317,7 @@ export class QuicEndpoint {
   }
 
   #countBlocked(connection: number, streamId: number, bytes: number): void {
-    const streams = this.#blocked.get(connection) ?? new Map<number, number>();
-    this.#blocked.set(connection, streams);
-    const total = (streams.get(streamId) ?? 0) + bytes;
-    streams.set(streamId, total);
-    if (total <= MAX_BLOCKED_BYTES) return;
+    if (this.#blocked.add(connection, streamId, bytes)) return;
     this.resetStream(connection, streamId, H3_EXCESSIVE_LOAD);
     // Told with the next events: the caller is in the middle of sending.
     this.#abandoned.push({ connection, streamId });

@@ -1,4 +1,4 @@
-import type { CloseReason, Transport } from '../../shared/events/node-events.ts';
+import type { CloseReason } from '../../shared/events/node-events.ts';
 import { DATAGRAM_ERROR, datagramPayloadOffset } from '../http3/datagram.ts';
 import {
   H3_NO_ERROR,
@@ -22,41 +22,21 @@ import { MAX_BIDI_STREAMS } from '../quic/core-handle.ts';
 import type { QuicEndpoint } from '../quic/quic-endpoint.ts';
 import type { SocketAddress } from '../udp/socket-address.ts';
 import { connectionFailure } from './connection-failure.ts';
+import { ConnectionShutdown } from './connection-shutdown.ts';
 import { decideTunnelRequest } from './decide-tunnel-request.ts';
 import { http3OverQuic } from './http3-over-quic.ts';
 import { Http3Session } from './http3-session.ts';
 import { Http3SessionTransport } from './http3-session-transport.ts';
+import { Http3Sessions } from './http3-sessions.ts';
 import { Http3TunnelTransport } from './http3-tunnel-transport.ts';
+import type { ServerConnectionHost } from './server-connection-host.ts';
 import { Tunnel } from './tunnel.ts';
-import type { TunnelHost } from './tunnel-host.ts';
-import type { FailureReport, ServerThreadCommand } from './tunnel-messages.ts';
-
-/** What a connection asks of the server that it belongs to. */
-export interface ServerConnectionHost extends TunnelHost {
-  /** The names that requests may be made to; any where there are none. */
-  readonly authorities: readonly string[];
-  readonly draining: boolean;
-  /**
-   * Asks who may connect, and tells which addresses the client would like; the answer comes as `accept` or `reject` with the number that
-   * is returned.
-   */
-  requestTunnel(
-    connection: ServerConnection,
-    request: AcceptedRequest,
-    transport: Transport,
-    wishedAddresses: readonly string[],
-  ): number;
-  /** Nobody waits for the answer any more. */
-  requestAbandoned(requestId: number): void;
-  requestFailed(report: FailureReport): void;
-}
+import type { ServerThreadCommand } from './tunnel-messages.ts';
 
 /** A handshake that is not complete after this long is given up (ours): time for two retransmissions. */
 const HANDSHAKE_TIMEOUT_MS = 5_000;
 /** A connection that has no tunnel after this long is closed, a request that is not whole is aborted. */
 export const REQUEST_TIMEOUT_MS = 10_000;
-/** Between the first GOAWAY and the one that names the last request (ours): a round trip, by far (RFC 9114 5.2). */
-const GOAWAY_INTERVAL_MS = 1_000;
 /** Requests that are open at once on one connection (ours); QUIC lets some more streams come, so that more can be refused. */
 const MAX_REQUEST_STREAMS = 64;
 const SERVICE_UNAVAILABLE = 503;
@@ -78,8 +58,7 @@ export class ServerConnection implements Http3Events {
   readonly #http3: Http3Connection;
   /** By request stream. */
   readonly #tunnels = new Map<number, Tunnel>();
-  /** WebTransport sessions, by each of their streams. */
-  readonly #sessions = new Map<number, Http3Session>();
+  readonly #sessions = new Http3Sessions();
   /** Request streams that wait for an answer, by the number of the request. */
   readonly #requests = new Map<number, number>();
   /** The request that came with the bytes that are being handled. */
@@ -88,8 +67,7 @@ export class ServerConnection implements Http3Events {
   readonly #unfinished = new Map<number, number>();
   #idleSinceMs = performance.now();
   #started = false;
-  /** How much of GOAWAY was said, and when the first. */
-  #goaway: { readonly said: 'nothing' | 'first' | 'last'; readonly atMs: number } = { said: 'nothing', atMs: 0 };
+  readonly #shutdown: ConnectionShutdown;
 
   constructor(id: number, peer: SocketAddress, quic: QuicEndpoint, host: ServerConnectionHost) {
     this.id = id;
@@ -104,6 +82,7 @@ export class ServerConnection implements Http3Events {
       maxSessions: MAX_SESSIONS,
       maxRequestStreams: MAX_REQUEST_STREAMS,
     });
+    this.#shutdown = new ConnectionShutdown(this.#http3);
   }
 
   // --- from QUIC
@@ -149,7 +128,7 @@ export class ServerConnection implements Http3Events {
   accept(command: Extract<ServerThreadCommand, { type: 'accept' }>): boolean {
     const streamId = this.#takeRequest(command.requestId);
     if (streamId === undefined) return false;
-    const fields = this.#sessions.has(streamId) ? SESSION_RESPONSE_FIELDS : TUNNEL_RESPONSE_FIELDS;
+    const fields = this.#sessions.get(streamId) ? SESSION_RESPONSE_FIELDS : TUNNEL_RESPONSE_FIELDS;
     if (!this.#http3.sendResponse(streamId, TUNNEL_STATUS, fields, false)) return false;
     this.#tunnels.get(streamId)?.open(command);
     return true;
@@ -164,9 +143,7 @@ export class ServerConnection implements Http3Events {
 
   /** Says that the connection will go away (RFC 9114 5.2). What is open stays, new requests are for the host to refuse. */
   announceDrain(): void {
-    if (!this.#started || this.#goaway.said !== 'nothing') return;
-    this.#goaway = { said: 'first', atMs: performance.now() };
-    this.#http3.announceShutdown();
+    if (this.#started) this.#shutdown.announce();
   }
 
   /** Says goodbye: no new requests, and the tunnels that are open end. */
@@ -175,8 +152,8 @@ export class ServerConnection implements Http3Events {
       this.close();
       return;
     }
-    this.announceDrain();
-    this.#refuseNewRequests();
+    this.#shutdown.announce();
+    this.#shutdown.refuseNewRequests();
     for (const requestId of [...this.#requests.keys()]) {
       this.#host.requestAbandoned(requestId);
       this.reject(requestId, SERVICE_UNAVAILABLE);
@@ -190,7 +167,7 @@ export class ServerConnection implements Http3Events {
 
   /** Ends what took too long. */
   sweep(nowMs: number): void {
-    if (this.#goaway.said === 'first' && nowMs - this.#goaway.atMs >= GOAWAY_INTERVAL_MS) this.#refuseNewRequests();
+    this.#shutdown.sweep(nowMs);
     for (const [streamId, dueMs] of this.#unfinished) {
       if (nowMs < dueMs) continue;
       this.#unfinished.delete(streamId);
@@ -198,9 +175,7 @@ export class ServerConnection implements Http3Events {
       this.#failed(0, 'the request was not whole in time');
       this.#http3.abortStream(streamId, H3_REQUEST_INCOMPLETE);
     }
-    for (const session of [...this.#sessions.values()]) {
-      if (session.sweep(nowMs)) this.#host.limits.count('request_time');
-    }
+    for (let late = this.#sessions.sweep(nowMs); late > 0; late--) this.#host.limits.count('request_time');
     if (this.#tunnels.size > 0) this.#idleSinceMs = nowMs;
     const timeoutMs = this.#started ? REQUEST_TIMEOUT_MS : HANDSHAKE_TIMEOUT_MS;
     if (nowMs - this.#idleSinceMs <= timeoutMs || this.#http3.isClosed) return;
@@ -248,7 +223,7 @@ export class ServerConnection implements Http3Events {
     const tunnel = new Tunnel(this.#host, transport, () => this.#forget(streamId));
     this.#tunnels.set(streamId, tunnel);
     if (transport instanceof Http3SessionTransport) {
-      this.#sessions.set(streamId, new Http3Session(streamId, tunnel, transport));
+      this.#sessions.add(new Http3Session(streamId, tunnel, transport));
     }
     this.#unasked = { streamId, request: decision };
   }
@@ -260,16 +235,15 @@ export class ServerConnection implements Http3Events {
     const tunnel = unasked && this.#tunnels.get(unasked.streamId);
     if (unasked === undefined || tunnel === undefined) return;
     const { streamId, request } = unasked;
-    const transport = this.#sessions.has(streamId) ? 'webtransport' : 'http3';
+    const transport = this.#sessions.get(streamId) ? 'webtransport' : 'http3';
     const requestId = this.#host.requestTunnel(this, request, transport, tunnel.wishedAddresses);
     this.#requests.set(requestId, streamId);
   }
 
   onSessionStream(streamId: number, sessionId: number): void {
     this.#unfinished.delete(streamId);
-    const session = this.#sessions.get(sessionId);
-    if (session?.requestStreamId === sessionId && session.streamOpened(streamId)) this.#sessions.set(streamId, session);
-    else this.#http3.abortStream(streamId, WT_BUFFERED_STREAM_REJECTED);
+    if (this.#sessions.streamOpened(streamId, sessionId)) return;
+    this.#http3.abortStream(streamId, WT_BUFFERED_STREAM_REJECTED);
   }
 
   onData(streamId: number, bytes: Uint8Array): void {
@@ -319,7 +293,7 @@ export class ServerConnection implements Http3Events {
 
   #forget(streamId: number): void {
     this.#tunnels.delete(streamId);
-    this.#forgetSession(streamId);
+    this.#sessions.forget(streamId);
     for (const [requestId, waiting] of this.#requests) {
       if (waiting !== streamId) continue;
       this.#requests.delete(requestId);
@@ -327,20 +301,8 @@ export class ServerConnection implements Http3Events {
     }
   }
 
-  #forgetSession(streamId: number): void {
-    const session = this.#sessions.get(streamId);
-    this.#sessions.delete(streamId);
-    if (session?.transport.streamId !== undefined) this.#sessions.delete(session.transport.streamId);
-  }
-
   #endAll(reason: CloseReason, detail: string): void {
     for (const tunnel of [...this.#tunnels.values()]) tunnel.end(reason, detail);
-  }
-
-  #refuseNewRequests(): void {
-    if (this.#goaway.said === 'last') return;
-    this.#goaway = { ...this.#goaway, said: 'last' };
-    this.#http3.refuseNewRequests();
   }
 
   #failed(status: number, reason: string): void {
