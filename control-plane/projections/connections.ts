@@ -131,6 +131,8 @@ export class ConnectionsProjection {
     if (news.type === 'new_incarnation') {
       for (const row of this.rows.values()) {
         if (row.node !== event.node || row.incarnation === event.incarnation) continue;
+        // Which ended ones are at hand depends on the batch, so nothing may follow from it.
+        if (row.status.state === 'closed') continue;
         const reason = row.status.state === 'presumed' ? 'node_lost' : 'error';
         const detail = 'the node started anew without a report of the end';
         this.step(row, { type: 'abandoned', at: news.lastSignAt, reason, detail }, outcomes);

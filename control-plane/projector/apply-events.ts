@@ -78,7 +78,7 @@ export async function applyEvents(
 }
 
 /** Whether an error is about what was applied, not about Postgres or the way to it, nor about the schema. */
-function isPoison(error: unknown): boolean {
+export function isPoison(error: unknown): boolean {
   if (error instanceof pg.DatabaseError) return POISON_CLASSES.has(error.code?.slice(0, 2) ?? '');
   return error instanceof CodedError || error instanceof TypeError || error instanceof RangeError;
 }

@@ -92,6 +92,21 @@ export interface OutboxTable {
   recorded_at: Generated<Timestamp>;
 }
 
+export interface ProjectionCopiesTable {
+  schema: string;
+  definition: string;
+  from_position: number;
+  position: number;
+  started_at: Generated<Timestamp>;
+  updated_at: Generated<Timestamp>;
+}
+
+export interface LogKeepingTable {
+  singleton: Generated<boolean>;
+  partition_size: Generated<number>;
+  positions_ahead: Generated<number>;
+}
+
 export interface NodesTable {
   node: string;
   epoch: string;
@@ -416,6 +431,8 @@ export interface Tables {
   event_gaps: EventGapsTable;
   dead_letter: DeadLetterTable;
   outbox: OutboxTable;
+  projection_copies: ProjectionCopiesTable;
+  log_keeping: LogKeepingTable;
   nodes: NodesTable;
   clients: ClientsTable;
   connections: ConnectionsTable;

@@ -1,0 +1,91 @@
+import { sql } from 'kysely';
+import { CodedError } from '../../shared/errors.ts';
+import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { copyRows, createShadowTables, insertInitialRows, projectionOf, useSchema } from './shadow-tables.ts';
+import { fingerprintOf, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
+
+/** Schema of the projections as of the oldest position that the log can do without. */
+export const SNAPSHOT_SCHEMA = 'snapshot';
+
+/** Projections as of some position, in a schema beside the live ones. */
+export interface ProjectionCopy {
+  readonly schema: string;
+  readonly definitions: readonly TableDefinition[];
+  /** Position that it began behind. */
+  readonly from: number;
+  /** Position up to which its tables are filled. */
+  readonly position: number;
+}
+
+export class ProjectionCopyError extends CodedError {
+  constructor(what: string) {
+    super('PROJECTION_COPY', what);
+  }
+}
+
+/** A copy that is there already, if any. Throws ProjectionCopyError where it does not fit the live tables any more. */
+export async function findCopy(database: Database, schema: string): Promise<ProjectionCopy | undefined> {
+  const row = await database
+    .selectFrom('projection_copies')
+    .selectAll()
+    .where('schema', '=', schema)
+    .executeTakeFirst();
+  if (row === undefined) return undefined;
+  const definitions = await readDefinitions(database);
+  if (fingerprintOf(definitions) !== row.definition) {
+    throw new ProjectionCopyError(`the tables in schema "${schema}" are of another version of the projections`);
+  }
+  return { schema, definitions, from: row.from_position, position: row.position };
+}
+
+/**
+ * Makes a copy of the projections as of the snapshot, or as of the beginning where there is none; all of it in one
+ * transaction. Throws ProjectionCopyError where the snapshot is of another version of the projections.
+ */
+export async function beginCopy(database: Database, schema: string): Promise<ProjectionCopy> {
+  return await database
+    .transaction()
+    .setIsolationLevel('repeatable read')
+    .execute(async (trx) => {
+      await sql`SET LOCAL statement_timeout = 0`.execute(trx);
+      const snapshot = schema === SNAPSHOT_SCHEMA ? undefined : await findCopy(trx, SNAPSHOT_SCHEMA);
+      const definitions = snapshot?.definitions ?? (await readDefinitions(trx));
+      const from = snapshot?.position ?? 0;
+      await createShadowTables(trx, schema, definitions);
+      await useSchema(trx, schema);
+      if (snapshot === undefined) await insertInitialRows(trx, schema);
+      else await copySnapshot(trx, snapshot, schema);
+      await trx
+        .insertInto('projection_copies')
+        .values({ schema, definition: fingerprintOf(definitions), from_position: from, position: from })
+        .execute();
+      return { schema, definitions, from, position: from };
+    });
+}
+
+async function copySnapshot(trx: DatabaseTransaction, snapshot: ProjectionCopy, schema: string): Promise<void> {
+  for (const definition of snapshot.definitions) {
+    const { partitionedBy } = projectionOf(definition.name);
+    await copyRows(trx, definition, SNAPSHOT_SCHEMA, schema);
+    if (partitionedBy === undefined) continue;
+    // The snapshot keeps what follows from these rows, not the rows.
+    await copyRows(trx, definition, LIVE_SCHEMA, schema, sql`position <= ${snapshot.position}`);
+  }
+}
+
+/** Makes the partitions that rows up to a position need, in the schema that the transaction uses. */
+export async function ensurePartitions(trx: DatabaseTransaction, through: number): Promise<void> {
+  for (const { partitionedBy } of PROJECTION_TABLES) {
+    if (partitionedBy !== undefined) await sql`SELECT ${sql.id(partitionedBy)}(${through}::bigint)`.execute(trx);
+  }
+}
+
+/** Forgets a copy and drops its tables. */
+export async function discardCopy(database: Database, schema: string): Promise<void> {
+  await database.transaction().execute(async (trx) => {
+    await sql`SET LOCAL statement_timeout = 0`.execute(trx);
+    await sql`DROP SCHEMA IF EXISTS ${sql.id(schema)} CASCADE`.execute(trx);
+    await trx.deleteFrom('projection_copies').where('schema', '=', schema).execute();
+  });
+}

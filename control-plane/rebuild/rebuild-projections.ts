@@ -1,0 +1,120 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { errorCode } from '../../shared/errors.ts';
+import { readEntries } from '../log/read-entries.ts';
+import type { Database } from '../storage/database.ts';
+import { lockProjections } from '../storage/projection-lock.ts';
+import { catchUp, readNewestPosition } from './catch-up.ts';
+import { exclusively } from './exclusively.ts';
+import type { OnProgress } from './progress.ts';
+import { beginCopy, discardCopy, findCopy, type ProjectionCopy } from './projection-copy.ts';
+import { projectInto, replayLog } from './replay-log.ts';
+import { dropSchema } from './shadow-tables.ts';
+import { REPLACED_SCHEMA, switchTables } from './switch-tables.ts';
+
+/** Schema of the tables that are to take the place of the live ones. */
+export const REBUILD_SCHEMA = 'rebuild';
+
+/** Readers that hold the tables for long make the switch try again, so that nobody waits behind it for long (ours). */
+const SWITCH_PAUSE_MS = 500;
+const SWITCH_ATTEMPTS = 120;
+/** Postgres: lock not available, deadlock detected. */
+const LOCKED_CODES = new Set(['55P03', '40P01']);
+
+export interface RebuildOptions {
+  readonly onProgress?: OnProgress;
+  /** Aborting it leaves what is done, and the next rebuild goes on from there. */
+  readonly signal?: AbortSignal;
+}
+
+export interface RebuildReport {
+  /** Where this run began: 0, the snapshot, or where one before it broke off. */
+  readonly from: number;
+  /** Position of the log at the switch. */
+  readonly position: number;
+  readonly resumed: boolean;
+  /** Projected in this run. */
+  readonly events: number;
+  readonly records: number;
+  /** Of the replay, without indexes and switch. */
+  readonly replaySeconds: number;
+  /** How long the live projection waited. */
+  readonly switchSeconds: number;
+}
+
+/**
+ * Projects the whole log into new tables and puts them in the place of the live ones; events are projected meanwhile, and wait
+ * only for the switch. A rebuild that broke off goes on where it was. Throws CopyInUseError while another process rebuilds,
+ * ProjectionCopyError when a half-done one does not fit the tables any more, UnprojectableEventError.
+ */
+export async function rebuildProjections(database: Database, options: RebuildOptions = {}): Promise<RebuildReport> {
+  const { onProgress = () => undefined, signal } = options;
+  return await exclusively(database, REBUILD_SCHEMA, async () => {
+    await dropSchema(database, REPLACED_SCHEMA);
+    onProgress({ phase: 'copy' });
+    const found = await findCopy(database, REBUILD_SCHEMA);
+    const copy = found ?? (await beginCopy(database, REBUILD_SCHEMA));
+    const done = await catchUp(database, copy, onProgress, signal);
+    onProgress({ phase: 'switch' });
+    const { position, seconds } = await switchWhenFree(database, { ...copy, position: done.position }, signal);
+    onProgress({ phase: 'drop' });
+    await dropSchema(database, REPLACED_SCHEMA);
+    return {
+      from: copy.position,
+      position,
+      resumed: found !== undefined,
+      events: done.events,
+      records: done.records,
+      replaySeconds: done.seconds,
+      switchSeconds: seconds,
+    };
+  });
+}
+
+/** Drops a rebuild that is not done. Says whether there was one. Throws CopyInUseError while it is under way. */
+export async function discardRebuild(database: Database): Promise<boolean> {
+  return await exclusively(database, REBUILD_SCHEMA, async () => {
+    const row = await database
+      .selectFrom('projection_copies')
+      .select('position')
+      .where('schema', '=', REBUILD_SCHEMA)
+      .executeTakeFirst();
+    await discardCopy(database, REBUILD_SCHEMA);
+    await dropSchema(database, REPLACED_SCHEMA);
+    return row !== undefined;
+  });
+}
+
+async function switchWhenFree(
+  database: Database,
+  copy: ProjectionCopy,
+  signal: AbortSignal | undefined,
+): Promise<{ position: number; seconds: number }> {
+  let { position } = copy;
+  for (let attempt = 1; ; attempt++) {
+    signal?.throwIfAborted();
+    try {
+      return await switchNow(database, { ...copy, position });
+    } catch (error) {
+      if (attempt >= SWITCH_ATTEMPTS || !LOCKED_CODES.has(errorCode(error) ?? '')) throw error;
+    }
+    await delay(SWITCH_PAUSE_MS, undefined, { signal });
+    position = await replayLog(database, copy.schema, position, {
+      through: await readNewestPosition(database),
+      signal,
+    });
+  }
+}
+
+async function switchNow(
+  database: Database,
+  { schema, definitions, position }: ProjectionCopy,
+): Promise<{ position: number; seconds: number }> {
+  return await database.transaction().execute(async (trx) => {
+    await lockProjections(trx);
+    const lockedAt = performance.now();
+    const through = await readNewestPosition(trx);
+    await projectInto(trx, schema, position, await readEntries(trx, position, through - position, through));
+    await switchTables(trx, schema, definitions);
+    return { position: through, seconds: (performance.now() - lockedAt) / 1_000 };
+  });
+}

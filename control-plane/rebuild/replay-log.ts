@@ -1,0 +1,141 @@
+import { sql } from 'kysely';
+import { CodedError } from '../../shared/errors.ts';
+import type { LogEntry } from '../log/log-entry.ts';
+import { readEntries } from '../log/read-entries.ts';
+import { projectEntries } from '../projections/project-entries.ts';
+import { isPoison } from '../projector/apply-events.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { ensurePartitions, ProjectionCopyError } from './projection-copy.ts';
+import { useSchema } from './shadow-tables.ts';
+
+/** Records in one transaction (ours): enough to be fast, few enough to be held in memory and done within a second or two. */
+const CHUNK_RECORDS = 20_000;
+/** Events in the first chunk, before it is known how many records an event is, and the most in any. */
+const FIRST_CHUNK_EVENTS = 1_000;
+const MAX_CHUNK_EVENTS = 10_000;
+
+export interface ReplayOptions {
+  /** The last position to project. */
+  readonly through: number;
+  readonly signal?: AbortSignal | undefined;
+  readonly onChunk?: ((chunk: ReplayedChunk) => void) | undefined;
+  /** Runs first in every transaction; what it throws ends the replay. */
+  readonly guard?: ((trx: DatabaseTransaction) => Promise<void>) | undefined;
+}
+
+export interface ReplayedChunk {
+  readonly position: number;
+  readonly events: number;
+  readonly records: number;
+}
+
+/** An event of the log cannot be projected any more, which is a bug of the projections. */
+export class UnprojectableEventError extends CodedError {
+  constructor({ position, event }: LogEntry, cause: unknown) {
+    const { type, node, epoch, seq } = event;
+    super('UNPROJECTABLE_EVENT', `position ${position}, ${type} ${node}/${epoch}/${seq}, cannot be projected`, {
+      cause,
+    });
+  }
+}
+
+/**
+ * Projects the log into a copy, from its position up to another, in transactions of some thousand events that each store
+ * the position reached, so that it can go on after a crash. Returns the position. Throws UnprojectableEventError, and
+ * ProjectionCopyError when someone else moves the same copy.
+ */
+export async function replayLog(
+  database: Database,
+  schema: string,
+  from: number,
+  options: ReplayOptions,
+): Promise<number> {
+  const { through, signal, onChunk } = options;
+  let position = from;
+  let limit = FIRST_CHUNK_EVENTS;
+  let entries = await readEntries(database, position, limit, through);
+  for (let last = entries.at(-1); last !== undefined; last = entries.at(-1)) {
+    signal?.throwIfAborted();
+    const records = countRecords(entries);
+    limit = Math.min(
+      MAX_CHUNK_EVENTS,
+      Math.max(1, Math.round((CHUNK_RECORDS * entries.length) / Math.max(records, 1))),
+    );
+    const done = entries;
+    [entries] = await Promise.all([
+      readEntries(database, last.position, limit, through),
+      projectRange(database, schema, position, done, options),
+    ]);
+    position = last.position;
+    onChunk?.({ position, events: done.length, records });
+  }
+  return position;
+}
+
+/** What a rate is counted in: a connection event is one record, a traffic window as many as it has connections. */
+export function countRecords(entries: readonly LogEntry[]): number {
+  return entries.reduce(
+    (sum, { event }) => sum + (event.type === 'traffic.sampled' ? event.data.connections.length : 1),
+    0,
+  );
+}
+
+/** Projects entries into a copy that is at `from`, in the caller's transaction. */
+export async function projectInto(
+  trx: DatabaseTransaction,
+  schema: string,
+  from: number,
+  entries: readonly LogEntry[],
+): Promise<void> {
+  const last = entries.at(-1);
+  if (last === undefined) return;
+  await moveCopy(trx, schema, from, last.position);
+  await projectEntries(trx, entries);
+}
+
+async function moveCopy(trx: DatabaseTransaction, schema: string, from: number, to: number): Promise<void> {
+  await useSchema(trx, schema);
+  const { numUpdatedRows } = await trx
+    .updateTable('projection_copies')
+    .set({ position: to, updated_at: sql`now()` })
+    .where('schema', '=', schema)
+    .where('position', '=', from)
+    .executeTakeFirstOrThrow();
+  if (numUpdatedRows !== 1n) throw new ProjectionCopyError(`the copy in schema "${schema}" is not at ${from} any more`);
+  await ensurePartitions(trx, to);
+}
+
+/** Halves what cannot be projected, so that the error names the event. */
+async function projectRange(
+  database: Database,
+  schema: string,
+  from: number,
+  entries: readonly LogEntry[],
+  options: ReplayOptions,
+): Promise<void> {
+  const first = entries[0];
+  const last = entries.at(-1);
+  if (first === undefined || last === undefined) return;
+  let refusal: unknown;
+  try {
+    await database.transaction().execute(async (trx) => {
+      await options.guard?.(trx);
+      // What a crash of Postgres loses is projected again: the position is lost with it.
+      await sql`SET LOCAL synchronous_commit = off`.execute(trx);
+      await moveCopy(trx, schema, from, last.position);
+      try {
+        await projectEntries(trx, entries);
+      } catch (error) {
+        refusal = error;
+        throw error;
+      }
+    });
+  } catch (error) {
+    if (error !== refusal || !isPoison(error)) throw error;
+    if (entries.length === 1) throw new UnprojectableEventError(first, error);
+    const half = entries.length >> 1;
+    const middle = entries[half - 1]?.position ?? from;
+    await projectRange(database, schema, from, entries.slice(0, half), options);
+    await projectRange(database, schema, middle, entries.slice(half), options);
+  }
+}

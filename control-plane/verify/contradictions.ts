@@ -1,0 +1,127 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { Database } from '../storage/database.ts';
+import type { Findings } from './compare-tables.ts';
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** A question about the live tables whose answer is no row. Its rows are `key` (jsonb) and `detail` (text). */
+export interface Contradiction {
+  readonly name: string;
+  readonly rows: RawBuilder<unknown>;
+}
+
+/** What has to hold between live tables. Rows of traffic before `firstTraffic` have been dropped. */
+export function contradictions(firstTraffic: number): Contradiction[] {
+  return [
+    {
+      name: 'connections against their traffic',
+      rows: sql`
+        SELECT jsonb_build_object('connection', c.connection_id) AS key,
+          format('bytes in and out, packets in and out: %s %s %s %s, its traffic rows add up to %s %s %s %s',
+            c.bytes_in, c.bytes_out, c.packets_in, c.packets_out, t.bytes_in, t.bytes_out, t.packets_in, t.packets_out)
+            AS detail
+        FROM connections c
+        LEFT JOIN (
+          SELECT connection_id, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, sum(packets_in) AS packets_in,
+            sum(packets_out) AS packets_out FROM traffic GROUP BY connection_id
+        ) t USING (connection_id)
+        WHERE (c.bytes_in, c.bytes_out, c.packets_in, c.packets_out) IS DISTINCT FROM
+            (coalesce(t.bytes_in, 0), coalesce(t.bytes_out, 0), coalesce(t.packets_in, 0), coalesce(t.packets_out, 0))
+          AND (${firstTraffic} = 0 OR EXISTS (
+            SELECT FROM address_assignments a
+            WHERE a.connection_id = c.connection_id AND a.assigned_position >= ${firstTraffic}))`,
+    },
+    {
+      name: 'assignments against the ledger',
+      rows: sql`
+        SELECT jsonb_build_object('address', a.address, 'position', a.assigned_position) AS key,
+          CASE WHEN given.position IS NULL THEN 'the ledger has no entry that it was assigned'
+            ELSE 'it has ended, and the ledger has no entry that it was released' END AS detail
+        FROM address_assignments a
+        LEFT JOIN ip_ledger given ON given.position = a.assigned_position AND given.entry = 'assigned'
+          AND given.address = a.address AND given.connection_id = a.connection_id
+        WHERE given.position IS NULL
+          -- What was over before it was reported has its release still to come.
+          OR (NOT upper_inf(a.during) AND a.ended_position > a.assigned_position AND NOT EXISTS (
+            SELECT FROM ip_ledger taken WHERE taken.address = a.address AND taken.connection_id = a.connection_id
+              AND taken.entry = 'released' AND taken.position > a.assigned_position))`,
+    },
+    {
+      name: 'ledger against the assignments',
+      rows: sql`
+        SELECT jsonb_build_object('entry', l.entry, 'address', l.address, 'position', l.position) AS key,
+          CASE WHEN l.entry = 'assigned' THEN 'there is no such assignment' ELSE 'the assignment has not ended' END AS detail
+        FROM ip_ledger l
+        WHERE (l.entry = 'assigned' AND NOT EXISTS (
+            SELECT FROM address_assignments a WHERE a.assigned_position = l.position AND a.address = l.address
+              AND a.connection_id = l.connection_id))
+          OR (l.entry = 'released' AND EXISTS (
+            SELECT FROM address_assignments a WHERE a.address = l.address AND a.connection_id = l.connection_id
+              AND a.assigned_position < l.position AND upper_inf(a.during)))`,
+    },
+    {
+      name: 'addresses held against the assignments',
+      rows: sql`
+        SELECT jsonb_build_object('address', coalesce(h.address, a.address)) AS key,
+          CASE WHEN h.address IS NULL THEN 'it is assigned, but not held'
+            ELSE format('%s holds it since %s, released %s, which is not its newest assignment', h.client_id, h.since,
+              coalesce(h.released_at::text, 'never')) END AS detail
+        FROM held h
+        FULL JOIN (
+          SELECT DISTINCT ON (pool, address) pool, address, connection_id, lower(during) AS since, upper(during) AS until
+          FROM address_assignments ORDER BY pool, address, lower(during) DESC
+        ) a ON a.pool = h.pool AND a.address = h.address
+        WHERE (h.address IS NULL AND a.until IS NULL)
+          OR (h.address IS NOT NULL AND (h.connection_id, h.since, h.released_at)
+            IS DISTINCT FROM (a.connection_id, a.since, a.until))`,
+    },
+    {
+      name: 'assignments that overlap',
+      rows: sql`
+        SELECT jsonb_build_object('address', a.address, 'position', a.assigned_position) AS key,
+          format('%s held it on %s at the same time as %s on %s, position %s', a.client_id, a.node, b.client_id, b.node,
+            b.assigned_position) AS detail
+        FROM address_assignments a
+        JOIN address_assignments b ON b.address = a.address AND b.during && a.during AND b.id > a.id`,
+    },
+    {
+      name: 'counters against rows',
+      rows: sql`
+        SELECT jsonb_build_object('counter', counted.name, 'label', counted.label) AS key,
+          format('it is %s, the rows make %s', coalesce(c.value, 0), counted.value) AS detail
+        FROM (
+          SELECT 'connections' AS name, 'established' AS label, count(*) AS value FROM connections
+            WHERE established_at IS NOT NULL
+          UNION ALL SELECT 'connections', 'closed', count(*) FROM connections WHERE state = 'closed'
+          UNION ALL SELECT 'connections', 'failed', coalesce(sum(count), 0) FROM connection_failures
+          UNION ALL
+          SELECT 'errors', type, coalesce((SELECT sum(count) FROM connection_failures WHERE error_type = type), 0)
+            FROM unnest(ARRAY['auth', 'connection']) AS types (type)
+        ) counted LEFT JOIN event_counters c ON c.name = counted.name AND c.label = counted.label
+        WHERE coalesce(c.value, 0) <> counted.value`,
+    },
+    {
+      name: 'positions of the log',
+      rows: sql`
+        SELECT jsonb_build_object('log', 'events') AS key,
+          format('%s events from position %s to %s, the checkpoint is at %s', e.count, e.first, e.last, c.position) AS detail
+        FROM (SELECT count(*) AS count, min(position) AS first, max(position) AS last FROM events) e, event_checkpoint c
+        WHERE coalesce(e.last, 0) <> c.position OR (e.count > 0 AND e.count <> e.last - e.first + 1)`,
+    },
+  ];
+}
+
+/** Asks one question, as the caller's transaction sees the tables. At most `limit` rows are told. */
+export async function findContradictions(
+  database: Database,
+  { name, rows }: Contradiction,
+  limit: number,
+): Promise<Findings> {
+  const { rows: found } = await sql<{ count: number; differences: Array<{ key: Row; detail: string }> }>`
+    WITH found AS MATERIALIZED (${rows})
+    SELECT (SELECT count(*) FROM found) AS count,
+      (SELECT coalesce(json_agg(f), '[]') FROM (SELECT key, detail FROM found ORDER BY key LIMIT ${limit}) f) AS differences
+    `.execute(database);
+  const { count = 0, differences = [] } = found[0] ?? {};
+  return { count, differences: differences.map((row) => ({ type: 'contradiction', check: name, ...row })) };
+}

@@ -1,0 +1,110 @@
+import { sql } from 'kysely';
+import { readEntries } from '../log/read-entries.ts';
+import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
+import { catchUp, readNewestPosition } from '../rebuild/catch-up.ts';
+import { exclusively } from '../rebuild/exclusively.ts';
+import type { OnProgress } from '../rebuild/progress.ts';
+import { beginCopy, discardCopy, type ProjectionCopy } from '../rebuild/projection-copy.ts';
+import { projectInto } from '../rebuild/replay-log.ts';
+import { useSchema } from '../rebuild/shadow-tables.ts';
+import { LIVE_SCHEMA } from '../rebuild/table-definitions.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { compareTable, type Findings } from './compare-tables.ts';
+import { contradictions, findContradictions } from './contradictions.ts';
+
+/** Schema of the tables that the live ones are compared with. */
+export const VERIFY_SCHEMA = 'verify';
+
+/** Memory for each sort and hash of a comparison (ours). */
+const WORK_MEM = '64MB';
+
+export interface VerifyOptions {
+  /** Differences told of each table and check. */
+  readonly limit: number;
+  readonly onProgress?: OnProgress;
+  readonly signal?: AbortSignal;
+}
+
+export interface VerifyReport {
+  /** Position of the log that the comparison is of. */
+  readonly position: number;
+  /** Position behind which the log was projected: 0, or that of the snapshot. */
+  readonly from: number;
+  readonly events: number;
+  readonly records: number;
+  readonly replaySeconds: number;
+  /** Of each table and check, in their order. */
+  readonly findings: ReadonlyArray<Findings & { readonly name: string }>;
+  readonly differences: number;
+}
+
+/**
+ * Projects the log anew, compares the live tables with that, and with each other, as of one position. The live projection goes
+ * on meanwhile. Throws CopyInUseError while another process verifies, ProjectionCopyError, UnprojectableEventError.
+ */
+export async function verifyProjections(database: Database, options: VerifyOptions): Promise<VerifyReport> {
+  const { onProgress = () => undefined, signal } = options;
+  return await exclusively(database, VERIFY_SCHEMA, async () => {
+    await discardCopy(database, VERIFY_SCHEMA);
+    onProgress({ phase: 'copy' });
+    const copy = await beginCopy(database, VERIFY_SCHEMA);
+    try {
+      const { position: reached, ...replayed } = await catchUp(database, copy, onProgress, signal);
+      const { position, findings } = await compare(database, { ...copy, position: reached }, options, onProgress);
+      const { events, records, seconds: replaySeconds } = replayed;
+      const differences = findings.reduce((sum, { count }) => sum + count, 0);
+      return { position, from: copy.from, events, records, replaySeconds, findings, differences };
+    } finally {
+      await discardCopy(database, VERIFY_SCHEMA);
+    }
+  });
+}
+
+/** Compares in one snapshot of the database, so that it does not matter what is projected meanwhile. */
+async function compare(
+  database: Database,
+  { schema, definitions, position: reached }: ProjectionCopy,
+  { limit, signal }: VerifyOptions,
+  onProgress: OnProgress,
+): Promise<{ position: number; findings: Array<Findings & { name: string }> }> {
+  return await inSnapshot(database, async (trx) => {
+    const position = await readNewestPosition(trx);
+    // The little that came meanwhile; it is rolled back with the rest.
+    await projectInto(trx, schema, reached, await readEntries(trx, reached, position - reached, position));
+    await useSchema(trx, LIVE_SCHEMA);
+    const checks = contradictions(await readFirstTraffic(trx));
+    const findings: Array<Findings & { name: string }> = [];
+    const next = (name: string, found: Findings) => {
+      findings.push({ name, ...found });
+      signal?.throwIfAborted();
+      onProgress({ phase: 'compare', done: findings.length, tables: PROJECTION_TABLES.length + checks.length });
+    };
+    for (const table of PROJECTION_TABLES) {
+      const definition = definitions.find(({ name }) => name === table.name);
+      if (definition === undefined) throw new Error(`${table.name} is not in the catalogue`);
+      next(table.name, await compareTable(trx, table, definition, schema, await readFirstTraffic(trx), limit));
+    }
+    for (const check of checks) next(check.name, await findContradictions(trx, check, limit));
+    return { position, findings };
+  });
+}
+
+/** One snapshot of everything, taken when no rebuild can switch tables any more. What `work` writes is rolled back. */
+async function inSnapshot<R>(database: Database, work: (trx: DatabaseTransaction) => Promise<R>): Promise<R> {
+  const trx = await database.startTransaction().setIsolationLevel('repeatable read').execute();
+  try {
+    const live = sql.join(PROJECTION_TABLES.map(({ name }) => sql.id(LIVE_SCHEMA, name)));
+    await sql`LOCK TABLE ${live} IN ACCESS SHARE MODE`.execute(trx);
+    await sql`SET LOCAL statement_timeout = 0`.execute(trx);
+    await sql`SET LOCAL work_mem = ${sql.lit(WORK_MEM)}`.execute(trx);
+    return await work(trx);
+  } finally {
+    await trx.rollback().execute();
+  }
+}
+
+/** Position of the oldest row that can be in `traffic`. */
+async function readFirstTraffic(database: Database): Promise<number> {
+  void database;
+  return 0;
+}
