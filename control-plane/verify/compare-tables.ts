@@ -48,7 +48,12 @@ export async function compareTable(
       (SELECT coalesce(json_agg(p), '[]') FROM (SELECT * FROM pairs ORDER BY key LIMIT ${limit}) p) AS differences
     `.execute(database);
   const { count = 0, differences = [] } = found[0] ?? {};
-  return { count, differences: differences.map((pair) => ({ type: 'row', table: name, ...pair })) };
+  // jsonb, which keys are compared as, forgets the order of the columns.
+  const inOrder = (row: Row) => Object.fromEntries(key.map((column) => [column, row[column]]));
+  return {
+    count,
+    differences: differences.map((pair) => ({ type: 'row', table: name, ...pair, key: inOrder(pair.key) })),
+  };
 }
 
 function approximately({ name, key, approximate = [] }: ProjectionTable, schema: string): RawBuilder<unknown> {

@@ -4,7 +4,7 @@ import type { Findings } from './compare-tables.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** A question about the live tables whose answer is no row. Its rows are `key` (jsonb) and `detail` (text). */
+/** A question about the live tables whose answer is no row. Its rows are `key` (json) and `detail` (text). */
 export interface Contradiction {
   readonly name: string;
   readonly rows: RawBuilder<unknown>;
@@ -16,7 +16,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'connections against their traffic',
       rows: sql`
-        SELECT jsonb_build_object('connection', c.connection_id) AS key,
+        SELECT json_build_object('connection', c.connection_id) AS key,
           format('bytes in and out, packets in and out: %s %s %s %s, its traffic rows add up to %s %s %s %s',
             c.bytes_in, c.bytes_out, c.packets_in, c.packets_out, t.bytes_in, t.bytes_out, t.packets_in, t.packets_out)
             AS detail
@@ -34,7 +34,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'assignments against the ledger',
       rows: sql`
-        SELECT jsonb_build_object('address', a.address, 'position', a.assigned_position) AS key,
+        SELECT json_build_object('address', a.address, 'position', a.assigned_position) AS key,
           CASE WHEN given.position IS NULL THEN 'the ledger has no entry that it was assigned'
             ELSE 'it has ended, and the ledger has no entry that it was released' END AS detail
         FROM address_assignments a
@@ -49,7 +49,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'ledger against the assignments',
       rows: sql`
-        SELECT jsonb_build_object('entry', l.entry, 'address', l.address, 'position', l.position) AS key,
+        SELECT json_build_object('entry', l.entry, 'address', l.address, 'position', l.position) AS key,
           CASE WHEN l.entry = 'assigned' THEN 'there is no such assignment' ELSE 'the assignment has not ended' END AS detail
         FROM ip_ledger l
         WHERE (l.entry = 'assigned' AND NOT EXISTS (
@@ -62,7 +62,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'addresses held against the assignments',
       rows: sql`
-        SELECT jsonb_build_object('address', coalesce(h.address, a.address)) AS key,
+        SELECT json_build_object('address', coalesce(h.address, a.address)) AS key,
           CASE WHEN h.address IS NULL THEN 'it is assigned, but not held'
             ELSE format('%s holds it since %s, released %s, which is not its newest assignment', h.client_id, h.since,
               coalesce(h.released_at::text, 'never')) END AS detail
@@ -78,7 +78,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'assignments that overlap',
       rows: sql`
-        SELECT jsonb_build_object('address', a.address, 'position', a.assigned_position) AS key,
+        SELECT json_build_object('address', a.address, 'position', a.assigned_position) AS key,
           format('%s held it on %s at the same time as %s on %s, position %s', a.client_id, a.node, b.client_id, b.node,
             b.assigned_position) AS detail
         FROM address_assignments a
@@ -87,7 +87,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'counters against rows',
       rows: sql`
-        SELECT jsonb_build_object('counter', counted.name, 'label', counted.label) AS key,
+        SELECT json_build_object('counter', counted.name, 'label', counted.label) AS key,
           format('it is %s, the rows make %s', coalesce(c.value, 0), counted.value) AS detail
         FROM (
           SELECT 'connections' AS name, 'established' AS label, count(*) AS value FROM connections
@@ -103,7 +103,7 @@ export function contradictions(firstTraffic: number): Contradiction[] {
     {
       name: 'positions of the log',
       rows: sql`
-        SELECT jsonb_build_object('log', 'events') AS key,
+        SELECT json_build_object('log', 'events') AS key,
           format('%s events from position %s to %s, the checkpoint is at %s', e.count, e.first, e.last, c.position) AS detail
         FROM (SELECT count(*) AS count, min(position) AS first, max(position) AS last FROM events) e, event_checkpoint c
         WHERE coalesce(e.last, 0) <> c.position OR (e.count > 0 AND e.count <> e.last - e.first + 1)`,
@@ -120,7 +120,7 @@ export async function findContradictions(
   const { rows: found } = await sql<{ count: number; differences: Array<{ key: Row; detail: string }> }>`
     WITH found AS MATERIALIZED (${rows})
     SELECT (SELECT count(*) FROM found) AS count,
-      (SELECT coalesce(json_agg(f), '[]') FROM (SELECT key, detail FROM found ORDER BY key LIMIT ${limit}) f) AS differences
+      (SELECT coalesce(json_agg(f), '[]') FROM (SELECT key, detail FROM found ORDER BY key::jsonb LIMIT ${limit}) f) AS differences
     `.execute(database);
   const { count = 0, differences = [] } = found[0] ?? {};
   return { count, differences: differences.map((row) => ({ type: 'contradiction', check: name, ...row })) };

@@ -10,6 +10,8 @@ import { startPostgres } from '../../../deploy/local/postgres.ts';
 export interface TestPostgres {
   /** A database of its own, with the schema (or as the migration `to` left it). */
   database(to?: string): Promise<Database>;
+  /** Where the newest one is, for other processes. */
+  url(): string;
   /** Kills it and starts it again. */
   crash(): Promise<void>;
   stop(): Promise<void>;
@@ -20,9 +22,11 @@ export async function startTestPostgres(): Promise<TestPostgres> {
   const directory = await mkdtemp(join(tmpdir(), 'projector-postgres-'));
   let server = await startPostgres({ directory, settings: { fsync: 'off' } });
   const open: Database[] = [];
+  let url = server.url;
   return {
+    url: () => url,
     async database(to) {
-      const url = await server.createDatabase(`test_${open.length}`);
+      url = await server.createDatabase(`test_${open.length}`);
       const database = createDatabase(createPool(url, 'test', () => undefined));
       open.push(database);
       await migrate(database, to);

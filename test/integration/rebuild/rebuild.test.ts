@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import { OTHER_TABLES, PROJECTION_TABLES } from '../../../control-plane/projections/projection-tables.ts';
-import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
+import { discardRebuild, rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { readDefinitions } from '../../../control-plane/rebuild/table-definitions.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import { describeDifference } from '../../../control-plane/verify/difference.ts';
 import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
+import { errorCode } from '../../../shared/errors.ts';
 import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from './busy-log.ts';
@@ -51,7 +52,7 @@ async function differences(database: Database): Promise<string[]> {
 
 test('rebuilt tables say the same as the live ones, and look the same to Postgres', async () => {
   const log = await TestLog.open(postgres);
-  await new BusyLog(log).feed(40);
+  await new BusyLog(log).feed(16);
   assert.deepEqual(await differences(log.database), []);
   const definitions = await readDefinitions(log.database);
   await sql`DELETE FROM connections; UPDATE event_counters SET value = 7; TRUNCATE traffic, client_totals`.execute(
@@ -61,4 +62,125 @@ test('rebuilt tables say the same as the live ones, and look the same to Postgre
   assert.equal(report.from, 0);
   assert.deepEqual(await differences(log.database), []);
   assert.deepEqual(await readDefinitions(log.database), definitions);
+});
+
+test('events are projected while the tables are rebuilt', async () => {
+  const log = await TestLog.open(postgres);
+  const busy = new BusyLog(log);
+  await busy.feed(10);
+  let rebuilt = false;
+  const rebuilding = rebuildProjections(log.database).finally(() => {
+    rebuilt = true;
+  });
+  let rounds = 0;
+  for (; !rebuilt; rounds++) await busy.feed(1);
+  const { position } = await rebuilding;
+  assert.ok(rounds > 2, `${rounds} rounds`);
+  await busy.feed(2);
+  assert.ok(position > 0);
+  assert.deepEqual(await differences(log.database), []);
+});
+
+test('views, functions, grants, comments and what metrics keep beside the totals survive a rebuild', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(6);
+  const { database } = log;
+  await sql`
+    CREATE ROLE reader_of_rebuilt;
+    CREATE VIEW public.open_connections WITH (security_barrier = true) AS
+      SELECT connection_id, client_id FROM connections WHERE state <> 'closed';
+    COMMENT ON VIEW open_connections IS 'Not closed.';
+    CREATE FUNCTION count_open() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT count(*) FROM open_connections; END;
+    CREATE FUNCTION count_all() RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC SELECT count(*) FROM connections; END;
+    GRANT SELECT ON open_connections, connections TO reader_of_rebuilt;
+    GRANT SELECT (client_id) ON clients TO PUBLIC;
+    UPDATE client_totals SET folded_bytes_sent = 5;
+    UPDATE client_histograms SET folded_buckets = buckets, folded_count = 3`.execute(database);
+  const read = async () => {
+    const { rows } = await sql<{ state: unknown }>`
+      SELECT jsonb_build_object(
+        'open', (SELECT count(*) FROM open_connections), 'count_open', count_open(), 'count_all', count_all(),
+        'history', (SELECT count(*) FROM connection_history),
+        'options', (SELECT reloptions FROM pg_class WHERE relname = 'open_connections'),
+        'comment', obj_description('open_connections'::regclass),
+        'reader', has_table_privilege('reader_of_rebuilt', 'open_connections', 'select')
+          AND has_table_privilege('reader_of_rebuilt', 'connections', 'select'),
+        'everybody', has_column_privilege('reader_of_rebuilt', 'clients', 'client_id', 'select'),
+        'folded', (SELECT jsonb_agg(t ORDER BY client_id) FROM client_totals t),
+        'histograms', (SELECT jsonb_agg(folded_buckets ORDER BY client_id, family, quantile) FROM client_histograms)
+      ) AS state`.execute(database);
+    return rows[0]?.state;
+  };
+  const state = await read();
+  await rebuildProjections(database);
+  assert.deepEqual(await read(), state);
+  await assert.rejects(sql`DELETE FROM ip_ledger`.execute(database), /append-only/);
+  const { rows } = await sql`SELECT FROM pg_namespace WHERE nspname IN ('rebuild', 'replaced')`.execute(database);
+  assert.equal(rows.length, 0);
+});
+
+test('what cannot be moved to other tables is named, and nothing is switched', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(1);
+  await sql`CREATE TABLE notes (client_id text REFERENCES clients)`.execute(log.database);
+  await assert.rejects(rebuildProjections(log.database), /constraint notes_client_id_fkey depends on the live tables/);
+  await sql`DROP TABLE notes`.execute(log.database);
+  assert.equal((await rebuildProjections(log.database)).resumed, true);
+});
+
+test('a half-done rebuild does not go on with tables of another shape, and can be discarded', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(1);
+  const aborted = AbortSignal.abort();
+  await assert.rejects(rebuildProjections(log.database, { signal: aborted }), { name: 'AbortError' });
+  await sql`ALTER TABLE nodes ADD COLUMN rack text`.execute(log.database);
+  await assert.rejects(rebuildProjections(log.database), { code: 'PROJECTION_COPY' });
+  assert.equal(await discardRebuild(log.database), true);
+  assert.equal(await discardRebuild(log.database), false);
+  assert.equal((await rebuildProjections(log.database)).resumed, false);
+});
+
+test('an event that the projections refuse stops the rebuild, which names it and leaves the live tables alone', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(3);
+  const [event] = await log.database
+    .updateTable('events')
+    .set({ data: JSON.stringify({ connectionId: 'nobody' }) })
+    .where('type', '=', 'connection.closed')
+    .where('position', '>', 20)
+    .where('position', '<', 30)
+    .returning('position')
+    .execute();
+  await assert.rejects(rebuildProjections(log.database), (error: Error) => {
+    assert.equal(errorCode(error), 'UNPROJECTABLE_EVENT');
+    assert.match(error.message, new RegExp(`^position ${event?.position}, connection.closed node-`));
+    return true;
+  });
+});
+
+test('two rebuilds at once: the second is refused', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(3);
+  let second: Promise<unknown> | undefined;
+  await rebuildProjections(log.database, {
+    onProgress: () => {
+      second ??= assert.rejects(rebuildProjections(log.database), { code: 'COPY_IN_USE' });
+    },
+  });
+  await second;
+});
+
+test('a crash of Postgres in the middle: the next rebuild goes on', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(20);
+  let crash: Promise<void> | undefined;
+  const broken = rebuildProjections(log.database, {
+    onProgress: ({ phase }) => {
+      if (phase === 'replay') crash ??= postgres.crash();
+    },
+  });
+  await assert.rejects(broken);
+  await crash;
+  assert.equal((await rebuildProjections(log.database)).resumed, true);
+  assert.deepEqual(await differences(log.database), []);
 });

@@ -1,0 +1,17 @@
+import type { OnProgress } from '../rebuild/progress.ts';
+import type { Database } from '../storage/database.ts';
+
+/** What every command works with. */
+export interface CommandContext {
+  readonly database: Database;
+  readonly onProgress: OnProgress;
+  /** Aborts when someone wants the command to end. */
+  readonly signal: AbortSignal;
+}
+
+export interface CommandResult {
+  /** False: exit code 1. */
+  readonly ok: boolean;
+  readonly text: string;
+  readonly json: Readonly<Record<string, unknown>>;
+}

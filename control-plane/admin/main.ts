@@ -1,0 +1,83 @@
+import { sql } from 'kysely';
+import { ConfigError, EXIT_BAD_CONFIG, parseConfig } from '../../shared/config/parse-config.ts';
+import { CodedError, describeError, errorCode } from '../../shared/errors.ts';
+import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
+import { createDatabase, createPool, type Database } from '../storage/database.ts';
+import { ADMIN_HELP, type AdminCommand, adminVariables, parseAdminCommand } from './admin-command.ts';
+import type { CommandContext, CommandResult } from './command.ts';
+import { ProgressPrinter } from './progress-printer.ts';
+import { rebuildCommand } from './rebuild-command.ts';
+import { verifyCommand } from './verify-command.ts';
+
+const NAME = 'masque-vpn admin';
+const EXIT_FAILED = 1;
+const EXIT_INTERRUPTED = 130;
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  try {
+    const command = parseAdminCommand(process.argv.slice(2));
+    if (command === undefined) {
+      process.stdout.write(ADMIN_HELP);
+      return 0;
+    }
+    return await runOn(parseConfig(adminVariables, process.env).DATABASE_URL, command);
+  } catch (error) {
+    const isRefused = error instanceof ConfigError || errorCode(error) === 'BAD_ARGUMENT';
+    if (!isRefused) throw error;
+    process.stderr.write(`${NAME}: ${describeError(error)}\n`);
+    return EXIT_BAD_CONFIG;
+  }
+}
+
+async function runOn(databaseUrl: string, command: AdminCommand): Promise<number> {
+  const stopping = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stopping.abort());
+  const { signal } = stopping;
+  const pool = createPool(databaseUrl, NAME, () => undefined);
+  const database = createDatabase(pool);
+  const progress = new ProgressPrinter(process.stderr);
+  try {
+    await checkSchema(database);
+    const onProgress: CommandContext['onProgress'] = (what) => progress.show(what);
+    const { ok, text, json } = await run(command, { database, onProgress, signal });
+    progress.end();
+    process.stdout.write(`${text}\n`);
+    if (command.json) process.stdout.write(`${JSON.stringify({ ok, command: command.name, ...json })}\n`);
+    return ok ? 0 : EXIT_FAILED;
+  } catch (error) {
+    progress.end();
+    if (signal.aborted) {
+      process.stderr.write(`${NAME}: interrupted\n`);
+      return EXIT_INTERRUPTED;
+    }
+    const what = isDatabaseUnavailable(error) ? 'Postgres at DATABASE_URL is not reachable: ' : '';
+    if (what === '' && errorCode(error) === undefined) throw error;
+    process.stderr.write(`${NAME}: ${what}${describeError(error)}\n`);
+    return EXIT_FAILED;
+  } finally {
+    await pool.end();
+  }
+}
+
+function run(command: AdminCommand, context: CommandContext): Promise<CommandResult> {
+  switch (command.name) {
+    case 'rebuild':
+      return rebuildCommand(command, context);
+    case 'verify':
+      return verifyCommand(command, context);
+    default:
+      return command satisfies never;
+  }
+}
+
+async function checkSchema(database: Database): Promise<void> {
+  const { rows } = await sql<{ found: boolean }>`
+    SELECT to_regclass('public.projection_copies') IS NOT NULL AS found`.execute(database);
+  if (rows[0]?.found === true) return;
+  throw new CodedError(
+    'NO_SCHEMA',
+    'the database lacks tables of this version; the control plane makes them when it starts',
+  );
+}
