@@ -18,6 +18,8 @@ export class ProgressPrinter {
   private phase: Progress['phase'] | undefined;
   private phaseBegan = 0;
   private printedAt = Number.NEGATIVE_INFINITY;
+  /** What was not shown because the line before is too new. */
+  private pending: string | undefined;
 
   constructor(output: ProgressOutput) {
     this.output = output;
@@ -26,18 +28,27 @@ export class ProgressPrinter {
   show(progress: Progress, now = performance.now()): void {
     const isNew = progress.phase !== this.phase;
     if (isNew) {
+      this.flush();
       this.phase = progress.phase;
       this.phaseBegan = now;
     }
+    this.pending = progressLine(progress, (now - this.phaseBegan) / 1_000);
     const interval = this.output.isTTY ? TERMINAL_INTERVAL_MS : LINE_INTERVAL_MS;
     if (!isNew && now - this.printedAt < interval) return;
     this.printedAt = now;
-    const line = progressLine(progress, (now - this.phaseBegan) / 1_000);
-    this.output.write(this.output.isTTY ? `${LINE_START}${line}` : `${line}\n`);
+    this.flush();
   }
 
   /** Leaves the line to what comes next. */
   end(): void {
+    this.flush();
     if (this.output.isTTY && this.phase !== undefined) this.output.write(LINE_START);
+  }
+
+  /** How a phase ended is always shown. */
+  private flush(): void {
+    if (this.pending === undefined) return;
+    this.output.write(this.output.isTTY ? `${LINE_START}${this.pending}` : `${this.pending}\n`);
+    this.pending = undefined;
   }
 }

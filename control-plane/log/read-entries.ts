@@ -1,8 +1,12 @@
 import type { VpnEvent } from '../../shared/events/envelope.ts';
+import { currentVersion, upcast } from '../../shared/events/event-versions.ts';
 import type { Database } from '../storage/database.ts';
 import type { LogEntry } from './log-entry.ts';
 
-/** Up to `limit` entries of the log behind position `after`, in their order, and none beyond `through`. */
+/**
+ * Up to `limit` entries of the log behind position `after`, in their order, and none beyond `through`; each as the current
+ * version of its type has it.
+ */
 export async function readEntries(
   database: Database,
   after: number,
@@ -20,6 +24,13 @@ export async function readEntries(
   return rows.map(({ position, stream_seq: streamSeq, at, ...event }) => ({
     position,
     streamSeq,
-    event: { ...event, at: at.toISOString() } as VpnEvent,
+    event: inCurrentVersion({ ...event, at: at.toISOString() }),
   }));
+}
+
+/** What is in the log was checked when it was written. */
+function inCurrentVersion(event: Omit<VpnEvent, 'data'> & { readonly data: object }): VpnEvent {
+  const version = currentVersion(event.type);
+  if (event.version === version) return event as VpnEvent;
+  return { ...event, version, data: upcast(event.type, event.version, event.data) } as VpnEvent;
 }

@@ -9,6 +9,14 @@ export class ProjectionMemory {
   readonly connections = new ConnectionMemory();
   readonly trafficPartitions = new TrafficPartitions();
 
+  private tables: number | undefined;
+
+  /** `tables` tells the tables of the schema from others, which a rebuild can put in their place. */
+  belongTo(tables: number): void {
+    if (this.tables !== tables) this.forget();
+    this.tables = tables;
+  }
+
   forget(): void {
     this.connections.forget();
     this.trafficPartitions.forget();

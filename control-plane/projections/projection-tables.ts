@@ -28,17 +28,25 @@ const zero = (name: string, labels: readonly string[]) => labels.map((label) => 
 export const PROJECTION_TABLES: readonly ProjectionTable[] = [
   { name: 'nodes', key: ['node'] },
   { name: 'clients', key: ['client_id'] },
-  { name: 'connections', key: ['connection_id'], deferred: ['connections_newest', 'connections_client'] },
+  {
+    name: 'connections',
+    key: ['connection_id'],
+    deferred: ['connections_newest', 'connections_client', 'connections_span'],
+  },
   {
     name: 'connection_failures',
     key: ['position'],
-    deferred: ['connection_failures_pkey', 'connection_failures_at'],
+    deferred: ['connection_failures_pkey', 'connection_failures_at', 'connection_failures_auth'],
   },
   {
     name: 'traffic',
     key: ['position', 'connection_id'],
-    deferred: ['traffic_pkey', 'traffic_connection', 'traffic_window_end'],
+    deferred: ['traffic_window_end'],
+    partitionedBy: 'ensure_traffic_partitions',
   },
+  { name: 'traffic_fold', key: ['singleton'], initially: [{ position: 0 }] },
+  { name: 'traffic_hourly', key: ['client_id', 'hour', 'node'], deferred: ['traffic_hourly_hour'] },
+  { name: 'traffic_daily', key: ['client_id', 'day', 'node'], deferred: ['traffic_daily_day'] },
   {
     name: 'ip_ledger',
     key: ['position', 'entry', 'block', 'address', 'connection_id'],
@@ -79,7 +87,7 @@ export const PROJECTION_TABLES: readonly ProjectionTable[] = [
     approximate: ['sum'],
     carried: ['folded_buckets', 'folded_sum', 'folded_count'],
   },
-  { name: 'client_gauges', key: ['connection_id'] },
+  { name: 'admin_events', key: ['position'] },
 ];
 
 /** Tables that do not follow from the log, or that are it. */
@@ -98,6 +106,8 @@ export const OTHER_TABLES: readonly string[] = [
   'client_credentials',
   'node_presence',
   'client_series',
+  'epoch_counts',
+  'static_addresses',
   'log_keeping',
   'projection_copies',
 ];

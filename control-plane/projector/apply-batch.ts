@@ -90,7 +90,13 @@ async function apply(
   const unreadable = read.flatMap(({ deadLetters }) => deadLetters);
   await lockProjections(trx);
   await checkOwnerEpoch(trx, ownerEpoch);
-  const before = await trx.selectFrom('event_checkpoint').selectAll().forUpdate().executeTakeFirstOrThrow();
+  const before = await trx
+    .selectFrom('event_checkpoint')
+    .selectAll()
+    .select(sql<number>`'connections'::regclass::oid::bigint`.as('tables'))
+    .forUpdate()
+    .executeTakeFirstOrThrow();
+  memory.belongTo(before.tables);
   if (before.stream_created !== from.streamCreated || before.stream_seq !== from.streamSeq) {
     throw new CheckpointMovedError(from, { streamCreated: before.stream_created, streamSeq: before.stream_seq });
   }

@@ -45,6 +45,7 @@ export async function catchUp(
         records += chunk.records;
         onProgress({ phase: 'replay', position, from, through, records });
       };
+      onProgress({ phase: 'replay', position, from, through, records });
       const startedAt = performance.now();
       await replayLog(database, schema, position, { through, signal, onChunk });
       ms += performance.now() - startedAt;

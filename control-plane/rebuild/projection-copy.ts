@@ -1,6 +1,5 @@
 import { sql } from 'kysely';
 import { CodedError } from '../../shared/errors.ts';
-import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { copyRows, createShadowTables, insertInitialRows, projectionOf, useSchema } from './shadow-tables.ts';
 import { fingerprintOf, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
@@ -70,14 +69,8 @@ async function copySnapshot(trx: DatabaseTransaction, snapshot: ProjectionCopy, 
     await copyRows(trx, definition, SNAPSHOT_SCHEMA, schema);
     if (partitionedBy === undefined) continue;
     // The snapshot keeps what follows from these rows, not the rows.
+    await sql`SELECT ${sql.id(partitionedBy)}(${snapshot.position}::bigint)`.execute(trx);
     await copyRows(trx, definition, LIVE_SCHEMA, schema, sql`position <= ${snapshot.position}`);
-  }
-}
-
-/** Makes the partitions that rows up to a position need, in the schema that the transaction uses. */
-export async function ensurePartitions(trx: DatabaseTransaction, through: number): Promise<void> {
-  for (const { partitionedBy } of PROJECTION_TABLES) {
-    if (partitionedBy !== undefined) await sql`SELECT ${sql.id(partitionedBy)}(${through}::bigint)`.execute(trx);
   }
 }
 

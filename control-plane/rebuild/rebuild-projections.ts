@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorCode } from '../../shared/errors.ts';
+import { CodedError, errorCode } from '../../shared/errors.ts';
 import { readEntries } from '../log/read-entries.ts';
 import type { Database } from '../storage/database.ts';
 import { lockProjections } from '../storage/projection-lock.ts';
@@ -19,6 +19,15 @@ const SWITCH_PAUSE_MS = 500;
 const SWITCH_ATTEMPTS = 120;
 /** Postgres: lock not available, deadlock detected. */
 const LOCKED_CODES = new Set(['55P03', '40P01']);
+
+/** Someone reads the live tables in one long transaction. What is rebuilt stays for the next attempt. */
+export class SwitchBlockedError extends CodedError {
+  constructor(cause: unknown) {
+    super('SWITCH_BLOCKED', `the live tables were in use in all of ${SWITCH_ATTEMPTS} attempts to replace them`, {
+      cause,
+    });
+  }
+}
 
 export interface RebuildOptions {
   readonly onProgress?: OnProgress;
@@ -44,7 +53,8 @@ export interface RebuildReport {
 /**
  * Projects the whole log into new tables and puts them in the place of the live ones; events are projected meanwhile, and wait
  * only for the switch. A rebuild that broke off goes on where it was. Throws CopyInUseError while another process rebuilds,
- * ProjectionCopyError when a half-done one does not fit the tables any more, UnprojectableEventError.
+ * ProjectionCopyError when a half-done one does not fit the tables any more, UnprojectableEventError,
+ * SwitchBlockedError.
  */
 export async function rebuildProjections(database: Database, options: RebuildOptions = {}): Promise<RebuildReport> {
   const { onProgress = () => undefined, signal } = options;
@@ -95,7 +105,8 @@ async function switchWhenFree(
     try {
       return await switchNow(database, { ...copy, position });
     } catch (error) {
-      if (attempt >= SWITCH_ATTEMPTS || !LOCKED_CODES.has(errorCode(error) ?? '')) throw error;
+      if (!LOCKED_CODES.has(errorCode(error) ?? '')) throw error;
+      if (attempt >= SWITCH_ATTEMPTS) throw new SwitchBlockedError(error);
     }
     await delay(SWITCH_PAUSE_MS, undefined, { signal });
     position = await replayLog(database, copy.schema, position, {

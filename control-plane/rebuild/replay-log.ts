@@ -2,10 +2,12 @@ import { sql } from 'kysely';
 import { CodedError } from '../../shared/errors.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import { readEntries } from '../log/read-entries.ts';
+import { foldTraffic } from '../projections/fold-traffic.ts';
 import { projectEntries } from '../projections/project-entries.ts';
+import { ProjectionMemory } from '../projections/projection-memory.ts';
 import { isPoison } from '../projector/apply-events.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
-import { ensurePartitions, ProjectionCopyError } from './projection-copy.ts';
+import { ProjectionCopyError } from './projection-copy.ts';
 import { useSchema } from './shadow-tables.ts';
 
 /** Records in one transaction (ours): enough to be fast, few enough to be held in memory and done within a second or two. */
@@ -53,6 +55,7 @@ export async function replayLog(
   const { through, signal, onChunk } = options;
   let position = from;
   let limit = FIRST_CHUNK_EVENTS;
+  const memory = new ProjectionMemory();
   let entries = await readEntries(database, position, limit, through);
   for (let last = entries.at(-1); last !== undefined; last = entries.at(-1)) {
     signal?.throwIfAborted();
@@ -64,7 +67,7 @@ export async function replayLog(
     const done = entries;
     [entries] = await Promise.all([
       readEntries(database, last.position, limit, through),
-      projectRange(database, schema, position, done, options),
+      projectRange(database, schema, position, done, memory, options),
     ]);
     position = last.position;
     onChunk?.({ position, events: done.length, records });
@@ -91,6 +94,7 @@ export async function projectInto(
   if (last === undefined) return;
   await moveCopy(trx, schema, from, last.position);
   await projectEntries(trx, entries);
+  await foldTraffic(trx);
 }
 
 async function moveCopy(trx: DatabaseTransaction, schema: string, from: number, to: number): Promise<void> {
@@ -102,7 +106,6 @@ async function moveCopy(trx: DatabaseTransaction, schema: string, from: number, 
     .where('position', '=', from)
     .executeTakeFirstOrThrow();
   if (numUpdatedRows !== 1n) throw new ProjectionCopyError(`the copy in schema "${schema}" is not at ${from} any more`);
-  await ensurePartitions(trx, to);
 }
 
 /** Halves what cannot be projected, so that the error names the event. */
@@ -111,6 +114,7 @@ async function projectRange(
   schema: string,
   from: number,
   entries: readonly LogEntry[],
+  memory: ProjectionMemory,
   options: ReplayOptions,
 ): Promise<void> {
   const first = entries[0];
@@ -124,18 +128,20 @@ async function projectRange(
       await sql`SET LOCAL synchronous_commit = off`.execute(trx);
       await moveCopy(trx, schema, from, last.position);
       try {
-        await projectEntries(trx, entries);
+        await projectEntries(trx, entries, memory);
+        await foldTraffic(trx);
       } catch (error) {
         refusal = error;
         throw error;
       }
     });
   } catch (error) {
+    memory.forget();
     if (error !== refusal || !isPoison(error)) throw error;
     if (entries.length === 1) throw new UnprojectableEventError(first, error);
     const half = entries.length >> 1;
     const middle = entries[half - 1]?.position ?? from;
-    await projectRange(database, schema, from, entries.slice(0, half), options);
-    await projectRange(database, schema, middle, entries.slice(half), options);
+    await projectRange(database, schema, from, entries.slice(0, half), memory, options);
+    await projectRange(database, schema, middle, entries.slice(half), memory, options);
   }
 }

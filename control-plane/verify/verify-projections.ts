@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import { readEntries } from '../log/read-entries.ts';
+import { foldTraffic } from '../projections/fold-traffic.ts';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import { catchUp, readNewestPosition } from '../rebuild/catch-up.ts';
 import { exclusively } from '../rebuild/exclusively.ts';
@@ -9,6 +10,7 @@ import { projectInto } from '../rebuild/replay-log.ts';
 import { useSchema } from '../rebuild/shadow-tables.ts';
 import { LIVE_SCHEMA } from '../rebuild/table-definitions.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { PROJECTION_LOCK } from '../storage/projection-lock.ts';
 import { compareTable, type Findings } from './compare-tables.ts';
 import { contradictions, findContradictions } from './contradictions.ts';
 
@@ -89,18 +91,38 @@ async function compare(
   });
 }
 
-/** One snapshot of everything, taken when no rebuild can switch tables any more. What `work` writes is rolled back. */
+/**
+ * One snapshot of everything, with the traffic of the live tables folded in, taken when no rebuild can switch tables any more.
+ * What `work` writes is rolled back.
+ */
 async function inSnapshot<R>(database: Database, work: (trx: DatabaseTransaction) => Promise<R>): Promise<R> {
   const trx = await database.startTransaction().setIsolationLevel('repeatable read').execute();
   try {
-    const live = sql.join(PROJECTION_TABLES.map(({ name }) => sql.id(LIVE_SCHEMA, name)));
-    await sql`LOCK TABLE ${live} IN ACCESS SHARE MODE`.execute(trx);
+    await sql`SET LOCAL idle_in_transaction_session_timeout = 0`.execute(trx);
+    await whileProjectionsRest(database, async () => {
+      const live = sql.join(PROJECTION_TABLES.map(({ name }) => sql.id(LIVE_SCHEMA, name)));
+      await sql`LOCK TABLE ${live} IN ACCESS SHARE MODE`.execute(trx);
+      await readNewestPosition(trx);
+    });
     await sql`SET LOCAL statement_timeout = 0`.execute(trx);
     await sql`SET LOCAL work_mem = ${sql.lit(WORK_MEM)}`.execute(trx);
     return await work(trx);
   } finally {
     await trx.rollback().execute();
   }
+}
+
+/** Folds the live traffic, and lets nobody project before `work` is done. */
+async function whileProjectionsRest(database: Database, work: () => Promise<void>): Promise<void> {
+  await database.connection().execute(async (connection) => {
+    await sql`SELECT pg_advisory_lock(${PROJECTION_LOCK}::bigint)`.execute(connection);
+    try {
+      await connection.transaction().execute((trx) => foldTraffic(trx));
+      await work();
+    } finally {
+      await sql`SELECT pg_advisory_unlock(${PROJECTION_LOCK}::bigint)`.execute(connection);
+    }
+  });
 }
 
 /** Position of the oldest row that can be in `traffic`. */

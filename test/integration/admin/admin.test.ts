@@ -36,6 +36,7 @@ async function whileHolding(
   const trx = await waitFor(
     async () => {
       const attempt = await database.startTransaction().execute();
+      await sql`SET LOCAL idle_in_transaction_session_timeout = 0`.execute(attempt);
       if (await take(attempt)) return attempt;
       await attempt.rollback().execute();
       return undefined;

@@ -74,7 +74,10 @@ test('a row that was changed is named with its columns, live and rebuilt', async
 test('a row that is missing and one too many are named', async () => {
   const missing = await tamperWith('held', sql`DELETE FROM held WHERE address = '10.99.3.1'`);
   assertNamed(missing, /^held: pool 10.99.0.0\/16, address 10.99.3.1: the live table lacks it: \{.*"client_id"/);
-  const extra = await tamperWith('clients', sql`INSERT INTO clients (client_id, state) VALUES ('mallory', 'active')`);
+  const extra = await tamperWith(
+    'clients',
+    sql`INSERT INTO clients (client_id, state, pool) VALUES ('mallory', 'active', 'default')`,
+  );
   assertNamed(extra, /^clients: client_id mallory: does not follow from the log/);
 });
 
@@ -94,7 +97,10 @@ test('a counter, a total and a histogram that are off are named', async () => {
     'client_histograms',
     sql`UPDATE client_histograms SET sum = sum + 0.01 WHERE client_id = 'ada-1'`,
   );
-  assertNamed(sums, /^client_histograms: family .*: sum is [\d.]+, rebuilt [\d.]+$/);
+  assertNamed(
+    sums,
+    /^client_histograms: client_id ada-1, family latency_ms, quantile 0.5: sum is [\d.]+, rebuilt [\d.]+$/,
+  );
 });
 
 test('an overlapping assignment is named, by the log and by the ledger', async () => {
