@@ -13,6 +13,7 @@ import {
 } from '../shared/config/parse-config.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../shared/ip/prefix.ts';
 import { ADMIN_ACTOR, type AdminToken, namedTokens } from './api/admin-tokens.ts';
+import { BLOCK_LENGTHS, DEFAULT_BLOCK_LENGTH } from './pools/block-lengths.ts';
 
 const variable = <T>(value: Variable<T>): Variable<T> => value;
 
@@ -45,19 +46,19 @@ export const controlPlaneVariables = {
     ...namedTokens,
   }),
   POOLS: variable({
-    help: 'networks that clients get their addresses from, IPv4 and IPv6',
+    help: 'networks of the pool "default", which clients get their addresses from, IPv4 and IPv6',
     fallback: '10.99.0.0/16,fd00:99::/64',
     ...list('comma-separated prefixes that do not overlap, e.g. 10.99.0.0/16,fd00:99::/64', orUndefined(parsePrefix)),
   }),
   BLOCK_PREFIX_V4: variable({
     help: 'length of the prefixes that IPv4 pools are split into, one or more for each node',
-    fallback: '26',
-    ...integer(8, 30),
+    fallback: String(DEFAULT_BLOCK_LENGTH[4]),
+    ...integer(...BLOCK_LENGTHS[4]),
   }),
   BLOCK_PREFIX_V6: variable({
     help: 'length of the prefixes that IPv6 pools are split into',
-    fallback: '120',
-    ...integer(32, 126),
+    fallback: String(DEFAULT_BLOCK_LENGTH[6]),
+    ...integer(...BLOCK_LENGTHS[6]),
   }),
   LEASE_SECONDS: variable({
     help: 'how long a node holds a block after each renewal',

@@ -7,8 +7,8 @@ import { createLogger } from '../shared/log/logger.ts';
 import { addClientRoutes } from './api/client-routes.ts';
 import { addClusterRoutes } from './api/cluster-routes.ts';
 import { addHealthRoutes } from './api/health-routes.ts';
+import { addPoolRoutes } from './api/pool-routes.ts';
 import { createApi } from './api/server.ts';
-import type { PoolLayout } from './blocks/choose-block.ts';
 import { ClientService } from './clients/client-service.ts';
 import { adminTokensOf, type ControlPlaneConfig, controlPlaneVariables, parseControlPlaneConfig } from './config.ts';
 import type { CredentialProjector } from './credentials/credential-projector.ts';
@@ -20,6 +20,11 @@ import { createReadiness } from './leader/readiness.ts';
 import { ControlMetrics } from './metrics/control-metrics.ts';
 import { MetricsService } from './metrics/metrics-service.ts';
 import { readProjectionStatus } from './metrics/projection-status.ts';
+import { checkConfiguredPool } from './pools/configured-pool.ts';
+import type { PoolLayout } from './pools/pool-aggregate.ts';
+import { PoolService } from './pools/pool-service.ts';
+import { loadActiveLayout } from './pools/pool-store.ts';
+import type { PoolUpkeep } from './pools/pool-upkeep.ts';
 import type { Projector } from './projector/projector.ts';
 import { createDatabase, createPool } from './storage/database.ts';
 
@@ -57,8 +62,8 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const log = createLogger('control-plane', config.LOG_LEVEL);
   const stopping = new AbortController();
   const { signal } = stopping;
-  const layout: PoolLayout = {
-    pools: config.POOLS,
+  const defaultPool: PoolLayout = {
+    prefixes: config.POOLS,
     blockLength: { 4: config.BLOCK_PREFIX_V4, 6: config.BLOCK_PREFIX_V6 },
   };
   const incarnation = randomBytes(16).toString('hex');
@@ -71,6 +76,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   let nats: NatsConnection | undefined;
   let credentials: CredentialProjector | undefined;
   let projector: Projector | undefined;
+  let upkeep: PoolUpkeep | undefined;
 
   // The services need NATS, which may come later; the leader starts when they are here.
   const services: LeaderService[] = [];
@@ -79,7 +85,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   const clients = new ClientService({
     ...decisions,
     onCredentialChange: (id) => credentials?.notify(id),
-    loadPool: async (_trx, name) => ({ name, prefixes: layout.pools, blockLength: layout.blockLength }),
+    loadPool: loadActiveLayout,
   });
   const control = new ControlMetrics();
   const projectionStatus = () => readProjectionStatus(database, nats);
@@ -87,7 +93,6 @@ async function run(config: ControlPlaneConfig): Promise<void> {
     database,
     nats: () => nats,
     clockSkews: () => projector?.clockSkews ?? new Map(),
-    layout,
     clientLimit: config.METRICS_CLIENT_LIMIT,
     leadership: leader,
     control,
@@ -101,7 +106,13 @@ async function run(config: ControlPlaneConfig): Promise<void> {
     metrics,
   );
   addClientRoutes(api, clients, () => leader.currentTerm());
-  addClusterRoutes(api, { database, layout, projectionStatus, isLeader: () => leader.isConfirmed() });
+  addPoolRoutes(api, {
+    database,
+    pools: new PoolService(decisions),
+    currentTerm: () => leader.currentTerm(),
+    onRetiring: () => upkeep?.notify(),
+  });
+  addClusterRoutes(api, { database, projectionStatus, isLeader: () => leader.isConfirmed() });
   try {
     const { host, port } = config.HTTP_LISTEN;
     log.info({ url: await api.listen({ host, port }) }, 'API is listening');
@@ -114,9 +125,11 @@ async function run(config: ControlPlaneConfig): Promise<void> {
 
   const leading = (async () => {
     nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal });
+    await checkConfiguredPool(database, defaultPool);
     const { LEASE_SECONDS: leaseSeconds, STATIC_LEASE_SECONDS: staticLeaseSeconds } = config;
+    const layout = defaultPool;
     const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds, staticLeaseSeconds, log });
-    ({ credentials, projector } = created);
+    ({ credentials, projector, upkeep } = created);
     services.push(...created.services);
     await leader.run(signal);
   })();
@@ -143,7 +156,7 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   await leading.catch(async (error: unknown) => {
     if (signal.aborted) return;
     log.fatal(describeError(error));
-    process.exitCode = 1;
+    process.exitCode = error instanceof ConfigError ? EXIT_BAD_CONFIG : 1;
     await shutDown('error');
   });
 }

@@ -13,6 +13,7 @@ import {
   type AssignRequest,
   type BookChange,
 } from './address/address-book.ts';
+import type { KnownClient } from './credentials/credential-set.ts';
 import type { ConnectIpTarget } from './masque/connect-ip-request.ts';
 import type { ProxyError } from './masque/connect-ip-response.ts';
 import { HostnameError } from './resolve-hostname.ts';
@@ -34,10 +35,10 @@ const BAD_GATEWAY = 502;
 export interface AdmissionOptions {
   /** Whether tokens can be judged: a node that never saw the credentials knows nobody. */
   readonly canAuthenticate: () => boolean;
-  readonly authenticate: (token: string) => { readonly clientId: string } | undefined;
+  readonly authenticate: (token: string) => KnownClient | undefined;
   readonly book: AddressBook;
-  /** A shard has no free address: resolves, within seconds, when it has more, or none are to be had. */
-  readonly moreAddresses: (shard: number) => Promise<void>;
+  /** A shard has no free address of a pool: resolves, within seconds, when it has more, or with why none are to be had. */
+  readonly moreAddresses: (shard: number, pool: string) => Promise<string | undefined>;
   readonly spool: Pick<Spool, 'append'>;
   readonly tunnelMtu: number;
   /** Each tunnel takes addresses of the pool, so one client may not have any number of them. */
@@ -150,18 +151,22 @@ export class Admission {
     const { book, spool, tunnelMtu } = this.#options;
     // To wait takes time, in which the token may be revoked: it is judged before, for a stranger is not waited for, and after.
     const targets =
-      target.kind === 'hostname' ? await this.#resolve(this.#permit(token), target.hostname) : prefixesOf(target);
-    const clientId = this.#permit(token);
+      target.kind === 'hostname'
+        ? await this.#resolve(this.#permit(token).clientId, target.hostname)
+        : prefixesOf(target);
+    const { clientId, pool } = this.#permit(token);
     const families = this.#families(targets, clientId);
     const connectionId = randomUUID();
     const wished = request.wishedAddresses?.map(parseAddress) ?? [];
-    let change = this.#assign({ shard, clientId, connectionId, families, wished });
+    let change = this.#assign({ shard, pool, clientId, connectionId, families, wished });
     if (change instanceof AddressesExhaustedError) {
-      await this.#wait(clientId, this.#options.moreAddresses(shard));
+      const why = await this.#wait(clientId, this.#options.moreAddresses(shard, pool));
       this.#permit(token);
-      change = this.#assign({ shard, clientId, connectionId, families, wished });
+      change = this.#assign({ shard, pool, clientId, connectionId, families, wished });
+      if (change instanceof AddressesExhaustedError) {
+        throw new Refusal(503, why === undefined ? change.message : `${change.message}: ${why}`, clientId, change);
+      }
     }
-    if (change instanceof AddressesExhaustedError) throw new Refusal(503, change.message, clientId, change);
     this.#open.set(connectionId, { clientId, shard, transport });
     this.#pending.set(connectionId, undefined);
     const at = new Date().toISOString();
@@ -198,7 +203,7 @@ export class Admission {
   }
 
   /** Whose token it is, if that client may have a tunnel now. Throws Refusal. */
-  #permit(token: string | null): string {
+  #permit(token: string | null): KnownClient {
     const { canAuthenticate, authenticate, maxTunnelsPerClient } = this.#options;
     if (this.#draining) throw new Refusal(503, 'the node is draining', null);
     if (token === null) throw new Refusal(401, 'no bearer token', null);
@@ -211,7 +216,7 @@ export class Admission {
     }
     // While ends wait for the disk, the log takes their addresses for held.
     if (this.#ends.waiting > 0) throw new Refusal(503, 'the record cannot be written', clientId);
-    return clientId;
+    return client;
   }
 
   async #resolve(clientId: string, hostname: string): Promise<IpPrefix[]> {

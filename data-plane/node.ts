@@ -86,12 +86,15 @@ export class Node {
         for (const connectionId of connections) this.#close(connectionId, 'error', 'the address block was lost');
         this.#shards.removeBlock(held.shard, tunnelBlock(held));
       },
+      onBlockClosing: (connections) => {
+        for (const connectionId of connections) this.#close(connectionId, 'drained', 'the address pool is retired');
+      },
     });
     this.#admission = new Admission({
       canAuthenticate: () => this.#credentials.ready,
       authenticate: (token) => this.#credentials.authenticate(token),
       book: this.#book,
-      moreAddresses: (shard) => this.#blocks.demand(shard),
+      moreAddresses: (shard, pool) => this.#blocks.demand(shard, pool),
       spool,
       tunnelMtu: config.TUNNEL_MTU,
       maxTunnelsPerClient: config.MAX_TUNNELS_PER_CLIENT,
@@ -193,9 +196,9 @@ export class Node {
     await this.#settle();
     await this.#record.stopping('node.stopped');
     this.#presence.stop();
-    this.#blocks.stop();
     this.#credentials.stop();
     await this.#record.stop();
+    await this.#blocks.giveBackAll();
     await this.close();
   }
 
@@ -232,7 +235,7 @@ export class Node {
   /** For clients that no shard's socket has received: where the client's last address waits, or else where there are the fewest tunnels. */
   #chooseShard(token: string | null): number {
     const client = token === null ? undefined : this.#credentials.authenticate(token);
-    const last = client && this.#book.lastShardOf(client.clientId);
+    const last = client && this.#book.lastShardOf(client.clientId, client.pool);
     if (last !== undefined) return last;
     const sizes = Array.from({ length: this.#shards.count }, (_, shard) => this.#admission.sizeOf(shard));
     return sizes.indexOf(Math.min(...sizes));

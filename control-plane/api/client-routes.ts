@@ -1,15 +1,18 @@
 import Type from 'typebox';
 import { ClientId } from '../../shared/events/event-schema.ts';
 import type { Client, ClientService } from '../clients/client-service.ts';
-import { NotLeaderError, type Term } from '../storage/term.ts';
+import type { Term } from '../storage/term.ts';
 import { actorOf } from './authenticate.ts';
+import { leading } from './leading.ts';
 import { HttpError } from './problem.ts';
 import type { Api } from './server.ts';
 
 const Name = Type.String({ minLength: 1, maxLength: 200 });
+/** Its name is looked up among those that there are, so any text will do. */
+const Pool = Type.String({ maxLength: 200 });
 const Params = Type.Object({ id: Type.String({ maxLength: 200 }) });
 const Enrolment = Type.Object(
-  { id: Type.Optional(ClientId), name: Type.Optional(Name) },
+  { id: Type.Optional(ClientId), name: Type.Optional(Name), pool: Type.Optional(Pool) },
   { additionalProperties: false },
 );
 /** Checked one by one, for answers that say what is wrong with which. */
@@ -17,13 +20,13 @@ const Addresses = Type.Object(
   { addresses: Type.Array(Type.String({ maxLength: 100 }), { maxItems: 16 }) },
   { additionalProperties: false },
 );
-const Change = Type.Object({ name: Name }, { additionalProperties: false });
+const Change = Type.Object({ name: Type.Optional(Name), pool: Type.Optional(Pool) }, { additionalProperties: false });
 
-/** Clients: enrol, list, get, rename, give addresses of their own, revoke. Changes need the leader; what they return is committed. */
+/** Clients: enrol, list, get, change, give addresses of their own, revoke. Changes need the leader; what they return is committed. */
 export function addClientRoutes(app: Api, clients: ClientService, currentTerm: () => Term | undefined): void {
   app.post('/v1/clients', { schema: { body: Enrolment } }, async (request, reply) => {
-    const { id, name } = request.body;
-    const enrolled = await clients.enrol(leading(currentTerm()), { id, name, actor: actorOf(request) });
+    const { id, name, pool } = request.body;
+    const enrolled = await clients.enrol(leading(currentTerm()), { id, name, pool, actor: actorOf(request) });
     reply.code(201).header('location', `/v1/clients/${enrolled.id}`).header('cache-control', 'no-store');
     return enrolled;
   });
@@ -35,7 +38,11 @@ export function addClientRoutes(app: Api, clients: ClientService, currentTerm: (
   );
 
   app.patch('/v1/clients/:id', { schema: { params: Params, body: Change } }, async (request) => {
-    await clients.rename(leading(currentTerm()), request.params.id, request.body.name, actorOf(request));
+    const { name, pool } = request.body;
+    if (name === undefined && pool === undefined) {
+      throw new HttpError(400, 'INVALID_REQUEST', 'body: name, pool or both are required', { field: 'name' });
+    }
+    await clients.update(leading(currentTerm()), request.params.id, { name, pool }, actorOf(request));
     return toJson(await existing(clients, request.params.id));
   });
 
@@ -49,11 +56,6 @@ export function addClientRoutes(app: Api, clients: ClientService, currentTerm: (
     await clients.revoke(leading(currentTerm()), request.params.id, actorOf(request));
     return toJson(await existing(clients, request.params.id));
   });
-}
-
-function leading(term: Term | undefined): Term {
-  if (!term) throw new NotLeaderError(0, 0);
-  return term;
 }
 
 async function existing(clients: ClientService, id: string): Promise<Client> {

@@ -1,6 +1,4 @@
 import Type from 'typebox';
-import type { PoolLayout } from '../blocks/choose-block.ts';
-import { readPoolUsage } from '../blocks/pool-usage.ts';
 import type { ProjectionStatus } from '../metrics/projection-status.ts';
 import type { Database } from '../storage/database.ts';
 import { listConnections } from './list-connections.ts';
@@ -21,14 +19,13 @@ const ConnectionQuery = Type.Object(
 
 export interface ClusterRoutesOptions {
   readonly database: Database;
-  readonly layout: PoolLayout;
   readonly projectionStatus: () => Promise<ProjectionStatus>;
   readonly isLeader: () => boolean;
 }
 
-/** What the cluster looks like: nodes, connections, pools, and how far the projection is. Every replica answers. */
+/** What the cluster looks like: nodes, connections, and how far the projection is. Every replica answers. */
 export function addClusterRoutes(app: Api, options: ClusterRoutesOptions): void {
-  const { database, layout } = options;
+  const { database } = options;
 
   app.get('/v1/nodes', async () => ({ nodes: await listNodes(database) }));
 
@@ -36,11 +33,6 @@ export function addClusterRoutes(app: Api, options: ClusterRoutesOptions): void 
     const { limit, ...filter } = request.query;
     const connections = await listConnections(database, { ...filter, limit: Number(limit ?? DEFAULT_CONNECTIONS) });
     return { connections };
-  });
-
-  app.get('/v1/pools', async () => {
-    const pools = await readPoolUsage(database, layout);
-    return { pools: pools.map(({ family: _, ...pool }) => pool) };
   });
 
   app.get('/v1/projection', async () => ({ ...(await options.projectionStatus()), leader: options.isLeader() }));

@@ -13,6 +13,8 @@ import { StaticAddressError } from '../clients/check-static-addresses.ts';
 import { ClientCommandError } from '../clients/client-aggregate.ts';
 import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
 import type { ControlMetrics } from '../metrics/control-metrics.ts';
+import { PoolChoiceError } from '../pools/check-pool-choice.ts';
+import { PoolCommandError } from '../pools/pool-aggregate.ts';
 import { NotLeaderError } from '../storage/term.ts';
 import type { AdminToken } from './admin-tokens.ts';
 import { createAuthenticator } from './authenticate.ts';
@@ -93,6 +95,13 @@ function toProblem(error: unknown): Problem {
   if (error instanceof StaticAddressError) {
     const status = error.code === 'ADDRESS_TAKEN' || error.code === 'ADDRESS_IN_USE' ? 409 : 400;
     return problem(status, error.code, error.message, 'addresses');
+  }
+  if (error instanceof PoolChoiceError) {
+    return problem(error.code === 'POOL_UNKNOWN' ? 400 : 409, error.code, error.message, 'pool');
+  }
+  if (error instanceof PoolCommandError) {
+    const status = error.code === 'POOL_UNKNOWN' ? 404 : 409;
+    return problem(status, error.code, error.message, 'name');
   }
   if (error instanceof NotLeaderError)
     return problem(

@@ -1,5 +1,8 @@
+import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import type { BlockReply, BlockRequest } from '../../shared/nats/messages.ts';
 import { type DecidedEvent, type DecisionContext, decideInTransaction } from '../leader/decide-in-transaction.ts';
+import type { PoolAggregate } from '../pools/pool-aggregate.ts';
+import { loadPool } from '../pools/pool-store.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';
 import { type BlockAggregate, decide } from './block-aggregate.ts';
@@ -7,13 +10,12 @@ import {
   findGrant,
   forgetGrants,
   loadBlocks,
-  loadFamily,
+  loadBlocksIn,
   loadReclaimable,
   loadReserved,
   rememberGrant,
   saveChanges,
 } from './block-store.ts';
-import type { PoolLayout } from './choose-block.ts';
 import { type BlockChange, canonicalBlocks, decideRequest } from './decide-request.ts';
 
 /** Blocks taken back in one transaction (ours). */
@@ -22,7 +24,6 @@ const RECLAIM_BATCH = 500;
 const REMEMBER_REQUESTS_HOURS = 24;
 
 export interface BlockServiceOptions extends DecisionContext {
-  readonly layout: PoolLayout;
   readonly leaseSeconds: number;
 }
 
@@ -36,12 +37,13 @@ export class BlockService {
 
   /** Answers a node's request after its events are committed. Throws NotLeaderError and Postgres' errors. */
   handle(term: Pick<Term, 'ownerEpoch'>, request: BlockRequest): Promise<BlockReply> {
-    const { layout, leaseSeconds } = this.options;
+    const { leaseSeconds } = this.options;
     return decideInTransaction(this.options, term, async (trx, now) => {
-      const known = await loadFor(trx, request);
+      const pool = request.op === 'acquire' ? await loadPool(trx, request.pool ?? DEFAULT_POOL) : undefined;
+      const known = await loadFor(trx, request, pool);
       const earlierGrant = request.op === 'acquire' ? await findGrant(trx, request.requestId) : undefined;
       const reserved = request.op === 'acquire' ? await loadReserved(trx, request.family) : [];
-      const context = { layout, leaseMs: leaseSeconds * 1000, now, earlierGrant, reserved };
+      const context = { pool, leaseMs: leaseSeconds * 1000, now, earlierGrant, reserved };
       const { changes, reply } = decideRequest(known, request, context);
       await saveChanges(trx, changes);
       const [granted] = changes;
@@ -66,8 +68,18 @@ export class BlockService {
   }
 }
 
-function loadFor(trx: DatabaseTransaction, request: BlockRequest): Promise<Map<string, BlockAggregate>> {
-  if (request.op === 'acquire') return loadFamily(trx, request.family);
+function loadFor(
+  trx: DatabaseTransaction,
+  request: BlockRequest,
+  pool: PoolAggregate | undefined,
+): Promise<Map<string, BlockAggregate>> {
+  if (request.op === 'acquire') {
+    const prefixes = pool?.layout.prefixes ?? [];
+    return loadBlocksIn(
+      trx,
+      prefixes.filter(({ address }) => address.family === request.family),
+    );
+  }
   return loadBlocks(trx, canonicalBlocks(request.blocks) ?? []);
 }
 

@@ -39,8 +39,12 @@ export async function loadReserved(trx: DatabaseTransaction, family: AddressFami
   return rows.map(({ address }) => hostPrefix(parseAddress(address)));
 }
 
-export function loadFamily(trx: DatabaseTransaction, family: AddressFamily): Promise<Map<string, BlockAggregate>> {
-  return load(trx, sql`WHERE family(block) = ${family}`);
+/** Every block that was ever granted and shares addresses with one of the prefixes. */
+export function loadBlocksIn(
+  trx: DatabaseTransaction,
+  prefixes: readonly IpPrefix[],
+): Promise<Map<string, BlockAggregate>> {
+  return load(trx, sql`WHERE block && ANY(${prefixes.map(formatPrefix)}::cidr[])`);
 }
 
 export function loadBlocks(trx: DatabaseTransaction, blocks: readonly string[]): Promise<Map<string, BlockAggregate>> {

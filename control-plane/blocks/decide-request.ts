@@ -1,7 +1,10 @@
+import type { AddressFamily } from '../../shared/ip/address.ts';
+import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import { formatPrefix, type IpPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { BlockReply, BlockRequest } from '../../shared/nats/messages.ts';
+import type { PoolAggregate } from '../pools/pool-aggregate.ts';
 import { type BlockAggregate, type BlockEvent, decide } from './block-aggregate.ts';
-import { chooseBlock, type PoolLayout } from './choose-block.ts';
+import { chooseBlock } from './choose-block.ts';
 
 /** One event of one block, valid only on top of the version that it was decided on. */
 export interface BlockChange {
@@ -15,7 +18,8 @@ export interface RequestDecision {
 }
 
 export interface RequestContext {
-  readonly layout: PoolLayout;
+  /** The pool that the request names, for `acquire`; undefined where there never was one. */
+  readonly pool?: PoolAggregate | undefined;
   readonly leaseMs: number;
   /** Postgres' clock, milliseconds since 1970. */
   readonly now: number;
@@ -26,8 +30,8 @@ export interface RequestContext {
 }
 
 /**
- * What a node's request leads to. `known` holds at least the blocks named in it, for `acquire` every block of the family
- * that was ever granted.
+ * What a node's request leads to. `known` holds at least the blocks named in it, for `acquire` every block of the family in
+ * the pool that was ever granted.
  */
 export function decideRequest(
   known: ReadonlyMap<string, BlockAggregate>,
@@ -55,23 +59,44 @@ function acquire(
   request: Acquire,
   context: RequestContext,
 ): RequestDecision {
-  const { layout, leaseMs, now, earlierGrant, reserved = [] } = context;
+  const { pool, leaseMs, now, earlierGrant, reserved = [] } = context;
+  const { family, node, remembers = false } = request;
   const earlier = earlierGrant === undefined ? undefined : known.get(earlierGrant);
   if (earlier?.state.status === 'granted' && earlier.state.node === request.node) {
     // The lease has run since the first answer, and the node counts from its latest request: so it is renewed.
     return renew(known, { op: 'renew', node: request.node, blocks: [earlier.block] }, context);
   }
-  if (!layout.pools.some((pool) => pool.address.family === request.family)) {
-    return refuse('no_pool', `no IPv${request.family} pool is configured`);
+  const problem = problemOf(pool, family);
+  if (pool === undefined || problem !== undefined) {
+    return refuse('no_pool', `pool "${pool?.name ?? request.pool ?? DEFAULT_POOL}" ${problem ?? 'does not exist'}`);
   }
-  const chosen = chooseBlock(layout, request.family, known, request.node, now, reserved);
-  if (!chosen) return refuse('exhausted', `every block of the IPv${request.family} pools is taken`);
-  const decision = decide(chosen, { type: 'grant', node: request.node, now, leaseMs });
+  const chosen = chooseBlock(pool.layout, { family, node, remembers }, known, reserved, now);
+  if (!chosen) return refuse('exhausted', `pool "${pool.name}" has no free IPv${family} block`);
+  const decision = decide(chosen, { type: 'grant', node, now, leaseMs });
   if (!decision.ok) return refuse('unavailable', `${chosen.block}: ${decision.refusal}`);
   return {
     changes: [{ before: chosen, event: decision.event }],
     reply: { ok: true, leases: [lease(chosen, leaseMs)], lost: [] },
   };
+}
+
+/** Why a pool has no blocks for anybody. */
+function problemOf(pool: PoolAggregate | undefined, family: AddressFamily): string | undefined {
+  const state = pool?.state ?? { status: 'unknown' as const };
+  switch (state.status) {
+    case 'unknown':
+      return 'does not exist';
+    case 'retiring':
+      return 'is retiring';
+    case 'retired':
+      return 'is retired';
+    case 'active': {
+      const hasFamily = pool?.layout.prefixes.some(({ address }) => address.family === family);
+      return hasFamily ? undefined : `has no IPv${family} addresses`;
+    }
+    default:
+      return state satisfies never;
+  }
 }
 
 function renew(known: ReadonlyMap<string, BlockAggregate>, request: Renew, context: RequestContext): RequestDecision {

@@ -27,7 +27,7 @@ interface CommandBase {
 
 export type ClientCommand =
   | (CommandBase & { readonly type: 'enrol'; readonly name: string; readonly pool: string })
-  | (CommandBase & { readonly type: 'rename'; readonly name: string })
+  | (CommandBase & { readonly type: 'update'; readonly name: string; readonly pool: string })
   /** The addresses are checked: canonical, one of each family at most, and free for this client. */
   | (CommandBase & { readonly type: 'setAddresses'; readonly addresses: readonly string[] })
   | (CommandBase & { readonly type: 'revoke' });
@@ -49,16 +49,16 @@ export class ClientCommandError extends CodedError {
  * new token. Pure: time comes with the command. Throws ClientCommandError.
  */
 export function decideClient(client: ClientAggregate, command: ClientCommand): ClientEvent | undefined {
-  const { clientId, pool, state } = client;
+  const { clientId, state } = client;
   const { actor } = command;
   const at = new Date(command.now).toISOString();
   switch (command.type) {
     case 'enrol':
       if (state.status === 'active') throw new ClientCommandError('CLIENT_EXISTS', clientId);
       return { type: 'client.enrolled', at, data: { clientId, name: command.name, pool: command.pool, actor } };
-    case 'rename':
+    case 'update':
       refuseInactive(client);
-      return { type: 'client.updated', at, data: { clientId, name: command.name, pool, actor } };
+      return { type: 'client.updated', at, data: { clientId, name: command.name, pool: command.pool, actor } };
     case 'setAddresses': {
       refuseInactive(client);
       const addresses = [...command.addresses].sort();

@@ -7,6 +7,7 @@ import {
   type DecisionContext,
   decideInTransaction,
 } from '../leader/decide-in-transaction.ts';
+import { checkPoolChoice } from '../pools/check-pool-choice.ts';
 import { loadClaims, saveStaticAddresses } from '../static-addresses/static-address-store.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';
@@ -43,7 +44,7 @@ export interface ClientServiceOptions extends DecisionContext {
 
 type DecidingTerm = Pick<Term, 'ownerEpoch'>;
 
-/** Enrols, names and revokes clients. Every change is one decision in one transaction. */
+/** Enrols, changes and revokes clients. Every change is one decision in one transaction. */
 export class ClientService {
   private readonly options: ClientServiceOptions;
 
@@ -51,25 +52,50 @@ export class ClientService {
     this.options = options;
   }
 
-  /** Enrols a client and returns its token, which is stored nowhere. Throws ClientCommandError. */
+  /** Enrols a client and returns its token, which is stored nowhere. Throws ClientCommandError, PoolChoiceError. */
   async enrol(
     term: DecidingTerm,
-    request: { readonly id?: string | undefined; readonly name?: string | undefined; readonly actor: string },
-  ): Promise<{ id: string; name: string; token: string }> {
+    request: {
+      readonly id?: string | undefined;
+      readonly name?: string | undefined;
+      readonly pool?: string | undefined;
+      readonly actor: string;
+    },
+  ): Promise<{ id: string; name: string; pool: string; token: string }> {
     const id = request.id ?? `client-${randomBytes(GENERATED_ID_BYTES).toString('hex')}`;
     const name = request.name ?? id;
     const token = createClientToken();
+    const { pool = DEFAULT_POOL, actor } = request;
     await this.execute(
       term,
       id,
-      (now) => ({ type: 'enrol', name, pool: DEFAULT_POOL, actor: request.actor, now }),
+      async (now, _client, trx) => {
+        await checkPoolChoice(trx, pool);
+        return { type: 'enrol', name, pool, actor, now };
+      },
       hashClientToken(token),
     );
-    return { id, name, token };
+    return { id, name, pool, token };
   }
 
-  rename(term: DecidingTerm, id: string, name: string, actor: string): Promise<void> {
-    return this.execute(term, id, (now) => ({ type: 'rename', name, actor, now }));
+  /**
+   * Gives a client another name, another pool, or both. Open tunnels keep their addresses, the next ones are of the new pool. Throws
+   * ClientCommandError, PoolChoiceError, and StaticAddressError where it has addresses of its own that are not of that pool.
+   */
+  update(
+    term: DecidingTerm,
+    id: string,
+    change: { readonly name?: string | undefined; readonly pool?: string | undefined },
+    actor: string,
+  ): Promise<void> {
+    return this.execute(term, id, async (now, client, trx) => {
+      if (change.pool !== undefined && change.pool !== client.pool) {
+        await checkPoolChoice(trx, change.pool);
+        await this.checkAddresses(trx, client, change.pool, client.addresses);
+      }
+      const name = change.name ?? (await nameOf(trx, id));
+      return { type: 'update', name, pool: change.pool ?? client.pool, actor, now };
+    });
   }
 
   /**
@@ -80,9 +106,7 @@ export class ClientService {
       refuseInactive(client);
       const addresses = readAddresses(wanted);
       const added = addresses.filter((address) => !client.addresses.includes(address));
-      const pool = await this.options.loadPool(trx, client.pool);
-      const claims = await loadClaims(trx, added);
-      for (const address of added) checkStaticAddress(address, id, pool, claims);
+      await this.checkAddresses(trx, client, client.pool, added);
       return { type: 'setAddresses', addresses, actor, now };
     });
   }
@@ -106,6 +130,19 @@ export class ClientService {
     return row && toClient(row);
   }
 
+  /** Whether addresses can be the client's own in a pool. Throws StaticAddressError. */
+  private async checkAddresses(
+    trx: DatabaseTransaction,
+    { clientId }: ClientAggregate,
+    poolName: string,
+    addresses: readonly string[],
+  ): Promise<void> {
+    if (addresses.length === 0) return;
+    const pool = await this.options.loadPool(trx, poolName);
+    const claims = await loadClaims(trx, addresses);
+    for (const address of addresses) checkStaticAddress(address, clientId, pool, claims);
+  }
+
   private async execute(
     term: DecidingTerm,
     clientId: string,
@@ -125,6 +162,11 @@ export class ClientService {
     });
     if (changed) this.options.onCredentialChange(clientId);
   }
+}
+
+async function nameOf(trx: DatabaseTransaction, clientId: string): Promise<string> {
+  const row = await trx.selectFrom('clients').select('name').where('client_id', '=', clientId).executeTakeFirst();
+  return row?.name ?? clientId;
 }
 
 async function load(trx: DatabaseTransaction, clientId: string): Promise<ClientAggregate> {

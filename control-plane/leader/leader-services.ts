@@ -3,9 +3,12 @@ import type { Logger } from '../../shared/log/logger.ts';
 import { staticReleaseMessage, staticReleaseSubject } from '../../shared/nats/static-address-messages.ts';
 import { blockReclaim, blockRpc } from '../blocks/block-rpc.ts';
 import { BlockService } from '../blocks/block-service.ts';
-import type { PoolLayout } from '../blocks/choose-block.ts';
 import { CredentialProjector } from '../credentials/credential-projector.ts';
 import { outboxPublisher } from '../outbox/outbox-publisher.ts';
+import { afterDefaultPool } from '../pools/configured-pool.ts';
+import type { PoolLayout } from '../pools/pool-aggregate.ts';
+import { PoolService } from '../pools/pool-service.ts';
+import { PoolUpkeep } from '../pools/pool-upkeep.ts';
 import { presenceService } from '../presence/presence-service.ts';
 import { Projector } from '../projector/projector.ts';
 import { staticAddressRpc } from '../static-addresses/static-address-rpc.ts';
@@ -17,6 +20,7 @@ export interface LeaderServicesOptions {
   readonly database: Database;
   readonly incarnation: string;
   readonly nats: NatsConnection;
+  /** Of the pool `default`. */
   readonly layout: PoolLayout;
   readonly leaseSeconds: number;
   readonly staticLeaseSeconds: number;
@@ -28,10 +32,13 @@ export function createLeaderServices(options: LeaderServicesOptions): {
   services: LeaderService[];
   credentials: CredentialProjector;
   projector: Projector;
+  upkeep: PoolUpkeep;
 } {
   const { database, nats, layout, leaseSeconds, staticLeaseSeconds, incarnation, log } = options;
   const decisions = { database, incarnation };
-  const blocks = new BlockService({ ...decisions, layout, leaseSeconds });
+  const blocks = new BlockService({ ...decisions, leaseSeconds });
+  const pools = new PoolService(decisions);
+  const upkeep = new PoolUpkeep(database, nats, pools, log);
   const staticAddresses = new StaticAddressService({
     ...decisions,
     leaseSeconds: staticLeaseSeconds,
@@ -43,10 +50,11 @@ export function createLeaderServices(options: LeaderServicesOptions): {
     projector,
     outboxPublisher(database, nats, log),
     presenceService(nats, decisions, log),
-    blockRpc(nats, blocks, log),
+    afterDefaultPool(pools, layout, blockRpc(nats, blocks, log), log),
     blockReclaim(blocks, log),
     staticAddressRpc(nats, staticAddresses, log),
+    upkeep,
     credentials,
   ];
-  return { services, credentials, projector };
+  return { services, credentials, projector, upkeep };
 }

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { PoolUsage } from '../blocks/pool-usage.ts';
+import type { PoolUsage } from '../pools/pool-usage.ts';
 import type { NodeState } from '../presence/node-states.ts';
 import type { ProjectionStatus } from './projection-status.ts';
 
@@ -40,8 +40,14 @@ export class ControlMetrics {
   private readonly memory = this.gauge('resident_memory_bytes', 'Memory of this process');
   private readonly pool = new Gauge({
     name: 'masque_vpn_control_pool_addresses',
-    help: 'Client addresses of each pool: total, in granted blocks, used (held or resting), available',
+    help: 'Client addresses of each pool and family: total, in granted blocks, used (held or resting), available',
     labelNames: ['pool', 'family', 'state'],
+    registers: [this.registry],
+  });
+  private readonly poolExhaustion = new Gauge({
+    name: 'masque_vpn_control_pool_exhaustion_seconds',
+    help: 'Until nothing of a pool is available if use grows on as in the last hour; absent where it does not grow',
+    labelNames: ['pool', 'family'],
     registers: [this.registry],
   });
   private readonly nodes = new Gauge({
@@ -102,8 +108,9 @@ export class ControlMetrics {
   /** What only the leader tells about the whole cluster. */
   setCluster({ pools, nodes, clockSkews, renderSeconds }: ClusterFigures): void {
     this.clearCluster();
-    for (const { prefix: pool, family: number, ...usage } of pools) {
+    for (const { pool, family: number, exhaustionSeconds, ...usage } of pools) {
       const family = String(number);
+      if (exhaustionSeconds !== null) this.poolExhaustion.set({ pool, family }, exhaustionSeconds);
       for (const state of ['total', 'granted', 'used', 'available'] as const) {
         this.pool.set({ pool, family, state }, usage[state]);
       }
@@ -115,6 +122,7 @@ export class ControlMetrics {
 
   clearCluster(): void {
     this.pool.reset();
+    this.poolExhaustion.reset();
     this.nodes.reset();
     this.clockSkew.reset();
   }

@@ -1,7 +1,6 @@
 import { sql } from 'kysely';
 import type { NatsConnection } from 'nats';
 import type { Logger } from '../../shared/log/logger.ts';
-import type { PoolLayout } from '../blocks/choose-block.ts';
 import { effectiveState, type NodeState } from '../presence/node-states.ts';
 import type { Database } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';
@@ -19,7 +18,6 @@ export interface MetricsServiceOptions {
   readonly nats: () => NatsConnection | undefined;
   /** How far each node's clock is ahead, seconds, as the leader sees it. */
   readonly clockSkews: () => ReadonlyMap<string, number>;
-  readonly layout: PoolLayout;
   readonly clientLimit: number;
   readonly leadership: { currentTerm(): Term | undefined; isConfirmed(): boolean };
   readonly control: ControlMetrics;
@@ -35,7 +33,7 @@ export class MetricsService {
 
   constructor(options: MetricsServiceOptions) {
     this.options = options;
-    this.reader = new SnapshotReader(options.database, options.layout);
+    this.reader = new SnapshotReader(options.database);
   }
 
   /** The text of one scrape. Scrapes that come while one is under way share its answer. */

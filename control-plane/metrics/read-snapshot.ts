@@ -1,6 +1,5 @@
 import { sql } from 'kysely';
-import type { PoolLayout } from '../blocks/choose-block.ts';
-import { type PoolUsage, readPoolUsage, totalOfPools } from '../blocks/pool-usage.ts';
+import { type PoolUsage, readPoolUsage, totalOfPools } from '../pools/pool-usage.ts';
 import { DURATION_SECONDS_BOUNDS, LATENCY_MS_BOUNDS } from '../projections/histogram-buckets.ts';
 import { recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
@@ -16,13 +15,11 @@ export interface SnapshotAndPools {
 /** Reads everything that the cluster's metrics show, as of one position of the log. */
 export class SnapshotReader {
   private readonly database: Database;
-  private readonly layout: PoolLayout;
   /** Totals change only with the log, so they are read again only when it has grown. */
   private cached: { readonly position: number; readonly clients: readonly ClientTotalsSample[] } | undefined;
 
-  constructor(database: Database, layout: PoolLayout) {
+  constructor(database: Database) {
     this.database = database;
-    this.layout = layout;
   }
 
   /** Drops what was kept from the last scrape, e.g. when another client got series of its own. */
@@ -47,7 +44,7 @@ export class SnapshotReader {
           .where('state', '=', 'open')
           .executeTakeFirstOrThrow();
         const gauges = await readGauges(trx);
-        const pools = await readPoolUsage(trx, this.layout);
+        const pools = await readPoolUsage(trx);
         const snapshot: ClusterSnapshot = {
           activeConnections: active.count,
           connections: byLabel(CLUSTER_FAMILIES.connections.labels.status, (label) => counter('connections', label)),

@@ -421,6 +421,30 @@ export interface CompletenessView {
   verdict: string;
 }
 
+export interface PoolStatesTable {
+  name: string;
+  version: number;
+  state: 'active' | 'retiring' | 'retired';
+  /** The text of an array of cidr. */
+  prefixes: string;
+  block_prefix_v4: number;
+  block_prefix_v6: number;
+  close_tunnels: Generated<boolean>;
+  state_since: Timestamp;
+}
+
+export interface PoolUsageTable {
+  at: Generated<Timestamp>;
+  pool: string;
+  family: 4 | 6;
+  state: 'active' | 'retiring';
+  total: number;
+  granted: number;
+  used: number;
+  available: number;
+  exhaustion_seconds: number | null;
+}
+
 /** All tables and views. */
 export interface Tables {
   leadership: LeadershipTable;
@@ -457,6 +481,8 @@ export interface Tables {
   failed_authentications: FailedAuthenticationsView;
   admin_changes: AdminEventsTable;
   completeness: CompletenessView;
+  pool_states: PoolStatesTable;
+  pool_usage: PoolUsageTable;
 }
 
 export type Row<T extends keyof Tables> = Selectable<Tables[T]>;

@@ -29,6 +29,8 @@ export interface BookChange {
 export interface AssignRequest {
   /** Whose addresses are handed out. */
   readonly shard: number;
+  /** Of which pool. */
+  readonly pool: string;
   readonly clientId: string;
   readonly connectionId: string;
   readonly families: readonly AddressFamily[];
@@ -70,7 +72,7 @@ export interface AddressBookOptions {
 }
 
 /**
- * Hands out single addresses of the blocks that this node holds, to the clients of each shard those of its own blocks. A released address rests before another client gets it;
+ * Hands out single addresses of the blocks that this node holds, to the clients of each shard and pool those of its own blocks. A released address rests before another client gets it;
  * the client that had it last may take it back at once. Otherwise addresses that were never used come first, then the one
  * that was released longest ago.
  */
@@ -142,20 +144,18 @@ export class AddressBook {
       this.#lastOwner.delete(text);
       this.#keep(address, owner, this.#wallClock() - (this.#now() - at));
     }
-    return [...this.#byConnection]
-      .filter(([, { addresses }]) => addresses.some(({ address }) => prefixContains(poolBlock.block, address)))
-      .map(([connectionId]) => connectionId);
+    return this.connectionsIn(poolBlock);
   }
 
   /**
-   * One address of each family of which the shard holds blocks. Throws AddressesExhaustedError, having assigned nothing, when
+   * One address of each family of which the shard holds blocks of the pool. Throws AddressesExhaustedError, having assigned nothing, when
    * such a family has no free address, or no family has blocks.
    */
-  assign({ shard, clientId, connectionId, families, wished = [] }: AssignRequest): BookChange {
+  assign({ shard, pool, clientId, connectionId, families, wished = [] }: AssignRequest): BookChange {
     if (this.#byConnection.has(connectionId)) throw new Error(`connection ${connectionId} has its addresses already`);
     const chosen: { readonly held: Held; readonly address: IpAddress }[] = [];
     for (const family of families) {
-      const blocks = this.#usable(family, shard);
+      const blocks = this.#usable(family, shard, pool);
       if (blocks.length === 0) continue;
       const choice =
         this.#wished(clientId, wished, blocks) ??
@@ -209,11 +209,12 @@ export class AddressBook {
     };
   }
 
-  /** The shard in which a client would get an address back, that which it left last; undefined where there is none. */
-  lastShardOf(clientId: string): number | undefined {
+  /** The shard in which a client would get an address of the pool back, that which it left last; undefined where there is none. */
+  lastShardOf(clientId: string, pool: string): number | undefined {
     let last: { readonly shard: number; readonly at: number } | undefined;
     for (const { poolBlock, released } of this.#blocks.values()) {
-      const { shard, block } = poolBlock;
+      const { shard, block, poolName } = poolBlock;
+      if (poolName !== pool) continue;
       const address = this.#lastAddress.get(`${clientId} ${block.address.family} ${shard}`);
       const at = address && released.get(address.value);
       if (at !== undefined && at >= (last?.at ?? at) && this.#mayAssign(poolBlock)) last = { shard, at };
@@ -221,17 +222,14 @@ export class AddressBook {
     return last?.shard;
   }
 
-  /** Of one shard, or of all. */
-  count(family: AddressFamily, shard?: number): AddressCount {
-    const now = this.#now();
+  /** Of one shard and pool, or of all. */
+  count(family: AddressFamily, shard?: number, pool?: string): AddressCount {
     let total = 0n;
     let free = 0n;
-    for (const { poolBlock, taken, released } of this.#usable(family, shard)) {
-      const assignable = assignableCount(poolBlock);
-      let resting = 0;
-      for (const at of released.values()) if (now - at < ADDRESS_REST_MS) resting++;
+    for (const held of this.#usable(family, shard, pool)) {
+      const assignable = assignableCount(held.poolBlock);
       total += assignable;
-      free += assignable - BigInt(taken.size + resting);
+      free += assignable - BigInt(held.taken.size + this.#resting(held));
     }
     return { total, free };
   }
@@ -241,11 +239,32 @@ export class AddressBook {
     return this.#blocks.get(formatPrefix(poolBlock.block))?.taken.size === 0;
   }
 
-  #usable(family: AddressFamily, shard: number | undefined): Held[] {
+  /** How many addresses of the block are assigned or rest. */
+  usedOf({ block }: PoolBlock): bigint {
+    const held = this.#blocks.get(formatPrefix(block));
+    return held === undefined ? 0n : BigInt(held.taken.size + this.#resting(held));
+  }
+
+  /** The connections that have addresses of the block. */
+  connectionsIn({ block }: PoolBlock): string[] {
+    return [...this.#byConnection]
+      .filter(([, { addresses }]) => addresses.some(({ address }) => prefixContains(block, address)))
+      .map(([connectionId]) => connectionId);
+  }
+
+  #resting({ released }: Held): number {
+    const now = this.#now();
+    let resting = 0;
+    for (const at of released.values()) if (now - at < ADDRESS_REST_MS) resting++;
+    return resting;
+  }
+
+  #usable(family: AddressFamily, shard: number | undefined, pool: string | undefined): Held[] {
     return [...this.#blocks.values()].filter(
       ({ poolBlock }) =>
         poolBlock.block.address.family === family &&
         (shard === undefined || poolBlock.shard === shard) &&
+        (pool === undefined || poolBlock.poolName === pool) &&
         this.#mayAssign(poolBlock),
     );
   }

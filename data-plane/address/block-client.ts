@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AddressFamily } from '../../shared/ip/address.ts';
+import { ADDRESS_REST_MS, DEFAULT_POOL } from '../../shared/ip/block.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { BlockLease } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
 import { type AcquireRefusal, type BlockLeases, type Lease, needsMore } from './block-leases.ts';
-import { deleteLease, restoreLeases, saveLease } from './block-store.ts';
-import { findSpare } from './block-supply.ts';
+import { BlockReturns } from './block-returns.ts';
+import { deleteLease, hasAssignments, restoreLeases, saveLease } from './block-store.ts';
+import { findSpare, type Supply } from './block-supply.ts';
 import { BlocksInUse, type BlocksInUseOptions } from './blocks-in-use.ts';
 import { monotonicMs, readBootId } from './boot-clock.ts';
 import { requestBlocks } from './request-blocks.ts';
@@ -30,11 +32,14 @@ export interface BlockClientOptions extends BlocksInUseOptions {
   readonly leases: BlockLeases;
   readonly now?: () => number;
   readonly bootId?: string;
+  /** The control plane wants a block back at once: these connections have addresses of it, and must be closed. */
+  readonly onBlockClosing: (connectionIds: readonly string[]) => void;
 }
 
 /**
- * Gets address blocks from the control plane for each shard, keeps their leases alive, and ends their use in time when it cannot. Where the
- * pools are spent, a shard that is short gets a block in which nobody has an address from another.
+ * Gets address blocks from the control plane for each shard, keeps their leases alive, and ends their use in time when it cannot. Of the
+ * default pool there are always some in hand; of others from when a client of theirs comes until none has been there for a while. Where
+ * a pool is spent, a shard that is short gets a block in which nobody has an address from another.
  */
 export class BlockClient {
   readonly #options: BlockClientOptions;
@@ -42,9 +47,12 @@ export class BlockClient {
   readonly #bootId: string;
   readonly #inUse: BlocksInUse;
   /** A request that got no answer is repeated under its id; its lease counts from the first time. */
-  readonly #open = new Map<AddressFamily, { readonly requestId: string; readonly sentAt: number }>();
-  /** Shards that a client found without a free address since the last round began. */
-  #demands = new Set<number>();
+  readonly #open = new Map<string, { readonly requestId: string; readonly sentAt: number }>();
+  readonly #returns: BlockReturns;
+  /** Pools and shards that a client found without a free address since the last round began, as `demandKey`. */
+  #demands = new Map<string, Omit<Supply, 'family'>>();
+  /** From when on this process knows of every address that rests in a block that was this node's. */
+  #remembersFrom = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> = Promise.resolve();
   #next: Promise<void> | undefined;
@@ -55,6 +63,7 @@ export class BlockClient {
     this.#inUse = new BlocksInUse(options);
     this.#now = options.now ?? monotonicMs;
     this.#bootId = options.bootId ?? readBootId();
+    this.#returns = new BlockReturns({ ...options, inUse: this.#inUse, now: this.#now });
   }
 
   /** The blocks that are set up and leased. */
@@ -62,18 +71,22 @@ export class BlockClient {
     return this.#inUse.all;
   }
 
-  /** Whether every shard has a block. */
+  /** Whether every shard has a block of the default pool. */
   get areSupplied(): boolean {
-    return new Set(this.blocks.map(({ shard }) => shard)).size === this.#options.shards;
+    const supplied = this.blocks.filter(({ poolName }) => poolName === DEFAULT_POOL).map(({ shard }) => shard);
+    return new Set(supplied).size === this.#options.shards;
   }
 
   /** Resolves when the blocks that an earlier process left and that are still leased are in use. */
   async start(): Promise<void> {
     const { database, leases, link, shards } = this.#options;
     restoreLeases(database.reader, leases, this.#bootId, shards);
+    // A state directory without a trace of addresses may be new, in place of one that was lost.
+    if (!hasAssignments(database.reader)) this.#remembersFrom = this.#now() + ADDRESS_REST_MS;
     await this.#reconcile();
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    this.#stopLink = link.onUp(() => {
+    this.#stopLink = link.onUp((connection) => {
+      this.#returns.listen(connection);
       leases.reachable();
       this.#tick();
     });
@@ -81,22 +94,33 @@ export class BlockClient {
 
   /** Looks at once whether more addresses are needed; for after an assignment. */
   nudge(): void {
-    if (this.#everyShard((family, shard) => this.#wants(family, shard) && this.#canSupply(family, shard))) {
-      void this.#round();
-    }
+    if (this.#supplies().some((supply) => this.#wants(supply, false) && this.#canSupply(supply))) void this.#round();
   }
 
-  /** A client found no free address: resolves when its shard has one more block, or none is to be had now, within 3 s. */
-  async demand(shard: number): Promise<void> {
-    this.#demands.add(shard);
+  /**
+   * A client found no free address of its pool: resolves when the shard has one more block, or none is to be had now, within 3 s. What
+   * it resolves with is why the control plane gave none, where it did not.
+   */
+  async demand(shard: number, pool: string): Promise<string | undefined> {
+    this.#demands.set(demandKey({ pool, shard }), { pool, shard });
     await Promise.race([this.#round(), delay(DEMAND_TIMEOUT_MS, undefined, { ref: false })]);
+    const refusals = FAMILIES.map((family) => this.#options.leases.refusalOf({ pool, family }));
+    return refusals.find((why) => why !== undefined);
   }
 
   /** Blocks stay leased: a restarted node goes on with them. */
   stop(): void {
     clearInterval(this.#timer);
     this.#timer = undefined;
+    this.#returns.stop();
     this.#stopLink?.();
+  }
+
+  /** Stops, and gives back the blocks in which nobody has an address, if the control plane answers. */
+  async giveBackAll(): Promise<void> {
+    this.stop();
+    await this.#running;
+    await this.#returns.giveBackAll().catch((error: unknown) => this.#failed(error));
   }
 
   #tick(): void {
@@ -117,15 +141,15 @@ export class BlockClient {
 
   async #runRound(): Promise<void> {
     const demands = this.#demands;
-    this.#demands = new Set();
+    this.#demands = new Map();
     if (this.#timer === undefined) return;
     try {
       const mayAsk = this.#options.link.connection !== undefined && (await this.#renew());
-      for (const family of FAMILIES) {
-        for (let shard = 0; shard < this.#options.shards; shard++) {
-          await this.#supply(family, shard, mayAsk, demands.has(shard));
-        }
+      for (const supply of this.#supplies(demands.values())) {
+        await this.#supply(supply, mayAsk, demands.has(demandKey(supply)));
       }
+      this.#returns.compact();
+      await this.#returns.giveBack();
     } catch (error) {
       this.#failed(error);
     }
@@ -135,11 +159,12 @@ export class BlockClient {
     this.#options.log.error({ err: error }, 'address blocks cannot be kept');
   }
 
-  async #supply(family: AddressFamily, shard: number, mayAsk: boolean, demanded: boolean): Promise<void> {
+  async #supply(supply: Supply, mayAsk: boolean, demanded: boolean): Promise<void> {
     const { leases } = this.#options;
-    for (let i = 0; i < MAX_BLOCKS_PER_ROUND && this.#wants(family, shard); i++) {
-      const asked = mayAsk && leases.mayAcquire(family, this.#now()) && (await this.#acquire(family, shard));
-      if (!asked && !(await this.#takeSpare(family, shard, demanded))) return;
+    for (let i = 0; i < MAX_BLOCKS_PER_ROUND && this.#wants(supply, demanded); i++) {
+      if (this.#returns.keepOne(supply)) continue;
+      const asked = mayAsk && leases.mayAcquire(supply, this.#now()) && (await this.#acquire(supply));
+      if (!asked && !(await this.#takeSpare(supply, demanded))) return;
       // Only a block that is in use counts.
       await this.#reconcile();
     }
@@ -160,7 +185,7 @@ export class BlockClient {
         leases.renewalFailed(this.#now());
       } else {
         leases.renewalSucceeded();
-        await this.#store(reply.leases.map((lease) => this.#leased(lease, sentAt, 0)));
+        await this.#store(reply.leases.map((lease) => this.#leased(lease, sentAt, { pool: DEFAULT_POOL, shard: 0 })));
         const renewed = new Set(reply.leases.map(({ block }) => canonical(block)));
         const lost = new Set(reply.lost.map(canonical));
         const held = new Set(leases.held(this.#now()).map(({ block }) => formatPrefix(block)));
@@ -176,53 +201,82 @@ export class BlockClient {
     return leases.held(this.#now()).length === leases.all().length;
   }
 
-  #everyShard(probe: (family: AddressFamily, shard: number) => boolean): boolean {
+  /** Where addresses may be wanted: the default pool, those of which there are blocks, and those that are demanded. */
+  #supplies(demanded: Iterable<Omit<Supply, 'family'>> = []): Supply[] {
+    const held = this.#options.leases.all().map(({ poolBlock }) => poolBlock.poolName);
+    const pools = new Set([DEFAULT_POOL, ...held, ...Array.from(demanded, ({ pool }) => pool)]);
     const shards = Array.from({ length: this.#options.shards }, (_, shard) => shard);
-    return FAMILIES.some((family) => shards.some((shard) => probe(family, shard)));
+    return [...pools].flatMap((pool) =>
+      FAMILIES.flatMap((family) => shards.map((shard): Supply => ({ pool, family, shard }))),
+    );
   }
 
-  #wants(family: AddressFamily, shard: number): boolean {
+  #wants({ pool, family, shard }: Supply, demanded: boolean): boolean {
     const { book, leases } = this.#options;
     // One that is leased and not in use has room yet; to take another instead would empty the pool.
     const isOneToCome = leases
       .held(this.#now())
-      .some((held) => held.block.address.family === family && held.shard === shard && !this.#inUse.has(held));
-    return !isOneToCome && needsMore(book.count(family, shard));
+      .some(
+        (held) =>
+          held.poolName === pool &&
+          held.block.address.family === family &&
+          held.shard === shard &&
+          !this.#inUse.has(held),
+      );
+    const count = book.count(family, shard, pool);
+    // Of other pools nothing is kept in stock for clients that may never come to this shard.
+    if (count.total === 0n && pool !== DEFAULT_POOL && !demanded) return false;
+    return !isOneToCome && needsMore(count);
   }
 
-  #canSupply(family: AddressFamily, shard: number): boolean {
-    return this.#options.leases.mayAcquire(family, this.#now()) || this.#findSpare(family, shard, false) !== undefined;
+  #canSupply(supply: Supply): boolean {
+    return this.#options.leases.mayAcquire(supply, this.#now()) || this.#findSpare(supply, false) !== undefined;
   }
 
-  #findSpare(family: AddressFamily, shard: number, isUrgent: boolean): ShardBlock | undefined {
+  #findSpare(supply: Supply, isUrgent: boolean): ShardBlock | undefined {
     const { book, leases } = this.#options;
     const assignable = this.blocks.filter(({ block }) => leases.isAssignable(block, this.#now()));
-    return findSpare(assignable, book, family, shard, isUrgent);
+    return findSpare(assignable, book, supply, isUrgent);
   }
 
-  async #acquire(family: AddressFamily, shard: number): Promise<boolean> {
+  async #acquire(supply: Supply): Promise<boolean> {
     const { node, leases, link, log } = this.#options;
-    const open = this.#open.get(family) ?? { requestId: randomBytes(16).toString('hex'), sentAt: this.#now() };
-    this.#open.set(family, open);
-    const reply = await requestBlocks(link, { op: 'acquire', node, family, requestId: open.requestId }, log);
+    const { pool, family, shard } = supply;
+    const key = `${pool} ${family}`;
+    const open = this.#open.get(key) ?? { requestId: randomBytes(16).toString('hex'), sentAt: this.#now() };
+    this.#open.set(key, open);
+    const reply = await requestBlocks(
+      link,
+      {
+        op: 'acquire',
+        node,
+        family,
+        requestId: open.requestId,
+        // An earlier control plane knows one pool, and no more of a request.
+        ...(pool === DEFAULT_POOL ? {} : { pool }),
+        ...(this.#now() >= this.#remembersFrom ? { remembers: true as const } : {}),
+      },
+      log,
+    );
     if (!reply.ok) {
       const refusal: AcquireRefusal =
         reply.code === 'exhausted' || reply.code === 'no_pool' ? reply.code : 'unavailable';
-      if (refusal !== 'unavailable') this.#open.delete(family);
-      if (refusal === 'exhausted') log.warn({ family, shard }, 'no address block is free in any pool');
-      leases.acquireFailed(family, refusal, this.#now());
+      if (refusal !== 'unavailable') this.#open.delete(key);
+      if (refusal === 'exhausted') log.warn({ pool, family, shard }, 'no address block is free in the pool');
+      leases.acquireFailed(supply, refusal, reply.message, this.#now());
       return false;
     }
-    this.#open.delete(family);
-    leases.acquireSucceeded(family);
-    await this.#store(reply.leases.map((lease) => this.#leased(lease, open.sentAt, shard)));
+    this.#open.delete(key);
+    leases.acquireSucceeded(supply);
+    await this.#store(reply.leases.map((lease) => this.#leased(lease, open.sentAt, supply)));
     return reply.leases.length > 0;
   }
 
-  async #takeSpare(family: AddressFamily, shard: number, demanded: boolean): Promise<boolean> {
+  async #takeSpare(supply: Supply, demanded: boolean): Promise<boolean> {
     const { book, leases, log } = this.#options;
-    const isUrgent = demanded && book.count(family, shard).free === 0n;
-    const spare = this.#findSpare(family, shard, isUrgent);
+    const { pool, family, shard } = supply;
+    const isUrgent = demanded && book.count(family, shard, pool).free === 0n;
+    const spare = this.#findSpare(supply, isUrgent);
     if (spare === undefined) return false;
     const block = formatPrefix(spare.block);
     const moved = leases.move(block, shard);
@@ -234,9 +288,10 @@ export class BlockClient {
     return true;
   }
 
-  #leased({ block, pool, leaseSeconds }: BlockLease, sentAt: number, shard: number): Lease {
-    const poolBlock = { pool: parsePrefix(pool), block: parsePrefix(block) };
-    return this.#options.leases.leased(poolBlock, leaseSeconds * 1000, sentAt, shard);
+  #leased(lease: BlockLease, sentAt: number, { pool: poolName, shard }: Omit<Supply, 'family'>): Lease {
+    const { block, pool, leaseSeconds } = lease;
+    const held = { pool: parsePrefix(pool), block: parsePrefix(block), poolName, shard };
+    return this.#options.leases.leased(held, leaseSeconds * 1000, sentAt);
   }
 
   async #store(leases: readonly Lease[]): Promise<void> {
@@ -244,6 +299,10 @@ export class BlockClient {
       for (const lease of leases) saveLease(db, lease, this.#bootId);
     });
   }
+}
+
+function demandKey({ pool, shard }: Omit<Supply, 'family'>): string {
+  return `${pool} ${shard}`;
 }
 
 function canonical(prefix: string): string {

@@ -1,6 +1,6 @@
-import type { AddressFamily } from '../../shared/ip/address.ts';
 import type { PoolBlock } from '../../shared/ip/block.ts';
 import { formatPrefix } from '../../shared/ip/prefix.ts';
+import type { Supply } from './block-supply.ts';
 import type { ShardBlock } from './shard-block.ts';
 
 /** Before a lease ends, no new assignments are made from its block for this long, milliseconds. */
@@ -15,8 +15,8 @@ const MIN_RETRY_MS = 1_000;
 const MAX_RETRY_MS = 5_000;
 /** A pool that is exhausted may have a block again when another node gives one up. */
 const ASK_EXHAUSTED_EVERY_MS = 10_000;
-/** A control plane without a pool of a family gets one only by a new configuration. */
-const ASK_NO_POOL_EVERY_MS = 10 * 60_000;
+/** A pool that is not there, or has no such family, may be added by an administrator. */
+const ASK_NO_POOL_EVERY_MS = 60_000;
 
 /** A block of which this node has had a lease. Times are milliseconds of the monotonic clock. */
 export interface Lease {
@@ -33,6 +33,12 @@ interface Backoff {
   readonly delayMs: number;
 }
 
+/** What is asked for, whatever shard it is for. */
+type PoolFamily = Pick<Supply, 'pool' | 'family'>;
+
+/** Why no more addresses of a block are handed out: the control plane wants it back, or the node can do without it. */
+export type DrainReason = 'wanted_back' | 'surplus';
+
 const NO_BACKOFF: Backoff = { notBefore: Number.NEGATIVE_INFINITY, delayMs: 0 };
 
 /**
@@ -41,7 +47,10 @@ const NO_BACKOFF: Backoff = { notBefore: Number.NEGATIVE_INFINITY, delayMs: 0 };
  */
 export class BlockLeases {
   readonly #leases = new Map<string, Lease>();
-  readonly #acquire = new Map<AddressFamily, Backoff>();
+  /** By pool and family, with what the control plane said. */
+  readonly #acquire = new Map<string, Backoff & { readonly why: string }>();
+  /** By block. */
+  readonly #draining = new Map<string, DrainReason>();
   #renewal = NO_BACKOFF;
 
   /** Everything that is remembered, ended or not. */
@@ -59,16 +68,34 @@ export class BlockLeases {
   /** Whether addresses of a block may be handed out now. */
   isAssignable(block: PoolBlock['block'], now: number): boolean {
     const lease = this.#leases.get(formatPrefix(block));
-    return lease !== undefined && now < lease.endsAt - unassignableMs(lease);
+    return (
+      lease !== undefined && now < lease.endsAt - unassignableMs(lease) && !this.#draining.has(formatPrefix(block))
+    );
+  }
+
+  /** From now on no addresses of the block are handed out. */
+  drain(block: string, reason: DrainReason): void {
+    if (this.#leases.has(block) && this.#draining.get(block) !== 'wanted_back') this.#draining.set(block, reason);
+  }
+
+  /** Why the block is given up, if it is. */
+  drainOf(block: string): DrainReason | undefined {
+    return this.#draining.get(block);
+  }
+
+  /** A block that could be done without is needed after all. */
+  keep(block: string): void {
+    if (this.#draining.get(block) === 'surplus') this.#draining.delete(block);
   }
 
   /**
    * A lease that was granted or renewed by a request sent at `sentAt`. It can be shorter than before: leases are configured. A block that
-   * is here stays with its shard; a new one goes to `shard`.
+   * is here stays with its shard and pool; a new one goes to those named.
    */
-  leased(poolBlock: PoolBlock, leaseMs: number, sentAt: number, shard: number): Lease {
+  leased(poolBlock: ShardBlock, leaseMs: number, sentAt: number): Lease {
     const key = formatPrefix(poolBlock.block);
-    const held = { ...poolBlock, shard: this.#leases.get(key)?.poolBlock.shard ?? shard };
+    const { shard, poolName } = this.#leases.get(key)?.poolBlock ?? poolBlock;
+    const held = { ...poolBlock, shard, poolName };
     const lease = { poolBlock: held, leaseMs, endsAt: sentAt + leaseMs };
     this.#leases.set(key, lease);
     return lease;
@@ -93,6 +120,7 @@ export class BlockLeases {
   lost(block: string): PoolBlock | undefined {
     const lease = this.#leases.get(block);
     this.#leases.delete(block);
+    this.#draining.delete(block);
     return lease?.poolBlock;
   }
 
@@ -111,25 +139,31 @@ export class BlockLeases {
     this.#renewal = longer(this.#renewal, now);
   }
 
-  /** Whether the control plane may be asked for a block of this family now. */
-  mayAcquire(family: AddressFamily, now: number): boolean {
-    return now >= (this.#acquire.get(family) ?? NO_BACKOFF).notBefore;
+  /** Whether the control plane may be asked for a block of this pool and family now. */
+  mayAcquire(wanted: PoolFamily, now: number): boolean {
+    return now >= (this.#acquire.get(keyOf(wanted)) ?? NO_BACKOFF).notBefore;
   }
 
-  acquireSucceeded(family: AddressFamily): void {
-    this.#acquire.delete(family);
+  /** Why the control plane gave no block when it was asked last. */
+  refusalOf(wanted: PoolFamily): string | undefined {
+    return this.#acquire.get(keyOf(wanted))?.why;
   }
 
-  acquireFailed(family: AddressFamily, refusal: AcquireRefusal, now: number): void {
+  acquireSucceeded(wanted: PoolFamily): void {
+    this.#acquire.delete(keyOf(wanted));
+  }
+
+  acquireFailed(wanted: PoolFamily, refusal: AcquireRefusal, why: string, now: number): void {
+    const key = keyOf(wanted);
     switch (refusal) {
       case 'exhausted':
-        this.#acquire.set(family, { notBefore: now + ASK_EXHAUSTED_EVERY_MS, delayMs: 0 });
+        this.#acquire.set(key, { notBefore: now + ASK_EXHAUSTED_EVERY_MS, delayMs: 0, why });
         return;
       case 'no_pool':
-        this.#acquire.set(family, { notBefore: now + ASK_NO_POOL_EVERY_MS, delayMs: 0 });
+        this.#acquire.set(key, { notBefore: now + ASK_NO_POOL_EVERY_MS, delayMs: 0, why });
         return;
       case 'unavailable':
-        this.#acquire.set(family, longer(this.#acquire.get(family) ?? NO_BACKOFF, now));
+        this.#acquire.set(key, { ...longer(this.#acquire.get(key) ?? NO_BACKOFF, now), why });
         return;
       default:
         refusal satisfies never;
@@ -139,13 +173,17 @@ export class BlockLeases {
   /** The connection is back: what failed because it was away may be tried at once. */
   reachable(): void {
     this.#renewal = NO_BACKOFF;
-    for (const [family, { delayMs }] of this.#acquire) if (delayMs > 0) this.#acquire.delete(family);
+    for (const [key, { delayMs }] of this.#acquire) if (delayMs > 0) this.#acquire.delete(key);
   }
 }
 
 /** Whether less than a quarter of a family's addresses are free, or there are none at all. */
 export function needsMore({ free, total }: { readonly free: bigint; readonly total: bigint }): boolean {
   return total === 0n || free * 4n < total;
+}
+
+function keyOf({ pool, family }: PoolFamily): string {
+  return `${pool} ${family}`;
 }
 
 function unassignableMs({ leaseMs }: Lease): number {

@@ -8,24 +8,32 @@ import { dealBlocks } from './deal-blocks.ts';
  * and must be renewed first.
  */
 export function restoreLeases(db: DatabaseSync, leases: BlockLeases, bootId: string, shards: number): void {
-  const rows = db.prepare('SELECT block, pool, shard, lease_ms, lease_end_ms, boot_id FROM blocks').all();
+  const rows = db.prepare('SELECT block, pool, pool_name, shard, lease_ms, lease_end_ms, boot_id FROM blocks').all();
   const stored = rows.map((row) => ({
     pool: parsePrefix(String(row.pool)),
+    poolName: String(row.pool_name),
     block: parsePrefix(String(row.block)),
     shard: Number(row.shard),
     leaseMs: Number(row.lease_ms),
     endsAt: row.boot_id === bootId ? Number(row.lease_end_ms) : undefined,
   }));
   const shardOf = new Map(dealBlocks(stored, shards).map(({ block, shard }) => [block, shard]));
-  for (const { pool, block, leaseMs, endsAt } of stored) {
-    leases.restored({ pool, block, shard: shardOf.get(block) ?? 0 }, leaseMs, endsAt);
+  for (const { pool, poolName, block, leaseMs, endsAt } of stored) {
+    leases.restored({ pool, poolName, block, shard: shardOf.get(block) ?? 0 }, leaseMs, endsAt);
   }
 }
 
+/** Whether an earlier process left a trace of addresses that it handed out. */
+export function hasAssignments(db: DatabaseSync): boolean {
+  return db.prepare('SELECT 1 FROM assignments LIMIT 1').get() !== undefined;
+}
+
 export function saveLease(db: DatabaseSync, { poolBlock, leaseMs, endsAt }: Lease, bootId: string): void {
+  const { block, pool, poolName, shard } = poolBlock;
   db.prepare(
-    'INSERT OR REPLACE INTO blocks (block, pool, shard, lease_ms, lease_end_ms, boot_id) VALUES (?, ?, ?, ?, ?, ?)',
-  ).run(formatPrefix(poolBlock.block), formatPrefix(poolBlock.pool), poolBlock.shard, leaseMs, endsAt, bootId);
+    `INSERT OR REPLACE INTO blocks (block, pool, pool_name, shard, lease_ms, lease_end_ms, boot_id)
+     VALUES (?, ?, ?, ?, ?, ?, ?)`,
+  ).run(formatPrefix(block), formatPrefix(pool), poolName, shard, leaseMs, endsAt, bootId);
 }
 
 export function deleteLease(db: DatabaseSync, block: string): void {

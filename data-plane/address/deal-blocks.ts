@@ -1,19 +1,14 @@
-import type { AddressFamily } from '../../shared/ip/address.ts';
 import { formatPrefix } from '../../shared/ip/prefix.ts';
 import type { ShardBlock } from './shard-block.ts';
 
 /**
  * Which shard has which block after a restart, when nobody has an address: each keeps its own, and those of shards that are no more go
- * to the ones with the fewest. A shard that has none of a family then gets one of the shard with the most, if that keeps another.
+ * to the ones with the fewest. A shard that has none of a pool's family then gets one of the shard with the most, if that keeps another.
  */
 export function dealBlocks(blocks: readonly ShardBlock[], shards: number): ShardBlock[] {
   const sorted = [...blocks].sort((a, b) => formatPrefix(a.block).localeCompare(formatPrefix(b.block)));
-  const dealOne = (family: AddressFamily) =>
-    deal(
-      sorted.filter(({ block }) => block.address.family === family),
-      shards,
-    );
-  return [...dealOne(4), ...dealOne(6)];
+  const groups = Map.groupBy(sorted, ({ poolName, block }) => `${poolName} ${block.address.family}`);
+  return [...groups.values()].flatMap((group) => deal(group, shards));
 }
 
 function deal(blocks: readonly ShardBlock[], shards: number): ShardBlock[] {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import type { Credential } from '../../shared/nats/messages.ts';
 import type { StoredCredential } from './credential-table.ts';
 
@@ -6,6 +7,12 @@ import type { StoredCredential } from './credential-table.ts';
 export interface CredentialChange {
   readonly stored: StoredCredential;
   readonly revoked: boolean;
+}
+
+/** A client, and the pool that its addresses come from. */
+export interface KnownClient {
+  readonly clientId: string;
+  readonly pool: string;
 }
 
 /** The credentials that a node knows. It never goes back: neither to an older version, nor from revoked to active. */
@@ -25,9 +32,10 @@ export class CredentialSet {
    * The client of a bearer token. The lookup compares hashes in whatever time it takes: who guesses tokens learns at most
    * how far SHA-256 of the guess agrees with a stored hash, and cannot choose a token by its hash.
    */
-  authenticate(token: string): { readonly clientId: string } | undefined {
+  authenticate(token: string): KnownClient | undefined {
     const clientId = this.#byHash.get(createHash('sha256').update(token).digest('hex'));
-    return clientId === undefined ? undefined : { clientId };
+    const known = clientId === undefined ? undefined : this.#byClient.get(clientId);
+    return known && { clientId: known.clientId, pool: known.pool ?? DEFAULT_POOL };
   }
 
   /** An entry of the bucket. Undefined when it changes nothing: it is known, or older than what is known. */

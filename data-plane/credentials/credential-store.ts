@@ -5,7 +5,7 @@ import { type Credential, credentialMessage } from '../../shared/nats/messages.t
 import { CREDENTIALS_BUCKET } from '../../shared/nats/streams.ts';
 import type { Link } from '../control-link/nats-link.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
-import { type CredentialChange, CredentialSet } from './credential-set.ts';
+import { type CredentialChange, CredentialSet, type KnownClient } from './credential-set.ts';
 import { loadCredentials, saveCredential } from './credential-table.ts';
 
 /** Ours: how soon a bucket that is not there is looked for again, milliseconds. */
@@ -53,7 +53,7 @@ export class CredentialStore {
   }
 
   /** The client of a bearer token, or undefined for one that is unknown, replaced or revoked. */
-  authenticate(token: string): { readonly clientId: string } | undefined {
+  authenticate(token: string): KnownClient | undefined {
     return this.#credentials.authenticate(token);
   }
 

@@ -51,4 +51,9 @@ export const SCHEMA_VERSIONS: readonly string[] = [
   -- The shard whose clients get the block's addresses.
   ALTER TABLE blocks ADD COLUMN shard INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- The pool as administrators call it: that of the block, and that of the client. pool is the network of the block's pool.
+  ALTER TABLE blocks ADD COLUMN pool_name TEXT NOT NULL DEFAULT 'default';
+  ALTER TABLE credentials ADD COLUMN pool_name TEXT NOT NULL DEFAULT 'default';
+  `,
 ];

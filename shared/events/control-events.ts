@@ -13,6 +13,13 @@ import {
   Timestamp,
 } from './event-schema.ts';
 
+/** What a pool is: its networks, and the lengths of the blocks that those of each family are split into. */
+const poolLayout = {
+  name: PoolName,
+  prefixes: Type.Array(PrefixText, { minItems: 1, maxItems: 1000 }),
+  blockPrefixV4: Type.Integer({ minimum: 0, maximum: 32 }),
+  blockPrefixV6: Type.Integer({ minimum: 0, maximum: 128 }),
+};
 const lease = { block: PrefixText, pool: PrefixText, node: NodeId };
 /** Who did it: the name of the admin token (`admin` for `ADMIN_TOKEN`), `control-plane` for its own decisions. */
 const Actor = ShortText;
@@ -32,6 +39,12 @@ export const controlEventSchemas = {
     actor: Actor,
   }),
   'client.revoked': record({ clientId: ClientId, actor: Actor }),
+  'pool.added': record({ ...poolLayout, actor: Actor }),
+  'pool.changed': record({ ...poolLayout, actor: Actor }),
+  /** Nobody gets addresses of it any more; `closeTunnels`: those who have some lose them. */
+  'pool.retiring': record({ name: PoolName, closeTunnels: Type.Boolean(), actor: Actor }),
+  /** No node holds a part of it any more. */
+  'pool.retired': record({ name: PoolName, actor: Actor }),
   /** Nothing was heard of this incarnation of the node since `lastSeenAt` (null: never in this term). */
   'node.lost': record({ node: NodeId, incarnation: RandomId, lastSeenAt: nullable(Timestamp) }),
   'connection.presumed_closed': record({

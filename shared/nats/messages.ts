@@ -77,12 +77,15 @@ export const watermarkRequestMessage = message('watermark request', WatermarkReq
 export const blockRequestSubject = (nodeId: string): string => `vpn.rpc.block.${nodeId}`;
 export const BLOCK_REQUEST_SUBJECTS = blockRequestSubject('*');
 export const BlockRequest = Type.Union([
-  /** One more block of a family. `requestId` makes a repeated request answer with the same grant. */
+  /** One more block of a family of a pool, the default one where it names none. `requestId` makes a repeated request answer with the same grant. */
   record({
     op: Type.Literal('acquire'),
     node: NodeId,
     family: Type.Union([Type.Literal(4), Type.Literal(6)]),
     requestId: RandomId,
+    pool: Type.Optional(PoolName),
+    /** The node knows which addresses of the blocks that it gave back still rest, so it can have them at once. */
+    remembers: Type.Optional(Type.Literal(true)),
   }),
   record({ op: Type.Literal('renew'), node: NodeId, blocks: Type.Array(PrefixText, { maxItems: 4096 }) }),
   record({ op: Type.Literal('return'), node: NodeId, blocks: Type.Array(PrefixText, { maxItems: 4096 }) }),
@@ -97,7 +100,7 @@ export const BlockReply = Type.Union([
   record({ ok: Type.Literal(true), leases: Type.Array(BlockLease), lost: Type.Array(PrefixText) }),
   record({
     ok: Type.Literal(false),
-    /** `exhausted`: no free block in any pool of the family; `no_pool`: there is no such pool; the rest is retried. */
+    /** `exhausted`: nothing is free; `no_pool`: the pool is not there, retires, or has no such family; the rest is retried. */
     code: Type.Union([
       Type.Literal('exhausted'),
       Type.Literal('no_pool'),
@@ -110,6 +113,18 @@ export const BlockReply = Type.Union([
 ]);
 export type BlockReply = Static<typeof BlockReply>;
 export const blockReplyMessage = message('block reply', BlockReply);
+
+/**
+ * The leader tells a node which of its blocks are to be given up, again and again until they are: of those in `draining` it hands
+ * out no more addresses, and of those in `closing` it ends the tunnels too.
+ */
+export const BlockNotice = record({
+  draining: Type.Array(PrefixText, { maxItems: 4096 }),
+  closing: Type.Array(PrefixText, { maxItems: 4096 }),
+});
+export type BlockNotice = Static<typeof BlockNotice>;
+export const blockNoticeMessage = message('block notice', BlockNotice);
+export const blockNoticeSubject = (nodeId: string): string => `vpn.blocks.${nodeId}`;
 
 /** One client's entry in the credentials bucket, under the client's id. A node never goes back to an older `version`. */
 export const Credential = record({

@@ -1,5 +1,6 @@
 import { nodeEventSubject } from '../events/subjects.ts';
 import {
+  blockNoticeSubject,
   blockRequestSubject,
   InvalidMessageError,
   presenceSubject,
@@ -39,7 +40,12 @@ export function nodePermissions(nodeId: string): NodePermissions {
       `$JS.API.CONSUMER.CREATE.${BUCKET_STREAM}.>`,
       `$JS.FC.${BUCKET_STREAM}.>`,
     ],
-    subscribe: [watermarkSubject(nodeId), staticReleaseSubject(nodeId), `${nodeInbox(nodeId)}.>`],
+    subscribe: [
+      watermarkSubject(nodeId),
+      blockNoticeSubject(nodeId),
+      staticReleaseSubject(nodeId),
+      `${nodeInbox(nodeId)}.>`,
+    ],
   };
 }
 

@@ -26,7 +26,7 @@ test("README's commands and queries work on a cluster", { skip }, async (t) => {
   const cluster = await startCluster({ directory, nodes: ['node-a'], clients: ['client-1'] });
   t.after(() => cluster.stop());
 
-  const commands = readme.match(/<!-- run -->\n```sh\n([\s\S]*?)```/)?.[1] ?? '';
+  const commands = [...readme.matchAll(/<!-- run -->\n```sh\n([\s\S]*?)```/g)].map(([, text]) => text).join('');
   const requests = commands.split('\n').filter((line) => line.includes('/v1/')).length;
   assert.ok(requests > 0);
   const seen = join(directory, 'arguments');

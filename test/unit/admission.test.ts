@@ -7,11 +7,12 @@ import type { Spool } from '../../data-plane/telemetry/spool.ts';
 import { SpoolFullError } from '../../data-plane/telemetry/spool.ts';
 import type { EventData, NewEvent, VpnEvent } from '../../shared/events/envelope.ts';
 import { validateEvent } from '../../shared/events/envelope.ts';
+import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import { parsePrefix } from '../../shared/ip/prefix.ts';
 import { createLogger } from '../../shared/log/logger.ts';
 
-const v4 = { shard: 0, pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
-const v6 = { shard: 0, pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
+const v4 = { shard: 0, poolName: DEFAULT_POOL, pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
+const v6 = { shard: 0, poolName: DEFAULT_POOL, pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
 /** A /29 at the pool's start: less its network address and the node's. */
 const CAPACITY = 6;
 
@@ -49,16 +50,18 @@ function setup(maxTunnelsPerClient = 100) {
   book.addBlock(v4);
   book.addBlock(v6);
   const credentials = { known: true };
-  const more: { addresses(shard: number): Promise<void> } = { addresses: async () => {} };
+  const more: { addresses(shard: number, pool: string): Promise<string | undefined> } = {
+    addresses: async () => undefined,
+  };
   const names: { resolve(hostname: string): Promise<string[]> } = { resolve: async () => ['192.0.2.1'] };
   const admission = new Admission({
     canAuthenticate: () => credentials.known,
     authenticate: (token) => {
       const clientId = tokens.get(token);
-      return clientId === undefined ? undefined : { clientId };
+      return clientId === undefined ? undefined : { clientId, pool: clientId === 'client-o' ? 'office' : DEFAULT_POOL };
     },
     book,
-    moreAddresses: (shard) => more.addresses(shard),
+    moreAddresses: (shard, pool) => more.addresses(shard, pool),
     spool: disk,
     tunnelMtu: 1400,
     maxTunnelsPerClient,
@@ -157,7 +160,7 @@ suite('admission', () => {
   test('one that finds no address waits for more of its shard, counted as a tunnel, and then gets one', async () => {
     const { admission, book, more, request } = setup(CAPACITY + 2);
     const asked: number[] = [];
-    const { promise, resolve } = Promise.withResolvers<void>();
+    const { promise, resolve } = Promise.withResolvers<undefined>();
     more.addresses = (shard) => {
       asked.push(shard);
       return promise;
@@ -166,13 +169,33 @@ suite('admission', () => {
     const waiting = [1, 2].map(() => admission.decide(request('token-a')));
     assert.equal((await admission.decide(request('token-a'))).failure?.status, 429);
     book.addBlock({ ...v4, block: parsePrefix('10.99.0.8/29') });
-    resolve();
+    resolve(undefined);
     const answers = await Promise.all(waiting);
     assert.deepEqual(
       answers.map(({ answer }) => answer.type === 'accept' && answer.addresses[0]?.address),
       ['10.99.0.9', '10.99.0.10'],
     );
     assert.deepEqual(asked, [0, 0]);
+  });
+
+  test('a client of a pool that has nothing for it is refused, and hears why', async () => {
+    const { admission, book, more, request, tokens } = setup();
+    book.addBlock({ ...v4, poolName: 'office', block: parsePrefix('10.98.0.0/29'), pool: parsePrefix('10.98.0.0/24') });
+    tokens.set('token-o', 'client-o');
+    const asked: [number, string][] = [];
+    more.addresses = async (shard, pool) => {
+      asked.push([shard, pool]);
+      return `pool "${pool}" is retiring`;
+    };
+    const { answer } = await admission.decide(request('token-o'));
+    assert.equal(answer.type === 'accept' && answer.addresses[0]?.address, '10.98.0.2');
+    book.removeBlock({ block: parsePrefix('10.98.0.0/29'), pool: parsePrefix('10.98.0.0/24') });
+    const { failure } = await admission.decide(request('token-o'));
+    assert.deepEqual(
+      [failure?.status, failure?.reason],
+      [503, 'no address block is held now: pool "office" is retiring'],
+    );
+    assert.deepEqual(asked, [[0, 'office']]);
   });
 
   test('each shard has its own addresses, and the node knows which shard has a tunnel', async () => {

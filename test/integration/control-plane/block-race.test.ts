@@ -8,17 +8,18 @@ import { sql } from 'kysely';
 import { newBlock } from '../../../control-plane/blocks/block-aggregate.ts';
 import { BlockService } from '../../../control-plane/blocks/block-service.ts';
 import { saveChanges } from '../../../control-plane/blocks/block-store.ts';
-import type { PoolLayout } from '../../../control-plane/blocks/choose-block.ts';
 import { DecisionConflictError } from '../../../control-plane/leader/decide-in-transaction.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
 import { NotLeaderError } from '../../../control-plane/storage/term.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
-import { parsePrefix } from '../../../shared/ip/prefix.ts';
+import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import type { BlockRequest } from '../../../shared/nats/messages.ts';
+import { addPool } from '../projector/projector-database.ts';
 
-const LAYOUT: PoolLayout = { pools: [parsePrefix('10.99.0.0/22')], blockLength: { 4: 26, 6: 120 } };
-const BLOCKS = 16;
+/** A pool of 16 whole blocks: 13 of them, and then smaller ones, each a quarter of what is left, down to /28. */
+const POOL = '10.99.0.0/22';
+const BLOCKS = 22;
 const REQUESTS = 24;
 
 const directory = mkdtempSync(join(tmpdir(), 'masque-vpn-'));
@@ -31,7 +32,7 @@ const acquire = (node: string, requestId = randomId()): BlockRequest => ({ op: '
 function decider(): BlockService {
   const database = createDatabase(createPool(postgres.url, 'test', () => undefined));
   databases.push(database);
-  return new BlockService({ database, incarnation: randomId(), layout: LAYOUT, leaseSeconds: 600 });
+  return new BlockService({ database, incarnation: randomId(), leaseSeconds: 600 });
 }
 
 before(async () => {
@@ -40,6 +41,7 @@ before(async () => {
   databases.push(database);
   await migrate(database);
   await database.updateTable('leadership').set({ owner_epoch: 7 }).execute();
+  await addPool(database, DEFAULT_POOL, [POOL]);
 });
 
 after(async () => {
@@ -67,7 +69,7 @@ test('two deciders that race on one Postgres never grant one block twice, and th
   const events = await database!.selectFrom('events').select('type').execute();
   assert.deepEqual(
     events.map(({ type }) => type),
-    new Array(BLOCKS).fill('block.granted'),
+    ['pool.added', ...new Array(BLOCKS).fill('block.granted')],
   );
 });
 
@@ -108,7 +110,7 @@ test('a returned block is free again, and a repeated request gets the same block
   );
   const requestId = randomId();
   const first = await service.handle({ ownerEpoch: 7 }, acquire('node-z', requestId));
-  assert.ok(first.ok && first.leases[0]?.block === block);
+  assert.deepEqual(first.ok && first.leases[0]?.block, '10.99.0.0/28', 'a quarter of the last free block');
   assert.deepEqual(await decider().handle({ ownerEpoch: 7 }, acquire('node-z', requestId)), first);
 });
 
@@ -118,7 +120,7 @@ test('a lease that ended two minutes ago is taken back, once', async () => {
     database!,
   );
   const [a, b] = await Promise.all([decider(), decider()].map((service) => service.reclaimExpired({ ownerEpoch: 7 })));
-  assert.deepEqual([...a!, ...b!], ['10.99.0.0/26']);
+  assert.deepEqual([...a!, ...b!], ['10.99.0.0/28']);
 });
 
 test('a decider whose term is over is refused and changes nothing', async () => {

@@ -10,10 +10,8 @@ import { ClusterRenderer } from '../../../control-plane/metrics/render-cluster.t
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
-import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { parseExposition } from '../../unit/metrics/parse-exposition.ts';
 
-const LAYOUT = { pools: [parsePrefix('10.99.0.0/24')], blockLength: { 4: 26, 6: 120 } } as const;
 const LIMIT = 2;
 const directory = mkdtempSync(join(tmpdir(), 'masque-vpn-'));
 let postgres: PostgresServer;
@@ -57,7 +55,7 @@ async function connectClient(clientId: string): Promise<void> {
 /** One scrape: what every series of two families shows. */
 async function scrape(): Promise<{ bytes: Record<string, number>; observations: Record<string, number> }> {
   await updateClientSeries(database, { ownerEpoch: 0 }, LIMIT);
-  const { snapshot } = await new SnapshotReader(database, LAYOUT).read();
+  const { snapshot } = await new SnapshotReader(database).read();
   const parsed = parseExposition(new ClusterRenderer().render(snapshot));
   const byClient = (family: string, name: string) =>
     Object.fromEntries(
@@ -107,7 +105,7 @@ test('a sum under _other does not depend on the order of the rows', async () => 
       VALUES (${id}, 'latency_ms', '0.99', '{1}', ${(i + 1) / 10}, 1)`.execute(database);
   }
   const sumOfOthers = async () => {
-    const { snapshot } = await new SnapshotReader(database, LAYOUT).read();
+    const { snapshot } = await new SnapshotReader(database).read();
     return snapshot.clients.find(({ clientId }) => clientId === '_other')?.latency['0.99']?.sum;
   };
   const before = await sumOfOthers();

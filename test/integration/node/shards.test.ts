@@ -249,7 +249,7 @@ suite('a node of two shards', { skip }, () => {
     }
   });
 
-  test('restarted with one shard and with two again, the node has all of its blocks, and no address is held twice', async () => {
+  test('killed and started with one shard and with two again, the node has all of its blocks, and no address is held twice', async () => {
     const { service, place } = cluster.node('node-a');
     const { behind } = place;
     const blocks = async () => Promise.all(FAMILIES.map((family) => nodeMetric('blocks', { family: `${family}` })));
@@ -264,7 +264,7 @@ suite('a node of two shards', { skip }, () => {
     );
     assert.deepEqual(await interfaces(), ['masque0-0', 'masque0-1']);
 
-    await service.stop();
+    await service.kill();
     await service.start({ SHARDS: '1' });
     await waitFor(async () => `${await blocks()}` === `${before}`, { timeoutMs: TIMEOUT_MS, what: 'all blocks' });
     assert.deepEqual(await interfaces(), ['masque0']);
@@ -273,7 +273,7 @@ suite('a node of two shards', { skip }, () => {
     for (const family of FAMILIES) await only.ping(family === 4 ? behind.address : behind.address6, PINGS);
     await closeAll([only]);
 
-    await service.stop();
+    await service.kill();
     await service.start();
     await waitFor(async () => `${await blocks()}` === `${before}`, { timeoutMs: TIMEOUT_MS, what: 'all blocks' });
     const peers = (await openOnEveryShard(1)).flat();

@@ -1,11 +1,16 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import { DEFAULT_BLOCK_LENGTH } from '../../../control-plane/pools/block-lengths.ts';
+import { PoolService } from '../../../control-plane/pools/pool-service.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
 import { lockProjections } from '../../../control-plane/storage/projection-lock.ts';
 import { startPostgres } from '../../../deploy/local/postgres.ts';
+import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
+import { parsePrefix } from '../../../shared/ip/prefix.ts';
 
 export interface TestPostgres {
   /** A database of its own, with the schema (or as the migration `to` left it). */
@@ -55,6 +60,18 @@ export async function beginTerm(database: Database): Promise<number> {
       .executeTakeFirstOrThrow();
     return owner_epoch;
   });
+}
+
+/** A pool in the blocks of the configuration's defaults, as if an administrator had added it. */
+export async function addPool(database: Database, name: string, prefixes: readonly string[]): Promise<void> {
+  const { owner_epoch: ownerEpoch } = await database
+    .selectFrom('leadership')
+    .select('owner_epoch')
+    .executeTakeFirstOrThrow();
+  const pools = new PoolService({ database, incarnation: randomBytes(16).toString('hex') });
+  const layout = { prefixes: prefixes.map(parsePrefix), blockLength: DEFAULT_BLOCK_LENGTH };
+  if (name === DEFAULT_POOL) await pools.configureDefault({ ownerEpoch }, layout);
+  else await pools.add({ ownerEpoch }, name, layout, 'test');
 }
 
 export async function counters(database: Database): Promise<Record<string, number>> {

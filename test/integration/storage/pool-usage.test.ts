@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { sql } from 'kysely';
-import { readPoolUsage } from '../../../control-plane/blocks/pool-usage.ts';
+import { readPoolUsage } from '../../../control-plane/pools/pool-usage.ts';
 import { ADDRESS_REST_MS } from '../../../shared/ip/block.ts';
-import { parsePrefix } from '../../../shared/ip/prefix.ts';
-import { startTestPostgres } from '../projector/projector-database.ts';
+import { addPool, startTestPostgres } from '../projector/projector-database.ts';
 
 /** Far more than the statements take. */
 const MARGIN_MS = 20_000;
@@ -20,7 +19,7 @@ test('a released address counts as used exactly as long as its node rests it', a
       VALUES ('10.99.0.0/24', ${`10.99.0.${2 + i}`}, '10.99.0.0/26', 'alice', 'node-a', gen_random_uuid(),
         now() - interval '1 hour', now() - ${ms} * interval '1 millisecond')`.execute(database);
   }
-  const layout = { pools: [parsePrefix('10.99.0.0/24')], blockLength: { 4: 26, 6: 120 } };
-  const [usage] = await readPoolUsage(database, layout);
+  await addPool(database, 'default', ['10.99.0.0/24']);
+  const [usage] = await readPoolUsage(database);
   assert.equal(usage?.used, 2);
 });

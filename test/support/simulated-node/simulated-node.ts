@@ -12,6 +12,7 @@ import { EventPublisher, type PublisherStats } from '../../../data-plane/telemet
 import { Spool, type SpoolOptions } from '../../../data-plane/telemetry/spool.ts';
 import { TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
 import type { CloseReason, TrafficTotals } from '../../../shared/events/node-events.ts';
+import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { createLogger, type Logger } from '../../../shared/log/logger.ts';
 import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
@@ -106,13 +107,16 @@ export class SimulatedNode {
       onBlockLost: (_held, connectionIds) => {
         for (const connectionId of connectionIds) void this.close(connectionId, 'error');
       },
+      onBlockClosing: (connectionIds) => {
+        for (const connectionId of connectionIds) void this.close(connectionId, 'drained');
+      },
     });
     this.#admission = new Admission({
       canAuthenticate: () => true,
       // Who may connect is not what it is for: a token is a client's id.
-      authenticate: (token) => ({ clientId: token }),
+      authenticate: (token) => ({ clientId: token, pool: DEFAULT_POOL }),
       book,
-      moreAddresses: (shard) => this.#blocks.demand(shard),
+      moreAddresses: (shard, pool) => this.#blocks.demand(shard, pool),
       spool: this.#spool,
       tunnelMtu: TUNNEL_MTU,
       maxTunnelsPerClient: Number.MAX_SAFE_INTEGER,

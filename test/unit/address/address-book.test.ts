@@ -6,12 +6,22 @@ import { AddressBook, type StoredAssignment } from '../../../data-plane/address/
 import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
 import { SCHEMA_VERSIONS } from '../../../data-plane/state/schema.ts';
 import { formatAddress, parseAddress } from '../../../shared/ip/address.ts';
-import { ADDRESS_REST_MS, isAssignable } from '../../../shared/ip/block.ts';
+import { ADDRESS_REST_MS, DEFAULT_POOL, isAssignable } from '../../../shared/ip/block.ts';
 import { parsePrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 
-const V4: ShardBlock = { shard: 0, pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
-const V4_NEXT: ShardBlock = { shard: 0, pool: V4.pool, block: parsePrefix('10.99.0.8/29') };
-const V6: ShardBlock = { shard: 0, pool: parsePrefix('fd00:99::/64'), block: parsePrefix('fd00:99::/120') };
+const V4: ShardBlock = {
+  shard: 0,
+  poolName: DEFAULT_POOL,
+  pool: parsePrefix('10.99.0.0/24'),
+  block: parsePrefix('10.99.0.0/29'),
+};
+const V4_NEXT: ShardBlock = { shard: 0, poolName: DEFAULT_POOL, pool: V4.pool, block: parsePrefix('10.99.0.8/29') };
+const V6: ShardBlock = {
+  shard: 0,
+  poolName: DEFAULT_POOL,
+  pool: parsePrefix('fd00:99::/64'),
+  block: parsePrefix('fd00:99::/120'),
+};
 
 function bookAt(clock: { now: number }, stored: StoredAssignment[] = []): AddressBook {
   return new AddressBook({ now: () => clock.now, wallClock: () => clock.now, mayAssign: () => true, stored });
@@ -20,7 +30,10 @@ function bookAt(clock: { now: number }, stored: StoredAssignment[] = []): Addres
 let connections = 0;
 function assign(book: AddressBook, clientId: string, families: (4 | 6)[] = [4], shard = 0) {
   const connectionId = `c${++connections}`;
-  return { connectionId, addresses: book.assign({ shard, clientId, connectionId, families }).addresses };
+  return {
+    connectionId,
+    addresses: book.assign({ shard, pool: DEFAULT_POOL, clientId, connectionId, families }).addresses,
+  };
 }
 const only = (addresses: readonly { address: Parameters<typeof formatAddress>[0] }[]) =>
   addresses.map(({ address }) => formatAddress(address)).join();
@@ -66,7 +79,9 @@ test('item 22 a wish comes true where the address is free or was the own, and el
     const wished = texts.map(parseAddress);
     return {
       connectionId,
-      text: only(book.assign({ shard: 0, clientId, connectionId, families: [4], wished }).addresses),
+      text: only(
+        book.assign({ shard: 0, pool: DEFAULT_POOL, clientId, connectionId, families: [4], wished }).addresses,
+      ),
     };
   };
   const mine = wish('a', '10.99.0.5');
@@ -109,7 +124,7 @@ test('a restart takes what was assigned as released, and lets it rest', () => {
   book.addBlock(V4);
   for (let i = 0; i < 6; i++) {
     const connectionId = `before-${i}`;
-    book.assign({ shard: 0, clientId: `client-${i}`, connectionId, families: [4] }).save(db);
+    book.assign({ shard: 0, pool: DEFAULT_POOL, clientId: `client-${i}`, connectionId, families: [4] }).save(db);
   }
   book.release('before-0').save(db);
   clock.now += ADDRESS_REST_MS;
@@ -245,18 +260,18 @@ test('where a client left last is known, while its address waits for it there', 
   const book = bookAt(clock);
   book.addBlock({ ...V4_NEXT, shard: 1 });
   book.addBlock(V4);
-  assert.equal(book.lastShardOf('a'), undefined);
+  assert.equal(book.lastShardOf('a', DEFAULT_POOL), undefined);
   const [first, second] = [0, 1].map((shard) => assign(book, 'a', [4], shard));
-  assert.equal(book.lastShardOf('a'), undefined, 'it is there still');
+  assert.equal(book.lastShardOf('a', DEFAULT_POOL), undefined, 'it is there still');
   book.release(second!.connectionId);
   clock.now += 1;
   book.release(first!.connectionId);
-  assert.equal(book.lastShardOf('a'), 0);
-  assert.equal(book.lastShardOf('b'), undefined);
+  assert.equal(book.lastShardOf('a', DEFAULT_POOL), 0);
+  assert.equal(book.lastShardOf('b', DEFAULT_POOL), undefined);
   assign(book, 'a', [4], 0);
-  assert.equal(book.lastShardOf('a'), 1);
+  assert.equal(book.lastShardOf('a', DEFAULT_POOL), 1);
   book.removeBlock(V4_NEXT);
-  assert.equal(book.lastShardOf('a'), undefined);
+  assert.equal(book.lastShardOf('a', DEFAULT_POOL), undefined);
 });
 
 test('a block that moves to another shard takes the memory of its clients and their rest along', () => {

@@ -2,14 +2,23 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BlockLeases, needsMore } from '../../../data-plane/address/block-leases.ts';
 import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
+import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
 
 const HOUR = 3_600_000;
-const BLOCK: ShardBlock = { shard: 1, pool: parsePrefix('10.99.0.0/16'), block: parsePrefix('10.99.1.0/26') };
+const BLOCK: ShardBlock = {
+  shard: 1,
+  poolName: DEFAULT_POOL,
+  pool: parsePrefix('10.99.0.0/16'),
+  block: parsePrefix('10.99.1.0/26'),
+};
+
+const FOUR = { pool: DEFAULT_POOL, family: 4 } as const;
+const SIX = { pool: DEFAULT_POOL, family: 6 } as const;
 
 function leased(): BlockLeases {
   const leases = new BlockLeases();
-  leases.leased(BLOCK, HOUR, 0, 1);
+  leases.leased(BLOCK, HOUR, 0);
   return leases;
 }
 
@@ -25,7 +34,7 @@ test('a lease is renewed after five minutes, and 12 times in a short one', () =>
   const leases = leased();
   assert.deepEqual(leases.dueForRenewal(299_999), []);
   assert.deepEqual(leases.dueForRenewal(300_000), ['10.99.1.0/26']);
-  leases.leased(BLOCK, 12_000, 300_000, 0);
+  leases.leased({ ...BLOCK, shard: 0 }, 12_000, 300_000);
   assert.deepEqual(leases.dueForRenewal(300_999), []);
   assert.deepEqual(leases.dueForRenewal(301_000), ['10.99.1.0/26']);
 });
@@ -48,7 +57,7 @@ test('a renewal that fails is tried again after 1 s, then less often, and at onc
 
 test('a block stays with its shard when it is renewed, until it moves', () => {
   const leases = leased();
-  leases.leased(BLOCK, HOUR, 10, 0);
+  leases.leased({ ...BLOCK, shard: 0 }, HOUR, 10);
   assert.equal(leases.held(11)[0]?.shard, 1);
   assert.equal(leases.move('10.99.1.0/26', 2)?.endsAt, 10 + HOUR);
   assert.equal(leases.held(11)[0]?.shard, 2);
@@ -60,7 +69,7 @@ test('a lease of another boot is not held, but asked for', () => {
   leases.restored(BLOCK, HOUR, undefined);
   assert.deepEqual(leases.held(0), []);
   assert.deepEqual(leases.dueForRenewal(0), ['10.99.1.0/26']);
-  leases.leased(BLOCK, HOUR, 5, 0);
+  leases.leased({ ...BLOCK, shard: 0 }, HOUR, 5);
   assert.equal(leases.held(6).length, 1);
 });
 
@@ -73,12 +82,12 @@ test('an ended lease is asked for again until the control plane says it is lost'
 
 test('a missing pool is asked for rarely, also after a reconnect', () => {
   const leases = new BlockLeases();
-  leases.acquireFailed(6, 'no_pool', 0);
-  leases.acquireFailed(4, 'unavailable', 0);
+  leases.acquireFailed(SIX, 'no_pool', 'there is none', 0);
+  leases.acquireFailed(FOUR, 'unavailable', 'silence', 0);
   leases.reachable();
-  assert.equal(leases.mayAcquire(4, 0), true);
-  assert.equal(leases.mayAcquire(6, 599_999), false);
-  assert.equal(leases.mayAcquire(6, 600_000), true);
+  assert.equal(leases.mayAcquire(FOUR, 0), true);
+  assert.equal(leases.mayAcquire(SIX, 59_999), false);
+  assert.equal(leases.mayAcquire(SIX, 60_000), true);
 });
 
 test('more is needed when less than a quarter is free', () => {

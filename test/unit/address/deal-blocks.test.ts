@@ -3,13 +3,20 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { dealBlocks } from '../../../data-plane/address/deal-blocks.ts';
 import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
+import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import { formatPrefix, parsePrefix } from '../../../shared/ip/prefix.ts';
 
 const pool4 = parsePrefix('10.99.0.0/16');
 const pool6 = parsePrefix('fd00:99::/64');
-const v4 = (n: number, shard: number): ShardBlock => ({ pool: pool4, block: parsePrefix(`10.99.${n}.0/26`), shard });
+const v4 = (n: number, shard: number): ShardBlock => ({
+  pool: pool4,
+  poolName: DEFAULT_POOL,
+  block: parsePrefix(`10.99.${n}.0/26`),
+  shard,
+});
 const v6 = (n: number, shard: number): ShardBlock => ({
   pool: pool6,
+  poolName: DEFAULT_POOL,
   block: parsePrefix(`fd00:99::${n}00/120`),
   shard,
 });

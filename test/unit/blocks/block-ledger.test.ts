@@ -9,33 +9,37 @@ import {
   newBlock,
   RECLAIM_GRACE_MS,
 } from '../../../control-plane/blocks/block-aggregate.ts';
-import { BLOCK_REST_MS, type PoolLayout } from '../../../control-plane/blocks/choose-block.ts';
+import { BLOCK_REST_MS } from '../../../control-plane/blocks/choose-block.ts';
 import { type BlockChange, decideRequest } from '../../../control-plane/blocks/decide-request.ts';
+import { evolvePool, newPool, type PoolAggregate } from '../../../control-plane/pools/pool-aggregate.ts';
 import { parsePrefix, prefixCovers, prefixesOverlap } from '../../../shared/ip/prefix.ts';
 import type { BlockReply, BlockRequest } from '../../../shared/nats/messages.ts';
 
 const LEASE_MS = 600_000;
-const LAYOUT: PoolLayout = {
-  pools: [parsePrefix('10.99.0.0/24'), parsePrefix('fd00:99::/118')],
-  blockLength: { 4: 26, 6: 120 },
-};
+const poolOf = (prefixes: string[], blockPrefixV4 = 26, blockPrefixV6 = 120): PoolAggregate =>
+  evolvePool(newPool('default'), {
+    type: 'pool.added',
+    at: '2026-01-01T00:00:00.000Z',
+    data: { name: 'default', prefixes, blockPrefixV4, blockPrefixV6, actor: 'test' },
+  });
+const POOL = poolOf(['10.99.0.0/24', 'fd00:99::/118']);
 const NODES = ['node-a', 'node-b', 'node-c'];
 
 /** The ledger as the service runs it, in memory: load, decide, append, evolve. */
 class Ledger {
-  readonly layout: PoolLayout;
+  readonly pool: PoolAggregate;
   readonly blocks = new Map<string, BlockAggregate>();
   readonly log: BlockEvent[] = [];
   readonly grants = new Map<string, string>();
   now = Date.parse('2026-01-01T00:00:00.000Z');
 
-  constructor(layout: PoolLayout = LAYOUT) {
-    this.layout = layout;
+  constructor(pool: PoolAggregate = POOL) {
+    this.pool = pool;
   }
 
   request(request: BlockRequest): BlockReply {
     const earlierGrant = request.op === 'acquire' ? this.grants.get(request.requestId) : undefined;
-    const context = { layout: this.layout, leaseMs: LEASE_MS, now: this.now, earlierGrant };
+    const context = { pool: this.pool, leaseMs: LEASE_MS, now: this.now, earlierGrant };
     const { changes, reply } = decideRequest(this.blocks, request, context);
     this.apply(changes);
     if (request.op === 'acquire' && reply.ok) this.grants.set(request.requestId, reply.leases[0]?.block ?? '');
@@ -92,7 +96,7 @@ function checkInvariants(ledger: Ledger, { beliefs }: Model): void {
   for (const [i, a] of granted.entries()) {
     const block = parsePrefix(a.block);
     assert.ok(
-      LAYOUT.pools.some((pool) => prefixCovers(pool, block)),
+      POOL.layout.prefixes.some((pool) => prefixCovers(pool, block)),
       `${a.block} lies in a pool`,
     );
     for (const b of granted.slice(i + 1)) {
@@ -220,41 +224,95 @@ test('the log alone leads to the same states and versions', () => {
   );
 });
 
-test('a pool of four blocks is exhausted by the fifth request, which says so', () => {
-  const ledger = new Ledger();
-  for (let i = 0; i < 4; i++) assert.ok(ledger.request(acquire('node-a', 4, freshRequest())).ok);
-  const fifth = ledger.request(acquire('node-b', 4, freshRequest()));
-  assert.ok(!fifth.ok && fifth.code === 'exhausted');
+/** The block of a reply, or why there is none. */
+const blockOf = (reply: BlockReply) => (reply.ok ? reply.leases[0]?.block : reply.code);
+
+test('when a pool runs low the blocks become smaller, so that more nodes get some, and then there is none, which is said', () => {
+  const ledger = new Ledger(poolOf(['10.99.0.0/24']));
+  const granted = Array.from({ length: 11 }, (_, i) =>
+    blockOf(ledger.request(acquire(`node-${i}`, 4, freshRequest()))),
+  );
+  assert.deepEqual(granted, [
+    '10.99.0.0/26',
+    '10.99.0.64/27',
+    '10.99.0.96/27',
+    '10.99.0.128/27',
+    '10.99.0.160/28',
+    '10.99.0.176/28',
+    '10.99.0.192/28',
+    '10.99.0.208/28',
+    '10.99.0.224/28',
+    '10.99.0.240/28',
+    'exhausted',
+  ]);
 });
 
-test('a family without a pool is refused as no_pool', () => {
-  const ledger = new Ledger({ ...LAYOUT, pools: [parsePrefix('10.99.0.0/24')] });
-  const reply = ledger.request(acquire('node-a', 6, freshRequest()));
-  assert.ok(!reply.ok && reply.code === 'no_pool');
+test('parts of a block are granted whole again when all of them are free', () => {
+  const ledger = new Ledger(poolOf(['10.99.0.0/24']));
+  const blocks = Array.from({ length: 10 }, () => blockOf(ledger.request(acquire('node-a', 4, freshRequest()))) ?? '');
+  ledger.request({ op: 'return', node: 'node-a', blocks });
+  ledger.now += BLOCK_REST_MS;
+  assert.equal(blockOf(ledger.request(acquire('node-b', 4, freshRequest()))), '10.99.0.0/26');
+  assert.equal(blockOf(ledger.request(acquire('node-a', 4, freshRequest()))), '10.99.0.64/27', 'what it had before');
+});
+
+test('blocks that are as small as their pool has them are not split', () => {
+  const ledger = new Ledger(poolOf(['10.99.0.0/28'], 30));
+  const granted = Array.from({ length: 5 }, () => blockOf(ledger.request(acquire('node-a', 4, freshRequest()))));
+  assert.deepEqual(granted, ['10.99.0.0/30', '10.99.0.4/30', '10.99.0.8/30', '10.99.0.12/30', 'exhausted']);
+});
+
+test('a pool that is not there, retires, or has no such family is refused as no_pool, which says so', () => {
+  const now = Date.parse('2026-01-01T00:00:00.000Z');
+  const retiring: PoolAggregate = { ...POOL, state: { status: 'retiring', since: now, closeTunnels: false } };
+  const cases: [PoolAggregate, string][] = [
+    [poolOf(['10.99.0.0/24']), 'pool "default" has no IPv6 addresses'],
+    [newPool('default'), 'pool "default" does not exist'],
+    [retiring, 'pool "default" is retiring'],
+    [{ ...POOL, state: { status: 'retired', since: now } }, 'pool "default" is retired'],
+  ];
+  for (const [pool, message] of cases) {
+    const reply = new Ledger(pool).request(acquire('node-a', 6, freshRequest()));
+    assert.deepEqual(reply, { ok: false, code: 'no_pool', message });
+  }
+});
+
+test('a node that remembers what rests gets its blocks back at once; others, and one that lost its memory, wait', () => {
+  const ledger = new Ledger(poolOf(['10.99.0.0/28'], 30));
+  const held = Array.from({ length: 4 }, () => blockOf(ledger.request(acquire('node-a', 4, freshRequest()))) ?? '');
+  ledger.request({ op: 'return', node: 'node-a', blocks: held.slice(1, 2) });
+  assert.equal(blockOf(ledger.request(acquire('node-b', 4, freshRequest()))), 'exhausted');
+  assert.equal(blockOf(ledger.request(acquire('node-a', 4, freshRequest()))), 'exhausted');
+  const remembering: BlockRequest = {
+    op: 'acquire',
+    node: 'node-a',
+    family: 4,
+    requestId: freshRequest(),
+    remembers: true,
+  };
+  assert.equal(blockOf(ledger.request(remembering)), held[1]);
 });
 
 test('a node gets the block back that it had before, unused ones go first to others, rested ones last', () => {
-  const ledger = new Ledger();
-  const blockOf = (reply: BlockReply) => (reply.ok ? reply.leases[0]?.block : reply.code);
-  assert.equal(blockOf(ledger.request(acquire('node-a', 4, freshRequest()))), '10.99.0.0/26');
-  assert.equal(blockOf(ledger.request(acquire('node-b', 4, freshRequest()))), '10.99.0.64/26');
-  ledger.request({ op: 'return', node: 'node-a', blocks: ['10.99.0.0/26'] });
+  const ledger = new Ledger(poolOf(['10.99.0.0/28'], 30));
+  assert.equal(blockOf(ledger.request(acquire('node-a', 4, freshRequest()))), '10.99.0.0/30');
+  assert.equal(blockOf(ledger.request(acquire('node-b', 4, freshRequest()))), '10.99.0.4/30');
+  ledger.request({ op: 'return', node: 'node-a', blocks: ['10.99.0.0/30'] });
   ledger.now += BLOCK_REST_MS;
-  ledger.request({ op: 'return', node: 'node-b', blocks: ['10.99.0.64/26'] });
+  ledger.request({ op: 'return', node: 'node-b', blocks: ['10.99.0.4/30'] });
   ledger.now += BLOCK_REST_MS;
-  assert.equal(blockOf(ledger.request(acquire('node-c', 4, freshRequest()))), '10.99.0.128/26');
-  assert.equal(blockOf(ledger.request(acquire('node-b', 4, freshRequest()))), '10.99.0.64/26');
-  assert.equal(blockOf(ledger.request(acquire('node-c', 4, freshRequest()))), '10.99.0.192/26');
-  assert.equal(blockOf(ledger.request(acquire('node-c', 4, freshRequest()))), '10.99.0.0/26');
+  assert.equal(blockOf(ledger.request(acquire('node-c', 4, freshRequest()))), '10.99.0.8/30');
+  assert.equal(blockOf(ledger.request(acquire('node-b', 4, freshRequest()))), '10.99.0.4/30');
+  assert.equal(blockOf(ledger.request(acquire('node-c', 4, freshRequest()))), '10.99.0.12/30');
+  assert.equal(blockOf(ledger.request(acquire('node-c', 4, freshRequest()))), '10.99.0.0/30');
 });
 
 test('a returned block rests before anybody gets it again', () => {
-  const ledger = new Ledger();
+  const ledger = new Ledger(poolOf(['10.99.0.0/28'], 30));
   for (let i = 0; i < 4; i++) ledger.request(acquire('node-a', 4, freshRequest()));
-  ledger.request({ op: 'return', node: 'node-a', blocks: ['10.99.0.0/26'] });
+  ledger.request({ op: 'return', node: 'node-a', blocks: ['10.99.0.0/30'] });
   ledger.now += BLOCK_REST_MS - 1;
-  const early = ledger.request(acquire('node-a', 4, freshRequest()));
-  assert.ok(!early.ok && early.code === 'exhausted');
+  assert.equal(blockOf(ledger.request(acquire('node-a', 4, freshRequest()))), 'exhausted');
   ledger.now += 1;
   assert.ok(ledger.request(acquire('node-a', 4, freshRequest())).ok);
 });
@@ -275,16 +333,13 @@ test('an expired lease is renewed while it is not reclaimed, and reclaimed only 
 });
 
 test('after a change of the block length nothing overlaps what is still granted', () => {
-  const before = new Ledger();
+  const before = new Ledger(poolOf(['10.99.0.0/22', 'fd00:99::/118']));
   before.request(acquire('node-a', 4, freshRequest()));
   before.request(acquire('node-a', 6, freshRequest()));
-  const after = new Ledger({ ...LAYOUT, blockLength: { 4: 25, 6: 122 } });
+  const after = new Ledger(poolOf(['10.99.0.0/22', 'fd00:99::/118'], 25, 122));
   for (const [block, aggregate] of before.blocks) after.blocks.set(block, aggregate);
-  const four = after.request(acquire('node-b', 4, freshRequest()));
-  const six = after.request(acquire('node-b', 6, freshRequest()));
-  assert.ok(four.ok && six.ok);
-  assert.equal(four.leases[0]?.block, '10.99.0.128/25');
-  assert.equal(six.leases[0]?.block, 'fd00:99::100/122');
+  assert.equal(blockOf(after.request(acquire('node-b', 4, freshRequest()))), '10.99.0.128/25');
+  assert.equal(blockOf(after.request(acquire('node-b', 6, freshRequest()))), 'fd00:99::100/122');
 });
 
 test('a renewal that names something that is no prefix is refused as invalid', () => {

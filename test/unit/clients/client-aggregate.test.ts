@@ -18,7 +18,7 @@ const unknown: ClientAggregate = {
 };
 const base = { now: Date.parse('2026-01-01T00:00:00.000Z'), actor: 'admin' };
 
-function apply(client: ClientAggregate, type: 'enrol' | 'rename' | 'revoke'): ClientAggregate {
+function apply(client: ClientAggregate, type: 'enrol' | 'update' | 'revoke'): ClientAggregate {
   const command = type === 'revoke' ? { ...base, type } : { ...base, type, name: 'Alice', pool: 'staff' };
   const event = decideClient(client, command);
   return event ? evolveClient(client, event) : client;
@@ -26,7 +26,7 @@ function apply(client: ClientAggregate, type: 'enrol' | 'rename' | 'revoke'): Cl
 
 test('enrolled, renamed, revoked and enrolled again, each a version of its own', () => {
   let client = unknown;
-  for (const type of ['enrol', 'rename', 'revoke', 'enrol'] as const) client = apply(client, type);
+  for (const type of ['enrol', 'update', 'revoke', 'enrol'] as const) client = apply(client, type);
   assert.deepEqual(client, {
     clientId: 'alice',
     version: 4,
@@ -45,7 +45,7 @@ test('addresses of its own are set, kept by what else changes, and gone with a r
   assert.deepEqual(event?.data, { clientId: 'alice', addresses: ['10.99.200.7', 'fd00:99::7'], actor: 'admin' });
   const with2 = evolveClient(active, event!);
   assert.equal(set(with2, '10.99.200.7', 'fd00:99::7'), undefined, 'the order says nothing');
-  assert.deepEqual(apply(with2, 'rename').addresses, ['10.99.200.7', 'fd00:99::7']);
+  assert.deepEqual(apply(with2, 'update').addresses, ['10.99.200.7', 'fd00:99::7']);
   assert.deepEqual(evolveClient(with2, set(with2)!).addresses, []);
   assert.deepEqual(apply(with2, 'revoke').addresses, []);
   assert.throws(() => set(unknown, '10.99.200.7'), { code: 'CLIENT_UNKNOWN' });
@@ -62,14 +62,14 @@ test('what cannot be done says why', () => {
   const revoked = apply(active, 'revoke');
   const code = (expected: string) => (error: unknown) => error instanceof ClientCommandError && error.code === expected;
   assert.throws(() => apply(active, 'enrol'), code('CLIENT_EXISTS'));
-  assert.throws(() => apply(unknown, 'rename'), code('CLIENT_UNKNOWN'));
+  assert.throws(() => apply(unknown, 'update'), code('CLIENT_UNKNOWN'));
   assert.throws(() => apply(unknown, 'revoke'), code('CLIENT_UNKNOWN'));
-  assert.throws(() => apply(revoked, 'rename'), code('CLIENT_REVOKED'));
+  assert.throws(() => apply(revoked, 'update'), code('CLIENT_REVOKED'));
 });
 
 test('whatever is tried, versions count events and a revoked client comes back by enrolment only', () => {
   fc.assert(
-    fc.property(fc.array(fc.constantFrom('enrol', 'rename', 'revoke')), (types) => {
+    fc.property(fc.array(fc.constantFrom('enrol', 'update', 'revoke')), (types) => {
       let client = unknown;
       for (const type of types) {
         const before = client;

@@ -7,6 +7,7 @@ const at = '2026-01-02T03:04:05.678Z';
 const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
 const held = { connectionId, clientId: 'c1', address: '10.99.0.7', block: '10.99.0.0/26', pool: '10.99.0.0/16' };
 const lease = { block: '10.99.0.0/26', pool: '10.99.0.0/16', node: 'node-a' };
+const pool = { name: 'office', prefixes: ['10.98.0.0/16', 'fd00:98::/64'], blockPrefixV4: 26, blockPrefixV6: 120 };
 
 /** One good event of each type. */
 export const samples: { [K in VpnEvent['type']]: object } = {
@@ -49,6 +50,10 @@ export const samples: { [K in VpnEvent['type']]: object } = {
   'client.updated': { clientId: 'c1', name: 'one', pool: 'default', actor: 'admin' },
   'client.addresses_set': { clientId: 'c1', addresses: ['10.99.0.9'], actor: 'admin' },
   'client.revoked': { clientId: 'c1', actor: 'admin' },
+  'pool.added': { ...pool, actor: 'admin' },
+  'pool.changed': { ...pool, actor: 'configuration' },
+  'pool.retiring': { name: 'office', closeTunnels: false, actor: 'admin' },
+  'pool.retired': { name: 'office', actor: 'control-plane' },
   'node.lost': { node: 'node-a', incarnation: id, lastSeenAt: null },
   'connection.presumed_closed': { connectionId, clientId: 'c1', node: 'node-a', reason: 'node_lost' },
 };

@@ -1,4 +1,5 @@
 import {
+  blockNoticeMessage,
   blockReplyMessage,
   blockRequestMessage,
   credentialMessage,
@@ -31,6 +32,7 @@ export const samples: readonly (readonly [Message<never>, readonly object[]])[] 
     blockRequestMessage as Message<never>,
     [
       { op: 'acquire', node: 'node-a', family: 4, requestId: id },
+      { op: 'acquire', node: 'node-a', family: 6, requestId: id, pool: 'office', remembers: true },
       { op: 'renew', node: 'node-a', blocks: ['10.99.0.0/26', 'fd00:99::/120'] },
       { op: 'return', node: 'node-a', blocks: [] },
     ],
@@ -58,5 +60,12 @@ export const samples: readonly (readonly [Message<never>, readonly object[]])[] 
     ],
   ],
   [staticReleaseMessage as Message<never>, [{ address: '10.99.200.7', grant: 3 }]],
+  [
+    blockNoticeMessage as Message<never>,
+    [
+      { draining: [], closing: [] },
+      { draining: ['10.98.0.0/26'], closing: ['fd00:98::/120'] },
+    ],
+  ],
   [credentialMessage as Message<never>, [credential, { ...credential, state: 'revoked' }]],
 ];
