@@ -49,8 +49,8 @@ export interface ClusterClient {
   status(): ClientStatus | undefined;
   /** Pings and downloads through the tunnel until `stopTraffic`. */
   startTraffic(load: TrafficLoad): Promise<void>;
-  /** Lets the driver finish its round. */
-  stopTraffic(): Promise<TrafficReport | undefined>;
+  /** Lets the driver finish its round, for so long. */
+  stopTraffic(deadlineMs?: number): Promise<TrafficReport | undefined>;
   traffic(): TrafficReport | undefined;
 }
 
@@ -69,17 +69,23 @@ export interface CommonOptions {
   readonly onStart: (process: ManagedProcess) => void;
 }
 
+/** Of several, each has a name of its own. */
 export function createControlPlane(
-  options: CommonOptions & { readonly port: number; readonly env: Readonly<Record<string, string>> },
+  options: CommonOptions & {
+    readonly name?: string;
+    readonly port: number;
+    readonly env: Readonly<Record<string, string>>;
+  },
 ): { readonly service: Service; readonly url: string } {
+  const name = options.name ?? 'control-plane';
   const listen = `${options.plan.rootAddress}:${options.port}`;
   const url = `http://${listen}`;
   const service = createService({
-    name: 'control-plane',
+    name,
     command: node,
     args: [script('control-plane/main.ts')],
     env: { HTTP_LISTEN: listen, POOLS: POOLS.join(','), BLOCK_PREFIX_V4: '26', ...options.env },
-    logFile: join(options.directory, 'control-plane', 'control-plane.log'),
+    logFile: join(options.directory, 'control-plane', `${name}.log`),
     onStart: options.onStart,
     ready: { what: 'readiness', timeoutMs: READY_TIMEOUT_MS, probe: () => isOk(`${url}/readyz`) },
   });
@@ -216,8 +222,8 @@ export function createClient(
       });
       await driver.start();
     },
-    async stopTraffic() {
-      await driver?.stop(TRAFFIC_STOP_DEADLINE_MS);
+    async stopTraffic(deadlineMs = TRAFFIC_STOP_DEADLINE_MS) {
+      await driver?.stop(deadlineMs);
       return readTrafficReport(reportFile);
     },
   };

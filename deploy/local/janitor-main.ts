@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { JanitorMessage, Leftover } from './janitor.ts';
@@ -28,5 +29,6 @@ async function cleanUp(items: readonly Leftover[]): Promise<void> {
   for (const item of processes) signalProcess(item.identity, 'SIGKILL');
   await waitFor(allGone, { timeoutMs: KILL_DEADLINE_MS, what: 'processes to end' }).catch(() => undefined);
   for (const item of items) if (item.kind === 'slot') await releaseSlot(item.slot, item.owner).catch(() => undefined);
+  for (const item of items) if (item.kind === 'mount') spawnSync('umount', ['--lazy', item.path]);
   for (const item of items) if (item.kind === 'path') rmSync(item.path, { recursive: true, force: true });
 }

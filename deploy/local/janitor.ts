@@ -11,6 +11,7 @@ export type Leftover =
       readonly stopSignal: NodeJS.Signals;
     }
   | { readonly kind: 'slot'; readonly slot: number; readonly owner: ProcessIdentity }
+  | { readonly kind: 'mount'; readonly path: string }
   | { readonly kind: 'path'; readonly path: string };
 
 /** One line from the launcher to its janitor. */

@@ -52,12 +52,16 @@ export interface SimulatedNodesOptions
 /** A process with simulated nodes, which can be killed, frozen and started again on the same state. */
 export class SimulatedNodesProcess {
   readonly service: Service;
+  /** The ids of its nodes. */
+  readonly nodes: readonly string[];
+  /** Each node has its own in it. */
   readonly stateDirectory: string;
   readonly #acceptedFile: string;
   readonly #statusFile: string;
 
   constructor({ name, directory, onStart, stateDirectory, ...plan }: SimulatedNodesOptions) {
     const file = (suffix: string) => join(directory, `${name}.${suffix}`);
+    this.nodes = plan.nodes.map(({ id }) => id);
     this.stateDirectory = stateDirectory ?? join(directory, `${name}-state`);
     this.#acceptedFile = file('accepted');
     this.#statusFile = file('status.json');
@@ -81,8 +85,14 @@ export class SimulatedNodesProcess {
 
   /** Resolves when its nodes are started; NATS and addresses may come later. */
   async start(): Promise<void> {
+    await this.launch();
+    await this.service.untilReady();
+  }
+
+  /** Does not wait for its nodes. */
+  async launch(): Promise<void> {
     rmSync(this.#statusFile, { force: true });
-    await this.service.start();
+    await this.service.launch();
   }
 
   /** Undefined before it was started. */

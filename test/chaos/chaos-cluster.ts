@@ -1,0 +1,257 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Cluster, startCluster } from '../../deploy/local/cluster.ts';
+import { createControlPlane } from '../../deploy/local/cluster-parts.ts';
+import { freePort } from '../../deploy/local/free-port.ts';
+import { httpRequest, isOk } from '../../deploy/local/http-client.ts';
+import { waitFor } from '../../deploy/local/wait-for.ts';
+import { SimulatedNodesProcess } from '../support/simulated-node/simulated-nodes-process.ts';
+import { TcpProxy } from '../support/tcp-proxy.ts';
+import { SmallDisk } from './small-disk.ts';
+import { Supervised } from './supervised.ts';
+
+const SUPERVISION_MS = 250;
+const READY_TIMEOUT_MS = 60_000;
+const DISK_MEGABYTES = 24;
+const SIMULATED_LOAD = { connections: 10, opensPerSecond: 20, churnPerSecond: 4, windowMs: 1_000 };
+/** Two processes: one has its state on the small disk. */
+const FLEETS = { 'fleet-1': 4, 'fleet-2': 2 } as const;
+const DOWNLOAD_BYTES = 500_000;
+const DOWNLOAD_PAUSE_MS = 200;
+/** What a driver whose downloads hang is waited for. */
+const TRAFFIC_STOP_MS = 1_000;
+
+export interface ChaosClusterOptions {
+  readonly directory: string;
+  readonly progress: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface Replica {
+  readonly url: string;
+  readonly process: Supervised;
+}
+
+export interface Roles {
+  readonly leader: Replica;
+  readonly standby: Replica;
+}
+
+/**
+ * What chaos acts on: two nodes with two clients and traffic, six simulated nodes in two processes, two control planes, NATS and
+ * Postgres, all real processes, and the links and the disk between them.
+ */
+export class ChaosCluster {
+  readonly cluster: Cluster;
+  readonly replicas: readonly Replica[];
+  readonly nodes: readonly Supervised[];
+  readonly fleets: readonly SimulatedNodesProcess[];
+  readonly fleetProcesses: readonly Supervised[];
+  /** Of fleet-2. */
+  readonly disk: SmallDisk;
+  /** Of all simulated nodes to NATS. */
+  readonly fleetLink: TcpProxy;
+  /** Of the second control plane. */
+  readonly natsLink: TcpProxy;
+  readonly postgresLink: TcpProxy;
+  #supervision: NodeJS.Timeout | undefined;
+  #leaderPid: number | undefined;
+  #asking = false;
+
+  private constructor(parts: {
+    readonly cluster: Cluster;
+    readonly replicas: readonly Replica[];
+    readonly fleets: readonly SimulatedNodesProcess[];
+    readonly disk: SmallDisk;
+    readonly fleetLink: TcpProxy;
+    readonly natsLink: TcpProxy;
+    readonly postgresLink: TcpProxy;
+  }) {
+    ({
+      cluster: this.cluster,
+      replicas: this.replicas,
+      fleets: this.fleets,
+      disk: this.disk,
+      fleetLink: this.fleetLink,
+      natsLink: this.natsLink,
+      postgresLink: this.postgresLink,
+    } = parts);
+    this.nodes = this.cluster.nodes.map(({ id, service }) => new Supervised(id, service));
+    this.fleetProcesses = this.fleets.map(
+      (fleet) => new Supervised(fleet.service.name, fleet.service, () => fleet.launch()),
+    );
+  }
+
+  /** Returns when all processes run and have been let in. What was started is stopped when it fails. */
+  static async start({ directory, progress, signal }: ChaosClusterOptions): Promise<ChaosCluster> {
+    const cluster = await startCluster({
+      directory,
+      progress,
+      ...(signal && { signal }),
+      clients: ['client-1', 'client-2'],
+      controlPlaneEnv: { LOG_LEVEL: 'info' },
+    });
+    const ends: (() => Promise<unknown>)[] = [() => cluster.stop()];
+    try {
+      progress('a second control plane, six simulated nodes');
+      const nats = new URL(cluster.natsUrl);
+      const postgres = new URL(cluster.databaseUrl);
+      const proxied = async (url: URL): Promise<{ proxy: TcpProxy; url: string }> => {
+        const proxy = await TcpProxy.start({ host: url.hostname, port: Number(url.port) });
+        ends.push(async () => proxy.close());
+        const there = new URL(url);
+        there.hostname = '127.0.0.1';
+        there.port = String(proxy.port);
+        return { proxy, url: there.href };
+      };
+      const [fleetNats, replicaNats, replicaPostgres] = [
+        await proxied(nats),
+        await proxied(nats),
+        await proxied(postgres),
+      ];
+      const standby = createControlPlane({
+        directory,
+        plan: cluster.plan,
+        onStart: () => undefined,
+        name: 'control-plane-2',
+        port: await freePort(cluster.plan.rootAddress),
+        env: { DATABASE_URL: replicaPostgres.url, NATS_URL: replicaNats.url, ADMIN_TOKEN: cluster.adminToken },
+      });
+      ends.push(() => standby.service.stop());
+      await standby.service.launch();
+      const fleetDirectory = join(directory, 'fleets');
+      mkdirSync(fleetDirectory, { recursive: true });
+      const disk = await SmallDisk.mount(join(fleetDirectory, 'disk'), DISK_MEGABYTES);
+      ends.push(() => disk.unmount());
+      let number = 0;
+      const fleets = Object.entries(FLEETS).map(
+        ([name, size]) =>
+          new SimulatedNodesProcess({
+            name,
+            directory: fleetDirectory,
+            load: SIMULATED_LOAD,
+            nodes: Array.from({ length: size }, () => {
+              number++;
+              return { id: `sim-${number}`, natsUrl: fleetNats.url, clients: [`sim-client-${number}`] };
+            }),
+            ...(name === 'fleet-2' && { stateDirectory: disk.directory }),
+          }),
+      );
+      for (const fleet of fleets) {
+        ends.push(() => fleet.service.stop());
+        await fleet.launch();
+      }
+      const chaos = new ChaosCluster({
+        cluster,
+        replicas: [
+          { url: cluster.controlPlaneUrl, process: new Supervised('control-plane', cluster.controlPlane) },
+          { url: standby.url, process: new Supervised('control-plane-2', standby.service) },
+        ],
+        fleets,
+        disk,
+        fleetLink: fleetNats.proxy,
+        natsLink: replicaNats.proxy,
+        postgresLink: replicaPostgres.proxy,
+      });
+      await chaos.untilReady();
+      return chaos;
+    } catch (error) {
+      for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  get processes(): readonly Supervised[] {
+    return [...this.replicas.map(({ process }) => process), ...this.nodes, ...this.fleetProcesses];
+  }
+
+  /** The replica that Postgres said leads when it last answered, and the other one. */
+  get roles(): Roles {
+    const [first, second] = this.replicas as [Replica, Replica];
+    return second.process.pid === this.#leaderPid
+      ? { leader: second, standby: first }
+      : { leader: first, standby: second };
+  }
+
+  async askWhoLeads(): Promise<Roles> {
+    const [row] = await this.cluster.sql<{ holder: string | null }>('SELECT holder FROM leadership');
+    this.#leaderPid = Number(row?.holder?.split('/')[1]);
+    return this.roles;
+  }
+
+  /** Starts what was stopped, and from now on what ends; clients and simulated nodes go to work. */
+  async begin(): Promise<void> {
+    for (const process of this.processes) {
+      process.release();
+      await process.look();
+    }
+    await this.untilReady();
+    for (const client of this.cluster.clients) {
+      if (!client.service.running()) await client.service.start();
+      await client.startTraffic({ bytesPerDownload: DOWNLOAD_BYTES, pauseMs: DOWNLOAD_PAUSE_MS });
+    }
+    let looking = Promise.resolve();
+    this.#supervision = setInterval(() => {
+      looking = looking.then(() => this.#look());
+    }, SUPERVISION_MS);
+  }
+
+  /** All processes run and have what they need. */
+  async untilReady(): Promise<void> {
+    const ready = async () => {
+      const urls = [...this.replicas.map(({ url }) => url), ...this.cluster.nodes.map(({ httpUrl }) => httpUrl)];
+      for (const url of urls) if (!(await isOk(`${url}/readyz`))) return false;
+      return this.fleets.every((fleet, i) => {
+        const status = fleet.status();
+        const size = Object.values(FLEETS)[i];
+        return status?.connected === size && status?.supplied === size;
+      });
+    };
+    await waitFor(ready, { timeoutMs: READY_TIMEOUT_MS, what: 'all processes to be ready', intervalMs: 200 });
+  }
+
+  /** Ends all connections, and waits until everything that any node accepted is committed. */
+  async drain(): Promise<void> {
+    await Promise.all(this.cluster.clients.map((client) => client.stopTraffic(TRAFFIC_STOP_MS)));
+    await Promise.all(this.cluster.clients.map((client) => client.service.stop()));
+    for (const fleet of this.fleets) fleet.endLoad();
+    const isDrained = () => this.fleets.every((fleet) => fleet.status()?.loadEnded && fleet.status()?.depth === 0);
+    await waitFor(isDrained, { timeoutMs: READY_TIMEOUT_MS, what: 'empty spools of the simulated nodes' });
+    await this.cluster.untilProjected(READY_TIMEOUT_MS);
+    const { leader } = await this.askWhoLeads();
+    const isQuiet = async () => {
+      const { body } = await httpRequest('GET', `${leader.url}/v1/projection`, { token: this.cluster.adminToken });
+      const status = JSON.parse(body);
+      return status.lagEvents === 0 && status.outbox === 0 && status.parked === 0;
+    };
+    await waitFor(isQuiet, { timeoutMs: READY_TIMEOUT_MS, what: 'an idle projector' });
+    clearInterval(this.#supervision);
+  }
+
+  /** Stops the nodes, so that their state on disk can be read. */
+  async stopNodes(): Promise<void> {
+    await Promise.all([...this.nodes, ...this.fleetProcesses].map((process) => process.stop()));
+  }
+
+  async stop(): Promise<void> {
+    clearInterval(this.#supervision);
+    await Promise.all(this.processes.map((process) => process.stop()));
+    for (const link of [this.fleetLink, this.natsLink, this.postgresLink]) link.close();
+    await this.disk.unmount();
+    await this.cluster.stop();
+  }
+
+  async #look(): Promise<void> {
+    // A Postgres that is frozen answers late, one that is away not at all.
+    if (!this.#asking) {
+      this.#asking = true;
+      void this.askWhoLeads()
+        .catch(() => undefined)
+        .finally(() => {
+          this.#asking = false;
+        });
+    }
+    // One that cannot be started now is tried again.
+    for (const process of this.processes) await process.look().catch(() => undefined);
+  }
+}

@@ -1,0 +1,136 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { createDatabase, createPool } from '../../control-plane/storage/database.ts';
+import { describeDifference } from '../../control-plane/verify/difference.ts';
+import { verifyProjections } from '../../control-plane/verify/verify-projections.ts';
+import { type Check, same } from '../../deploy/local/checks.ts';
+import { describeError } from '../../shared/errors.ts';
+import type { ChaosCluster } from './chaos-cluster.ts';
+import { CounterWatch } from './counter-watch.ts';
+import { type PlannedFault, planFaults } from './fault-plan.ts';
+import { FAULTS, type Fault, type Held } from './faults.ts';
+import { checkDatabase, checkMetrics, checkSpools } from './invariants.ts';
+
+const DIFFERENCES_SHOWN = 10;
+
+export interface InjectedFault {
+  /** Seconds after the begin. */
+  readonly at: number;
+  readonly fault: string;
+  /** Null: there was nothing to take hold of. */
+  readonly target: string | null;
+  readonly seconds: number;
+}
+
+export interface ChaosResult {
+  readonly ok: boolean;
+  readonly seed: number;
+  readonly seconds: number;
+  readonly faults: readonly InjectedFault[];
+  readonly checks: readonly Check[];
+  /** What happened meanwhile. */
+  readonly figures: Readonly<Record<string, number>>;
+  /** Processes that ended though no fault killed them. */
+  readonly unexpectedEnds: readonly string[];
+}
+
+export interface ChaosOptions {
+  readonly seed: number;
+  readonly seconds: number;
+  readonly progress: (line: string) => void;
+  readonly signal?: AbortSignal;
+}
+
+/** One run of faults, and what holds after it. */
+export async function runChaos(chaos: ChaosCluster, options: ChaosOptions): Promise<ChaosResult> {
+  const { seed, seconds, progress } = options;
+  const [before] = await chaos.cluster.sql<{ term: string }>('SELECT owner_epoch AS term FROM leadership');
+  const watch = new CounterWatch(chaos.replicas.map(({ url }) => url));
+  await chaos.begin();
+  const faults = await disturb(chaos, planFaults(FAULTS, seed, seconds), options);
+  progress('all faults are over, draining');
+  await chaos.untilReady();
+  await chaos.drain();
+  const checks = await checkMetrics(chaos);
+  await watch.stop();
+  checks.push(same('no counter ever went down between scrapes', [], watch.falls));
+  progress('all events are committed, stopping the nodes');
+  await chaos.stopNodes();
+  progress('looking whether all holds');
+  checks.push(...(await checkSpools(chaos)), ...(await checkDatabase(chaos)), await checkRebuilt(chaos));
+  const unexpectedEnds = chaos.processes.flatMap(({ unexpected }) => unexpected);
+  // A node may: it cannot begin on a full disk.
+  const ended = unexpectedEnds.filter((end) => end.startsWith('control-plane'));
+  checks.push(same('no control plane ended by itself', [], ended));
+  const [after] = await chaos.cluster.sql<{ term: string; events: string; connections: string }>(
+    `SELECT owner_epoch AS term, (SELECT count(*) FROM events) AS events,
+       (SELECT count(*) FROM connections) AS connections FROM leadership`,
+  );
+  return {
+    ok: checks.every(({ ok }) => ok),
+    seed,
+    seconds,
+    faults,
+    checks,
+    figures: {
+      events: Number(after?.events),
+      connections: Number(after?.connections),
+      takeovers: Number(after?.term) - Number(before?.term),
+      scrapes: watch.scrapes,
+    },
+    unexpectedEnds,
+  };
+}
+
+/** Injects what is planned, each at its time, and ends it after its time. Returns when all have ended. */
+async function disturb(
+  chaos: ChaosCluster,
+  planned: readonly PlannedFault<Fault>[],
+  { seconds, progress, signal }: ChaosOptions,
+): Promise<InjectedFault[]> {
+  const startedAt = performance.now();
+  const until = (ms: number) => delay(Math.max(0, startedAt + ms - performance.now()), undefined, { signal });
+  const lastOn = new Map<string, Promise<unknown>>();
+  const one = async (
+    { kind, atMs, holdMs, pick }: PlannedFault<Fault>,
+    previous: Promise<unknown> | undefined,
+  ): Promise<InjectedFault> => {
+    await until(atMs);
+    // To heal takes time too.
+    await previous;
+    let held: Held | undefined;
+    try {
+      held = await kind.inject(chaos, pick);
+      if (held !== undefined) {
+        progress(`${kind.name}: ${held.target}, for ${(holdMs / 1_000).toFixed(1)} s`);
+        await delay(holdMs, undefined, { signal });
+      }
+    } catch (cause) {
+      throw new Error(`${kind.name}: ${describeError(cause)}`, { cause });
+    } finally {
+      await held?.heal();
+    }
+    const target = held?.target ?? null;
+    return { at: atMs / 1_000, fault: kind.name, target, seconds: target === null ? 0 : holdMs / 1_000 };
+  };
+  const injected = await Promise.all(
+    planned.map((fault) => {
+      const { on } = fault.kind;
+      const done = one(fault, lastOn.get(on));
+      lastOn.set(on, done);
+      return done;
+    }),
+  );
+  await until(seconds * 1_000);
+  return injected;
+}
+
+async function checkRebuilt({ cluster }: ChaosCluster): Promise<Check> {
+  const database = createDatabase(createPool(cluster.databaseUrl, 'masque-vpn chaos', () => undefined));
+  try {
+    const report = await verifyProjections(database, { limit: DIFFERENCES_SHOWN });
+    const differences = report.findings.flatMap((found) => found.differences.map(describeDifference));
+    return { ...same('rebuilt equals live', [], differences), ok: report.differences === 0 };
+  } finally {
+    await database.destroy();
+  }
+}
