@@ -53,7 +53,7 @@ It needs what npm start needs; it names what is missing and installs nothing.
 
 /** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
 export function parseTunnelOptions(args: readonly string[]): TunnelOptions | undefined {
-  const values = parse(args, { seconds: 'string', rounds: 'string', only: 'string', json: 'boolean' });
+  const values = parseArguments(args, { seconds: 'string', rounds: 'string', only: 'string', json: 'boolean' });
   if (values.help) return undefined;
   return {
     seconds: wholeNumber('--seconds', values.seconds, 5, MIN_RUN_SECONDS, MAX_RUN_SECONDS),
@@ -65,7 +65,7 @@ export function parseTunnelOptions(args: readonly string[]): TunnelOptions | und
 
 /** As parseTunnelOptions. */
 export function parseConnectionsOptions(args: readonly string[]): ConnectionsOptions | undefined {
-  const values = parse(args, { tunnels: 'string', seconds: 'string', json: 'boolean' });
+  const values = parseArguments(args, { tunnels: 'string', seconds: 'string', json: 'boolean' });
   if (values.help) return undefined;
   return {
     tunnels: wholeNumber('--tunnels', values.tunnels, 500, 1, MAX_TUNNELS),
@@ -74,9 +74,11 @@ export function parseConnectionsOptions(args: readonly string[]): ConnectionsOpt
   };
 }
 
-type Values = Readonly<Record<string, string | boolean | undefined>>;
+/** Arguments by name, undefined where one is not given. */
+export type Values = Readonly<Record<string, string | boolean | undefined>>;
 
-function parse(args: readonly string[], types: Readonly<Record<string, 'string' | 'boolean'>>): Values {
+/** Throws CodedError BAD_ARGUMENT for an argument that is not in `types`. */
+export function parseArguments(args: readonly string[], types: Readonly<Record<string, 'string' | 'boolean'>>): Values {
   const options: Record<string, { type: 'string' | 'boolean'; short?: string }> = {
     help: { type: 'boolean', short: 'h' },
   };
@@ -88,7 +90,8 @@ function parse(args: readonly string[], types: Readonly<Record<string, 'string' 
   }
 }
 
-function wholeNumber(name: string, text: unknown, fallback: number, min: number, max: number): number {
+/** Throws CodedError BAD_ARGUMENT, which names what is allowed. */
+export function wholeNumber(name: string, text: unknown, fallback: number, min: number, max: number): number {
   if (text === undefined) return fallback;
   const value = Number(text);
   if (!/^\d+$/.test(String(text)) || value < min || value > max) {

@@ -23,7 +23,8 @@ export interface Benchmark<Options, Result extends Report> {
   readonly help: string;
   /** Undefined asks for the help text; throws when an argument is wrong. */
   readonly parse: (args: readonly string[]) => Options | undefined;
-  readonly programs: (options: Options) => readonly Requirement[];
+  /** None: it needs no program and no network of its own. */
+  readonly programs?: (options: Options) => readonly Requirement[];
   readonly measure: (options: Options, context: BenchContext) => Promise<Result>;
   readonly render: (result: Result) => string;
 }
@@ -54,7 +55,7 @@ async function run<Options extends { readonly json: boolean }, Result extends Re
   }
   const signal = endSignals();
   try {
-    await demand(benchmark.programs(options));
+    if (benchmark.programs !== undefined) await demand(benchmark.programs(options));
     const result = await measure(benchmark, options, signal);
     console.log(`\n${benchmark.render(result)}`);
     for (const { name, required, actual, verdict } of result.bars) {

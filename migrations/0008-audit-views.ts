@@ -137,6 +137,28 @@ async function createViews(db: Kysely<unknown>): Promise<void> {
   });
 }
 
+/** The longest session of each `session_span` but the last. */
+const LONGEST = [
+  '1 minute',
+  '5 minutes',
+  '30 minutes',
+  '2 hours',
+  '8 hours',
+  '24 hours',
+  '96 hours',
+  '384 hours',
+  '1536 hours',
+];
+
+/** Written out group by group, each condition is a range of connections_span, and Postgres knows how many rows it has. */
+const begunWithinSpan = sql.join(
+  [...LONGEST.map((longest) => sql`sessions_at.at - interval ${sql.lit(longest)}`), sql`'-infinity'`].map(
+    (earliest, span) => sql`session_span(h.established_at, h.closed_at) = ${sql.lit(span)}
+      AND h.established_at BETWEEN ${earliest} AND sessions_at.at`,
+  ),
+  sql` OR `,
+);
+
 async function createFunctions(db: Kysely<unknown>): Promise<void> {
   // Bodies that are bound here, to the views: they need no rights of their own, and no search_path leads them astray.
   await sql`
@@ -155,16 +177,11 @@ async function createFunctions(db: Kysely<unknown>): Promise<void> {
         established_at timestamptz, closed_at timestamptz, presumed boolean, addresses inet[])
       LANGUAGE sql STABLE PARALLEL SAFE
       BEGIN ATOMIC
-        SELECT h.connection_id, h.client_id, h.node, h.remote_address, h.transport, h.established_at, h.closed_at, false, h.addresses
-        FROM (VALUES (0, interval '1 minute'), (1, interval '5 minutes'), (2, interval '30 minutes'), (3, interval '2 hours'),
-          (4, interval '8 hours'), (5, interval '24 hours'), (6, interval '96 hours'), (7, interval '384 hours'),
-          (8, interval '1536 hours'), (9, interval '1000000 hours')) AS s (span, longest)
-        JOIN connection_history h ON session_span(h.established_at, h.closed_at) = s.span AND h.state = 'closed'
-        WHERE h.established_at BETWEEN sessions_at.at - s.longest AND sessions_at.at AND h.closed_at > sessions_at.at
-        UNION ALL
         SELECT h.connection_id, h.client_id, h.node, h.remote_address, h.transport, h.established_at, h.closed_at,
           h.state = 'presumed' AND h.presumed_at <= sessions_at.at, h.addresses
-        FROM connection_history h WHERE h.state <> 'closed' AND h.established_at <= sessions_at.at;
+        FROM connection_history h
+        WHERE h.established_at <= sessions_at.at
+          AND (h.state <> 'closed' OR h.state = 'closed' AND h.closed_at > sessions_at.at AND (${begunWithinSpan}));
       END;
 
     CREATE FUNCTION session_counts_at(at timestamptz) RETURNS TABLE (node text, sessions bigint, presumed bigint, clients bigint)

@@ -5,6 +5,8 @@ import type { Cluster } from './cluster.ts';
 import { renderOverview, summarizeOverview, takeOverview } from './overview.ts';
 
 const REFRESH_MS = 1_000;
+/** More would push the table out of a terminal. */
+const SHOWN_QUERIES = 3;
 /** Without a terminal a line now and then is enough. */
 const LINE_INTERVAL_MS = 10_000;
 const DOWNLOAD_BYTES = 8 * 2 ** 20;
@@ -52,8 +54,8 @@ function describeAccess(cluster: Cluster): string {
     ...cluster.nodes.map((node) => `${`  of ${node.id}`.padEnd(18)} ${node.metricsUrl}`),
     `Postgres           ${withoutPassword(cluster.databaseUrl)}   (password in cluster.json)`,
     '',
-    'SQL for audits:',
-    ...queries.map(({ question, sql }) => `\n  ${question}\n${sql.replace(/^/gm, '    ')};`),
+    'SQL for audits (README has more):',
+    ...queries.slice(0, SHOWN_QUERIES).map(({ question, sql }) => `\n  ${question}\n${sql.replace(/^/gm, '    ')};`),
     '',
     'Ctrl-C ends it; the data stays.',
     '',

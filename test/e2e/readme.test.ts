@@ -4,6 +4,9 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { test } from 'node:test';
+import pg from 'pg';
+import { AUDITOR_ROLE } from '../../control-plane/storage/auditor-role.ts';
+import { auditQueries } from '../../deploy/local/audit-queries.ts';
 import { startCluster } from '../../deploy/local/cluster.ts';
 import { findProgram } from '../../deploy/local/find-program.ts';
 import { needsBinary, needsRoot } from '../support/requirements.ts';
@@ -44,6 +47,22 @@ test("README's commands and queries work on a cluster", { skip }, async (t) => {
   assert.equal(client?.name, 'Ada');
 
   const queries = [...readme.matchAll(/```sql\n([\s\S]*?)```/g)].map(([, sql = '']) => sql);
-  assert.equal(queries.length, 3);
-  for (const sql of queries) await cluster.sql(sql);
+  assert.equal(queries.length, auditQueries('10.99.0.2', new Date()).length);
+  // They are for auditors, so they have to work with the rights of one.
+  const auditor = new pg.Client({ connectionString: cluster.databaseUrl, options: `-c role=${AUDITOR_ROLE}` });
+  await auditor.connect();
+  try {
+    for (const sql of queries) await auditor.query(sql);
+    const { rows } = await auditor.query('SELECT verdict FROM completeness');
+    assert.ok(rows.length > 2 && rows.every(({ verdict }) => verdict === 'complete'), JSON.stringify(rows));
+    const changes = await auditor.query(
+      "SELECT type, actor FROM admin_changes WHERE subject_id = 'laptop-7' ORDER BY position",
+    );
+    assert.deepEqual(changes.rows, [
+      { type: 'client.enrolled', actor: 'admin' },
+      { type: 'client.revoked', actor: 'admin' },
+    ]);
+  } finally {
+    await auditor.end();
+  }
 });

@@ -4,10 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import pg from 'pg';
+import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { AUDITOR_ROLE, auditorProblem } from '../../../control-plane/storage/auditor-role.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
+import { at, SampleNode } from '../../unit/projections/sample-events.ts';
+import { beginTerm } from '../projector/projector-database.ts';
+import { granted, lifeOf, TestLog } from '../projector/test-log.ts';
 
 const VIEWS = [
   'address_history',
@@ -141,4 +145,33 @@ test('an auditor reads the views and functions for auditors, and nothing else', 
 
   await query(url, "CREATE ROLE eve LOGIN PASSWORD 'eve'");
   assert.deepEqual(await readable(asUser(url, 'eve'), [...all, ...CALLS]), []);
+});
+
+test('after a rebuild the views and functions show the new tables, to auditors too', async () => {
+  const url = await server.createDatabase('rebuilt');
+  const database = connect(url);
+  await migrate(database);
+  const log = new TestLog(database, await beginTerm(database));
+  await log.decide(granted('node-a', -60, 3600), {
+    type: 'client.enrolled',
+    at: at(-30),
+    data: { clientId: 'alice', name: 'Alice', pool: 'default', actor: 'admin' },
+  });
+  await log.deliver(lifeOf(new SampleNode('node-a'), 'alice'));
+  await query(url, 'DELETE FROM connections', 'DELETE FROM admin_events', 'DELETE FROM connection_failures');
+  await rebuildProjections(database);
+
+  await query(url, `CREATE ROLE rita LOGIN PASSWORD 'rita' IN ROLE ${AUDITOR_ROLE}`);
+  const asRita = asUser(url, 'rita');
+  assert.deepEqual(await readable(asRita, await relations(url)), VIEWS);
+  assert.deepEqual(await readable(asRita, CALLS), CALLS);
+  const { rows } = await query(
+    asRita,
+    `SELECT (SELECT addresses::text FROM connection_history), (SELECT actor FROM admin_changes),
+       (SELECT failures FROM failed_authentications_by_address('-infinity', 'infinity')) AS failures,
+       (SELECT sessions FROM session_counts_at('${at(5)}')) AS sessions, (SELECT connections FROM usage_daily) AS connections`,
+  );
+  assert.deepEqual(rows, [
+    { addresses: '{10.99.3.7}', actor: 'admin', failures: '3', sessions: '1', connections: '1' },
+  ]);
 });

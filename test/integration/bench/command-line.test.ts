@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import type { AuditReport } from '../../../bench/audit/report.ts';
 
 const run = (script: string, ...args: string[]) => {
   const file = fileURLToPath(new URL(`../../../bench/${script}`, import.meta.url));
@@ -15,6 +16,7 @@ const run = (script: string, ...args: string[]) => {
 for (const [script, options] of [
   ['tunnel.ts', ['--seconds', '--rounds', '--only', '--json', '--help']],
   ['connections.ts', ['--tunnels', '--seconds', '--json', '--help']],
+  ['audit.ts', ['--connections', '--traffic', '--data', '--json', '--help']],
 ] as const) {
   test(`${script} --help names every option`, () => {
     const { status, stdout, stderr } = run(script, '--help');
@@ -31,6 +33,8 @@ for (const [script, args, message] of [
   ['tunnel.ts', ['--tunnels', '5'], /Unknown option '--tunnels'/],
   ['tunnel.ts', ['fast'], /Unexpected argument 'fast'/],
   ['connections.ts', ['--tunnels', '0'], /--tunnels: got "0", expected a whole number from 1 to 600/],
+  ['audit.ts', ['--connections', '5'], /--connections: got "5", expected a whole number from 10000 to 10000000/],
+  ['audit.ts', ['--traffic', '10'], /--traffic: got "10", expected a whole number from 5000000 to 100000000/],
   ['connections.ts', ['--seconds', ''], /--seconds: got "", expected a whole number from 5 to 300/],
 ] as const) {
   test(`${script} ${args.join(' ')} is refused with what is allowed`, () => {
@@ -40,3 +44,16 @@ for (const [script, args, message] of [
     assert.match(stderr, message);
   });
 }
+
+test('bench:audit fills a small Postgres, asks everything, and says how long it took', () => {
+  const { status, stdout, stderr } = run('audit.ts', '--connections', '10000', '--json');
+  // How long it takes is not for a test to judge.
+  assert.ok(status === 0 || status === 1, stderr);
+  const report = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as AuditReport;
+  assert.equal(report.bars.length, report.questions.length);
+  for (const { name, keys, mostRows } of report.questions) {
+    assert.equal(keys, 8, name);
+    // So few connections leave a client or address without any on most days.
+    assert.ok(mostRows > 0 || name.includes('on a day'), name);
+  }
+});

@@ -1,0 +1,40 @@
+import { parseArguments, wholeNumber } from '../options.ts';
+
+export interface AuditOptions {
+  readonly connections: number;
+  /** Rows of `traffic`. */
+  readonly traffic: number;
+  /** A directory to fill once and ask again and again; undefined for one that is removed at the end. */
+  readonly data: string | undefined;
+  readonly json: boolean;
+}
+
+const MIN_CONNECTIONS = 10_000;
+const MAX_CONNECTIONS = 10_000_000;
+const MAX_TRAFFIC = 100_000_000;
+
+export const AUDIT_HELP = `Fills a Postgres of its own with connections, addresses, traffic, failures, changes and spools, and asks every view and
+function for auditors about several clients, addresses, moments, days, nodes and spools. Exit code 1 when one takes too long.
+
+  npm run bench:audit                           5,000,000 connections and 50,000,000 rows of traffic
+  npm run bench:audit -- --connections N        ${MIN_CONNECTIONS} to ${MAX_CONNECTIONS}
+  npm run bench:audit -- --traffic N            rows of traffic, from as many as connections to ${MAX_TRAFFIC}
+  npm run bench:audit -- --data DIR             fills DIR once and keeps it; as many again are not filled again
+  npm run bench:audit -- --json                 the result as JSON on the last line
+  npm run bench:audit -- --help                 this text
+
+It needs about 19 GB of disk for the full size, where TMPDIR or --data says, and removes them at the end but for --data.
+`;
+
+/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+export function parseAuditOptions(args: readonly string[]): AuditOptions | undefined {
+  const values = parseArguments(args, { connections: 'string', traffic: 'string', data: 'string', json: 'boolean' });
+  if (values.help) return undefined;
+  const connections = wholeNumber('--connections', values.connections, 5_000_000, MIN_CONNECTIONS, MAX_CONNECTIONS);
+  return {
+    connections,
+    traffic: wholeNumber('--traffic', values.traffic, 10 * connections, connections, MAX_TRAFFIC),
+    data: values.data === undefined ? undefined : String(values.data),
+    json: values.json === true,
+  };
+}
