@@ -3,42 +3,41 @@ import { CodedError, errorCode } from '../shared/errors.ts';
 import type { NewEvent } from '../shared/events/envelope.ts';
 import type { CloseReason, Transport } from '../shared/events/node-events.ts';
 import { type AddressFamily, formatAddress, parseAddress } from '../shared/ip/address.ts';
-import { nodeAddress } from '../shared/ip/block.ts';
 import { formatPrefix, hostPrefix, type IpPrefix } from '../shared/ip/prefix.ts';
 import type { Logger } from '../shared/log/logger.ts';
-import {
-  type AddressBook,
-  AddressesExhaustedError,
-  type AssignedAddress,
-  type AssignRequest,
-  type BookChange,
-} from './address/address-book.ts';
+import { AddressesExhaustedError, type AssignedAddress, type BookChange } from './address/address-book.ts';
 import type { KnownClient } from './credentials/credential-set.ts';
 import type { ConnectIpTarget } from './masque/connect-ip-request.ts';
 import type { ProxyError } from './masque/connect-ip-response.ts';
 import { HostnameError } from './resolve-hostname.ts';
+import { StaticAddressUnavailableError } from './static-addresses/static-addresses.ts';
 import { EndRecorder } from './telemetry/end-recorder.ts';
 import type { Spool } from './telemetry/spool.ts';
 import { commonPrefixes } from './tunnel/scope.ts';
 import type { RequestReport, ServerThreadCommand, ServerThreadReport, TunnelGrant } from './tunnel/tunnel-messages.ts';
+import {
+  type AddressWish,
+  type ChosenAddresses,
+  TunnelAddresses,
+  type TunnelAddressesOptions,
+} from './tunnel-addresses.ts';
 
 /** A request, and the shard that it came to, or is to come to. */
 export type TunnelRequest = RequestReport & { readonly shard: number };
 export type TunnelClosed = Extract<ServerThreadReport, { type: 'closed' }>;
 type Answer = Extract<ServerThreadCommand, { type: 'accept' | 'reject' }>;
 
+/** What becomes of a tunnel whose end is decided before it is open. */
+const UNOPENED = 'ended before it was open';
 /** Characters of the detail of an end (the event's limit). */
 const MAX_DETAIL_LENGTH = 1_000;
 /** Of a request whose target cannot be reached (RFC 9209 2.3). */
 const BAD_GATEWAY = 502;
 
-export interface AdmissionOptions {
+export interface AdmissionOptions extends TunnelAddressesOptions {
   /** Whether tokens can be judged: a node that never saw the credentials knows nobody. */
   readonly canAuthenticate: () => boolean;
   readonly authenticate: (token: string) => KnownClient | undefined;
-  readonly book: AddressBook;
-  /** A shard has no free address of a pool: resolves, within seconds, when it has more, or with why none are to be had. */
-  readonly moreAddresses: (shard: number, pool: string) => Promise<string | undefined>;
   readonly spool: Pick<Spool, 'append'>;
   readonly tunnelMtu: number;
   /** Each tunnel takes addresses of the pool, so one client may not have any number of them. */
@@ -77,16 +76,18 @@ class Refusal extends CodedError {
 export class Admission {
   readonly #options: AdmissionOptions;
   readonly #open = new Map<string, OpenConnection>();
-  /** Connections whose record is on its way to the disk, and why they must not open after all. */
+  /** Connections that are about to open, and why they must not after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
   /** Requests that wait for a name's or more addresses, by client: each may become a tunnel. */
   readonly #waiting = new Map<string, number>();
   readonly #ends: EndRecorder;
+  readonly #addresses: TunnelAddresses;
   #draining = false;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
     this.#ends = new EndRecorder(options);
+    this.#addresses = new TunnelAddresses(options);
   }
 
   /** Tunnels that are open or about to be. */
@@ -147,59 +148,80 @@ export class Admission {
   }
 
   async #admit(request: TunnelRequest): Promise<Answer> {
-    const { shard, requestId, token, transport, remoteAddress, remotePort, target, protocol } = request;
-    const { book, spool, tunnelMtu } = this.#options;
+    const { shard, requestId, token, transport, target, protocol } = request;
     // To wait takes time, in which the token may be revoked: it is judged before, for a stranger is not waited for, and after.
     const targets =
       target.kind === 'hostname'
         ? await this.#resolve(this.#permit(token).clientId, target.hostname)
         : prefixesOf(target);
-    const { clientId, pool } = this.#permit(token);
+    const client = this.#permit(token);
+    const { clientId } = client;
     const families = this.#families(targets, clientId);
     const connectionId = randomUUID();
     const wished = request.wishedAddresses?.map(parseAddress) ?? [];
-    let change = this.#assign({ shard, pool, clientId, connectionId, families, wished });
-    if (change instanceof AddressesExhaustedError) {
-      const why = await this.#wait(clientId, this.#options.moreAddresses(shard, pool));
-      this.#permit(token);
-      change = this.#assign({ shard, pool, clientId, connectionId, families, wished });
-      if (change instanceof AddressesExhaustedError) {
-        throw new Refusal(503, why === undefined ? change.message : `${change.message}: ${why}`, clientId, change);
-      }
-    }
-    this.#open.set(connectionId, { clientId, shard, transport });
     this.#pending.set(connectionId, undefined);
+    let chosen: ChosenAddresses;
+    try {
+      chosen = await this.#choose({ client, shard, connectionId, families, wished });
+      this.#permit(token);
+      const cancelled = this.#pending.get(connectionId);
+      if (cancelled !== undefined) throw unopenedRefusal(cancelled, clientId);
+      this.#open.set(connectionId, { clientId, shard, transport });
+      await this.#recordOpening(request, { connectionId, clientId }, chosen);
+    } catch (error) {
+      this.#pending.delete(connectionId);
+      this.#open.delete(connectionId);
+      this.#addresses.release(connectionId);
+      this.#addresses.released(connectionId);
+      throw error;
+    }
+    const cancelled = this.#pending.get(connectionId);
+    this.#pending.delete(connectionId);
+    if (cancelled !== undefined) {
+      await this.unopened({ connectionId, clientId }, cancelled, UNOPENED);
+      throw unopenedRefusal(cancelled, clientId);
+    }
+    const addresses = chosen.addresses.map(({ address, nodeAddress }) => ({
+      address: formatAddress(address),
+      nodeAddress: formatAddress(nodeAddress),
+    }));
+    const scope = { targets: targets?.map(formatPrefix) ?? null, protocol };
+    return { type: 'accept', requestId, connectionId, clientId, addresses, scope };
+  }
+
+  /** Throws Refusal. */
+  async #choose(wish: AddressWish): Promise<ChosenAddresses> {
+    const { clientId } = wish.client;
+    try {
+      return await this.#wait(clientId, this.#addresses.choose(wish));
+    } catch (error) {
+      const isRefusal = error instanceof AddressesExhaustedError || error instanceof StaticAddressUnavailableError;
+      throw isRefusal ? new Refusal(503, error.message, clientId, error) : error;
+    }
+  }
+
+  /** Resolves when the events of a new tunnel are on disk. Throws Refusal where they are not. */
+  async #recordOpening(
+    { transport, remoteAddress, remotePort }: TunnelRequest,
+    { connectionId, clientId }: Pick<TunnelGrant, 'connectionId' | 'clientId'>,
+    { addresses, save }: BookChange,
+  ): Promise<void> {
+    const { spool, tunnelMtu } = this.#options;
     const at = new Date().toISOString();
     const established: NewEvent = {
       type: 'connection.established',
       at,
       data: { connectionId, clientId, remoteAddress, remotePort, transport, tunnelMtu },
     };
-    const assigned = change.addresses.map(
+    const assigned = addresses.map(
       (address): NewEvent => ({ type: 'address.assigned', at, data: { connectionId, clientId, ...texts(address) } }),
     );
     try {
-      await spool.append([established, ...assigned], change.save);
+      await spool.append([established, ...assigned], save);
     } catch (error) {
-      this.#pending.delete(connectionId);
-      this.#open.delete(connectionId);
-      book.release(connectionId);
       const full = errorCode(error) === 'SPOOL_FULL';
       throw new Refusal(503, full ? 'the spool is full' : 'the record cannot be written', clientId, error);
     }
-    const cancelled = this.#pending.get(connectionId);
-    this.#pending.delete(connectionId);
-    if (cancelled !== undefined) {
-      const detail = 'ended before it was open';
-      await this.unopened({ connectionId, clientId }, cancelled, detail);
-      throw new Refusal(cancelled === 'revoked' ? 401 : 503, detail, clientId);
-    }
-    const addresses = change.addresses.map((held) => ({
-      address: formatAddress(held.address),
-      nodeAddress: formatAddress(nodeAddress(held)),
-    }));
-    const scope = { targets: targets?.map(formatPrefix) ?? null, protocol };
-    return { type: 'accept', requestId, connectionId, clientId, addresses, scope };
   }
 
   /** Whose token it is, if that client may have a tunnel now. Throws Refusal. */
@@ -264,7 +286,7 @@ export class Admission {
   /** Records the end of a tunnel and gives its addresses back. */
   async closed({ connectionId, clientId, reason, detail, durationMs, totals }: TunnelClosed): Promise<void> {
     if (!this.#open.delete(connectionId)) return;
-    const change = this.#options.book.release(connectionId);
+    const change = this.#addresses.release(connectionId);
     const at = new Date().toISOString();
     const released = change.addresses.map(
       (address): NewEvent => ({
@@ -278,17 +300,12 @@ export class Admission {
       at,
       data: { connectionId, clientId, reason, detail: storable(detail), durationMs, totals },
     };
-    await this.#ends.record([...released, closed], change.save);
+    await this.#ends.record([...released, closed], change.save, () => this.#addresses.released(connectionId));
   }
+}
 
-  #assign(request: AssignRequest): BookChange | AddressesExhaustedError {
-    try {
-      return this.#options.book.assign(request);
-    } catch (error) {
-      if (!(error instanceof AddressesExhaustedError)) throw error;
-      return error;
-    }
-  }
+function unopenedRefusal(reason: CloseReason, clientId: string): Refusal {
+  return new Refusal(reason === 'revoked' ? 401 : 503, UNOPENED, clientId);
 }
 
 /** Peers choose a part of it: Postgres takes neither NUL nor half of a surrogate pair, and one refused event would stay unapplied. */

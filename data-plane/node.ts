@@ -21,6 +21,7 @@ import { resolveHostname } from './resolve-hostname.ts';
 import type { ShardReport } from './shards/shard.ts';
 import { Shards } from './shards/shards.ts';
 import { NodeDatabase } from './state/node-database.ts';
+import { StaticAddresses } from './static-addresses/static-addresses.ts';
 import type { ConnectionFailure } from './telemetry/failure-folding.ts';
 import { NodeRecord } from './telemetry/node-record.ts';
 import type { TlsIdentity } from './tls/tls-identity.ts';
@@ -41,6 +42,7 @@ export class Node {
   readonly #credentials: CredentialStore;
   readonly #book: AddressBook;
   readonly #blocks: BlockClient;
+  readonly #statics: StaticAddresses;
   readonly #admission: Admission;
   readonly #shards: Shards;
   readonly #metrics: NodeMetrics;
@@ -66,7 +68,13 @@ export class Node {
     const { spool, incarnation } = this.#record;
     const presence = () => ({ epoch: spool.epoch, incarnation });
     this.#presence = new PresenceSender({ node, link, log, presence });
-    this.#credentials = new CredentialStore({ link, database, log, onRevoked: (clientId) => this.#revoke(clientId) });
+    this.#credentials = new CredentialStore({
+      link,
+      database,
+      log,
+      onRevoked: (clientId) => this.#revoke(clientId),
+      onOwned: (clientId, addresses) => this.#statics.owned(clientId, addresses),
+    });
     const leases = new BlockLeases();
     this.#book = new AddressBook({
       now: monotonicMs,
@@ -90,11 +98,21 @@ export class Node {
         for (const connectionId of connections) this.#close(connectionId, 'drained', 'the address pool is retired');
       },
     });
+    this.#statics = new StaticAddresses({
+      node,
+      link,
+      log,
+      route: (shard, block) => this.#shards.addBlock(shard, { block, nodeAddress: null }),
+      unroute: (shard, block) => this.#shards.removeBlock(shard, { block, nodeAddress: null }),
+      close: (connectionId, reason, detail) => this.#close(connectionId, reason, detail),
+    });
     this.#admission = new Admission({
       canAuthenticate: () => this.#credentials.ready,
       authenticate: (token) => this.#credentials.authenticate(token),
       book: this.#book,
       moreAddresses: (shard, pool) => this.#blocks.demand(shard, pool),
+      statics: this.#statics,
+      nodeAddressIn: (shard, family) => this.#blocks.nodeAddressIn(shard, family),
       spool,
       tunnelMtu: config.TUNNEL_MTU,
       maxTunnelsPerClient: config.MAX_TUNNELS_PER_CLIENT,
@@ -169,6 +187,7 @@ export class Node {
     await this.#record.started(listen, tunnelMtu);
     this.#tls.start();
     await this.#blocks.start();
+    this.#statics.start();
     this.#record.publisher.start();
     this.#credentials.start();
     this.#presence.start();
@@ -195,6 +214,7 @@ export class Node {
     await Promise.all([this.#shards.drain(), this.#web.drain()]);
     await this.#settle();
     await this.#record.stopping('node.stopped');
+    await this.#statics.stop();
     this.#presence.stop();
     this.#credentials.stop();
     await this.#record.stop();

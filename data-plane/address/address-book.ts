@@ -8,9 +8,10 @@ import type { ShardBlock } from './shard-block.ts';
 export class AddressesExhaustedError extends CodedError {
   readonly family: AddressFamily | undefined;
 
-  constructor(family: AddressFamily | undefined) {
+  /** `why`: what the control plane says, where it was asked for more. */
+  constructor(family: AddressFamily | undefined, why?: string) {
     const what = family === undefined ? 'no address block is held now' : `no free IPv${family} address`;
-    super('ADDRESSES_EXHAUSTED', what);
+    super('ADDRESSES_EXHAUSTED', why === undefined ? what : `${what}: ${why}`);
     this.family = family;
   }
 }

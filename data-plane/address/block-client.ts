@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { AddressFamily } from '../../shared/ip/address.ts';
-import { ADDRESS_REST_MS, DEFAULT_POOL } from '../../shared/ip/block.ts';
+import type { AddressFamily, IpAddress } from '../../shared/ip/address.ts';
+import { ADDRESS_REST_MS, DEFAULT_POOL, nodeAddress } from '../../shared/ip/block.ts';
 import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { BlockLease } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
@@ -69,6 +69,12 @@ export class BlockClient {
   /** The blocks that are set up and leased. */
   get blocks(): ShardBlock[] {
     return this.#inUse.all;
+  }
+
+  /** The node's own address of a family in a shard; undefined while it has no block of that family there. */
+  nodeAddressIn(shard: number, family: AddressFamily): IpAddress | undefined {
+    const held = this.blocks.find((block) => block.shard === shard && block.block.address.family === family);
+    return held && nodeAddress(held);
   }
 
   /** Whether every shard has a block of the default pool. */

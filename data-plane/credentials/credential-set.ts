@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { type IpAddress, parseAddress } from '../../shared/ip/address.ts';
 import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import type { Credential } from '../../shared/nats/messages.ts';
 import type { StoredCredential } from './credential-table.ts';
@@ -9,10 +10,11 @@ export interface CredentialChange {
   readonly revoked: boolean;
 }
 
-/** A client, and the pool that its addresses come from. */
+/** A client, the pool that its addresses come from, and those that are its own: one of each family at most. */
 export interface KnownClient {
   readonly clientId: string;
   readonly pool: string;
+  readonly addresses: readonly IpAddress[];
 }
 
 /** The credentials that a node knows. It never goes back: neither to an older version, nor from revoked to active. */
@@ -35,7 +37,15 @@ export class CredentialSet {
   authenticate(token: string): KnownClient | undefined {
     const clientId = this.#byHash.get(createHash('sha256').update(token).digest('hex'));
     const known = clientId === undefined ? undefined : this.#byClient.get(clientId);
-    return known && { clientId: known.clientId, pool: known.pool ?? DEFAULT_POOL };
+    if (known === undefined) return undefined;
+    const { pool = DEFAULT_POOL } = known;
+    return { clientId: known.clientId, pool, addresses: this.addressesOf(known.clientId) };
+  }
+
+  /** The addresses that are a client's own. */
+  addressesOf(clientId: string): IpAddress[] {
+    const known = this.#byClient.get(clientId);
+    return known?.state === 'active' ? (known.addresses ?? []).map(parseAddress) : [];
   }
 
   /** An entry of the bucket. Undefined when it changes nothing: it is known, or older than what is known. */

@@ -1,5 +1,6 @@
 import type { KV, KvEntry, NatsConnection, QueuedIterator } from 'nats';
 import { describeError } from '../../shared/errors.ts';
+import type { IpAddress } from '../../shared/ip/address.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { type Credential, credentialMessage } from '../../shared/nats/messages.ts';
 import { CREDENTIALS_BUCKET } from '../../shared/nats/streams.ts';
@@ -20,6 +21,8 @@ export interface CredentialStoreOptions {
   readonly log: Logger;
   /** The client's open tunnels must be closed now. */
   readonly onRevoked: (clientId: string) => void;
+  /** These addresses are the client's own now, and no others. */
+  readonly onOwned: (clientId: string, addresses: readonly IpAddress[]) => void;
 }
 
 interface Watch {
@@ -140,13 +143,15 @@ export class CredentialStore {
 
   #apply(change: CredentialChange | undefined): void {
     if (change === undefined) return;
-    const { database, log, onRevoked } = this.#options;
+    const { database, log, onRevoked, onOwned } = this.#options;
+    const { clientId } = change.stored;
     database
       .commit((db) => saveCredential(db, change.stored))
       .catch((error: unknown) => log.error({ err: error }, 'a credential cannot be stored'));
+    onOwned(clientId, this.#credentials.addressesOf(clientId));
     if (!change.revoked) return;
-    log.info({ clientId: change.stored.clientId }, 'client revoked');
-    onRevoked(change.stored.clientId);
+    log.info({ clientId }, 'client revoked');
+    onRevoked(clientId);
   }
 
   #seen(): void {

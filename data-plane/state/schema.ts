@@ -56,4 +56,8 @@ export const SCHEMA_VERSIONS: readonly string[] = [
   ALTER TABLE blocks ADD COLUMN pool_name TEXT NOT NULL DEFAULT 'default';
   ALTER TABLE credentials ADD COLUMN pool_name TEXT NOT NULL DEFAULT 'default';
   `,
+  `
+  -- The addresses that are the client's own: a JSON array of texts.
+  ALTER TABLE credentials ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]';
+  `,
 ];

@@ -9,6 +9,8 @@ const RETRY_MS = 1_000;
 interface End {
   readonly events: readonly NewEvent[];
   readonly save: (db: DatabaseSync) => void;
+  /** Called once it is on disk. */
+  readonly recorded: () => void;
 }
 
 export interface EndRecorderOptions {
@@ -37,8 +39,12 @@ export class EndRecorder {
   }
 
   /** Resolves when the end is recorded, or kept for later. */
-  async record(events: readonly NewEvent[], save: (db: DatabaseSync) => void): Promise<void> {
-    const end: End = { events, save };
+  async record(
+    events: readonly NewEvent[],
+    save: (db: DatabaseSync) => void,
+    recorded: () => void = () => {},
+  ): Promise<void> {
+    const end: End = { events, save, recorded };
     if (this.#waiting.length > 0) {
       this.#waiting.push(end);
       return;
@@ -49,7 +55,9 @@ export class EndRecorder {
       if (this.#waiting.length === 0) this.#options.log.error({ err: error }, 'ends cannot be recorded, trying again');
       this.#waiting.push(end);
       this.#timer ??= setInterval(() => void this.settle(), this.#options.retryMs ?? RETRY_MS).unref();
+      return;
     }
+    recorded();
   }
 
   /** Offers once more what waits. Resolves when all is recorded or the spool has refused again. */
@@ -65,6 +73,7 @@ export class EndRecorder {
       for (let end = this.#waiting[0]; end !== undefined; end = this.#waiting[0]) {
         await this.#options.spool.append(end.events, end.save);
         this.#waiting.shift();
+        end.recorded();
       }
     } catch {
       return;

@@ -13,8 +13,8 @@ import type { DropReason } from './drop-counters.ts';
 export interface TunnelBlock {
   /** Prefix of the block. */
   readonly block: string;
-  /** The node's own address in it. */
-  readonly nodeAddress: string;
+  /** The node's own address in it; null where the block is one static address. */
+  readonly nodeAddress: string | null;
 }
 
 export interface ServerThreadOptions {

@@ -6,7 +6,7 @@ import { IcmpResponder } from './icmp-responder.ts';
 import type { TunnelBlock } from './tunnel-messages.ts';
 import type { TunnelSession } from './tunnel-session.ts';
 
-/** The network of the tunnels at this host: the TUN device, with the node's address in each block and a route to the rest of it. */
+/** The network of the tunnels at this host: the TUN device, with a route to each block and the node's address in it, if it has one. */
 export class TunnelNetwork {
   readonly tun: TunDevice<TunnelSession>;
   readonly icmp: IcmpResponder;
@@ -24,6 +24,7 @@ export class TunnelNetwork {
 
   /** What could not be done, or null. */
   addBlock({ block, nodeAddress }: TunnelBlock): string | null {
+    if (nodeAddress === null) return takeAll([() => this.tun.addRoute(block)]);
     return takeAll([
       () => this.tun.addAddress(hostPrefixText(nodeAddress)),
       () => this.tun.addRoute(block),
@@ -33,6 +34,7 @@ export class TunnelNetwork {
 
   /** What could not be done, or null. */
   removeBlock({ block, nodeAddress }: TunnelBlock): string | null {
+    if (nodeAddress === null) return takeAll([() => this.tun.removeRoute(block)]);
     return takeAll([
       () => this.icmp.removeAddress(nodeAddress),
       () => this.tun.removeRoute(block),

@@ -1,14 +1,20 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { AddressBook } from '../../data-plane/address/address-book.ts';
+import { AddressBook, type AssignedAddress } from '../../data-plane/address/address-book.ts';
 import { Admission, type TunnelRequest } from '../../data-plane/admission.ts';
 import { HostnameError } from '../../data-plane/resolve-hostname.ts';
+import {
+  type StaticAddresses,
+  StaticAddressUnavailableError,
+  type StaticClaim,
+} from '../../data-plane/static-addresses/static-addresses.ts';
 import type { Spool } from '../../data-plane/telemetry/spool.ts';
 import { SpoolFullError } from '../../data-plane/telemetry/spool.ts';
 import type { EventData, NewEvent, VpnEvent } from '../../shared/events/envelope.ts';
 import { validateEvent } from '../../shared/events/envelope.ts';
+import { parseAddress } from '../../shared/ip/address.ts';
 import { DEFAULT_POOL } from '../../shared/ip/block.ts';
-import { parsePrefix } from '../../shared/ip/prefix.ts';
+import { hostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import { createLogger } from '../../shared/log/logger.ts';
 
 const v4 = { shard: 0, poolName: DEFAULT_POOL, pool: parsePrefix('10.99.0.0/24'), block: parsePrefix('10.99.0.0/29') };
@@ -40,6 +46,27 @@ class Disk implements Pick<Spool, 'append'> {
   }
 }
 
+/** Addresses that clients have of their own, of which the test says whether they are to be had. */
+class Statics implements Pick<StaticAddresses, 'claim' | 'released'> {
+  readonly freed: string[] = [];
+  refuse: Error | undefined;
+  /** Runs before the addresses are there. */
+  meanwhile: (claim: StaticClaim) => void = () => {};
+
+  async claim(claim: StaticClaim): Promise<AssignedAddress[]> {
+    await Promise.resolve();
+    this.meanwhile(claim);
+    if (this.refuse !== undefined) throw this.refuse;
+    return claim.addresses.map((address) => {
+      return { address, block: hostPrefix(address), pool: address.family === 4 ? v4.pool : v6.pool };
+    });
+  }
+
+  released(connectionId: string): void {
+    this.freed.push(connectionId);
+  }
+}
+
 function setup(maxTunnelsPerClient = 100) {
   const disk = new Disk();
   const tokens = new Map([
@@ -50,6 +77,8 @@ function setup(maxTunnelsPerClient = 100) {
   book.addBlock(v4);
   book.addBlock(v6);
   const credentials = { known: true };
+  const own = new Map<string, string[]>();
+  const statics = new Statics();
   const more: { addresses(shard: number, pool: string): Promise<string | undefined> } = {
     addresses: async () => undefined,
   };
@@ -58,10 +87,14 @@ function setup(maxTunnelsPerClient = 100) {
     canAuthenticate: () => credentials.known,
     authenticate: (token) => {
       const clientId = tokens.get(token);
-      return clientId === undefined ? undefined : { clientId, pool: clientId === 'client-o' ? 'office' : DEFAULT_POOL };
+      if (clientId === undefined) return undefined;
+      const addresses = (own.get(clientId) ?? []).map(parseAddress);
+      return { clientId, pool: clientId === 'client-o' ? 'office' : DEFAULT_POOL, addresses };
     },
     book,
     moreAddresses: (shard, pool) => more.addresses(shard, pool),
+    statics,
+    nodeAddressIn: (_shard, family) => parseAddress(family === 4 ? '10.99.0.1' : 'fd00:99::1'),
     spool: disk,
     tunnelMtu: 1400,
     maxTunnelsPerClient,
@@ -87,7 +120,7 @@ function setup(maxTunnelsPerClient = 100) {
     assert.equal(answer.type, 'accept');
     return answer as Extract<typeof answer, { type: 'accept' }>;
   };
-  return { disk, tokens, credentials, names, more, book, admission, request, admit };
+  return { disk, tokens, own, statics, credentials, names, more, book, admission, request, admit };
 }
 
 const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
@@ -378,5 +411,64 @@ suite('scoped requests', () => {
     assert.deepEqual([statuses, asked], [[401, 401], 2]);
     tokens.set('token-a', 'client-a');
     assert.equal((await admission.decide(request('token-a'))).answer.type, 'accept');
+  });
+});
+
+suite('addresses of their own', () => {
+  const addressesOf = (answer: { type: string; addresses?: readonly { address: string }[] }) =>
+    answer.addresses?.map(({ address }) => address);
+
+  test('a client gets its own address, and one that is free of the other family', async () => {
+    const { own, admit, disk } = setup();
+    own.set('client-a', ['fd00:99::c8:7']);
+    assert.deepEqual(addressesOf(await admit('token-a')), ['10.99.0.2', 'fd00:99::c8:7']);
+    const assigned = disk.accepted.flatMap((event) => (event.type === 'address.assigned' ? [event.data.block] : []));
+    assert.deepEqual(assigned, ['10.99.0.0/29', 'fd00:99::c8:7/128']);
+    own.set('client-b', ['10.99.200.7', 'fd00:99::c8:8']);
+    assert.deepEqual((await admit('token-b')).addresses, [
+      { address: '10.99.200.7', nodeAddress: '10.99.0.1' },
+      { address: 'fd00:99::c8:8', nodeAddress: 'fd00:99::1' },
+    ]);
+  });
+
+  test('without an address that is its own it gets no other one', async () => {
+    const { own, statics, admission, request, book } = setup();
+    own.set('client-a', ['10.99.200.7']);
+    statics.refuse = new StaticAddressUnavailableError('10.99.200.7', 'node-b has it');
+    const { failure } = await admission.decide(request('token-a'));
+    assert.deepEqual([failure?.status, failure?.reason], [503, 'static address 10.99.200.7: node-b has it']);
+    assert.equal(book.count(6).free, book.count(6).total);
+    assert.equal(statics.freed.length, 1);
+  });
+
+  test('an address goes on to others when the end of its tunnel is on disk, not before', async () => {
+    const { own, statics, admission, admit, disk } = setup();
+    own.set('client-a', ['10.99.200.7']);
+    const { connectionId } = await admit('token-a');
+    disk.refuse = new SpoolFullError(1, 1);
+    await admission.closed(end(connectionId, 'client-a'));
+    assert.deepEqual(statics.freed, []);
+    disk.refuse = undefined;
+    await admission.settle();
+    assert.deepEqual(statics.freed, [connectionId]);
+    const released = disk.accepted.flatMap((event) => (event.type === 'address.released' ? [event.data.address] : []));
+    assert.deepEqual(released, ['10.99.200.7', 'fd00:99::2']);
+  });
+
+  test('a tunnel that a newer one displaces before it is open leaves no record', async () => {
+    const { own, statics, admission, request, disk } = setup();
+    own.set('client-a', ['10.99.200.7']);
+    statics.meanwhile = ({ connectionId }) => assert.ok(admission.cancel(connectionId, 'client'));
+    const { failure } = await admission.decide(request('token-a'));
+    assert.equal(failure?.status, 503);
+    assert.deepEqual([disk.types, admission.size, statics.freed.length], [[], 0, 1]);
+  });
+
+  test('a pool without the other family is no reason to refuse a client with an address of its own', async () => {
+    const { own, admission, request, book } = setup();
+    book.removeBlock(v6);
+    own.set('client-a', ['10.99.200.7']);
+    const { answer } = await admission.decide(request('token-a'));
+    assert.deepEqual(answer.type === 'accept' && addressesOf(answer), ['10.99.200.7']);
   });
 });

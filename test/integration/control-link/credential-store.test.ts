@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import type { KV } from 'nats';
 import { CredentialStore } from '../../../data-plane/credentials/credential-store.ts';
+import { formatAddress } from '../../../shared/ip/address.ts';
 import { type Credential, credentialMessage } from '../../../shared/nats/messages.ts';
 import { CREDENTIALS_BUCKET } from '../../../shared/nats/streams.ts';
 import { needsBinary } from '../../support/requirements.ts';
@@ -11,20 +12,34 @@ import { LinkSetup, log } from './link-setup.ts';
 
 const skip = needsBinary('nats-server', 'nats-server');
 
-function write(kv: KV, clientId: string, version: number, state: Credential['state'] = 'active'): Promise<number> {
+function write(
+  kv: KV,
+  clientId: string,
+  version: number,
+  state: Credential['state'] = 'active',
+  addresses?: string[],
+): Promise<number> {
   const tokenSha256 = createHash('sha256').update(`${clientId}-token`).digest('hex');
   const credential = { clientId, version, state, tokenSha256, updatedAt: '2026-01-01T00:00:00.000Z' };
+  if (addresses !== undefined) Object.assign(credential, { addresses });
   return kv.put(clientId, credentialMessage.encode(credential));
 }
 
 function open(setup: LinkSetup) {
   const revoked: string[] = [];
+  const owned: string[] = [];
   const { link, database } = setup;
-  const store = new CredentialStore({ link, database, log, onRevoked: (clientId) => revoked.push(clientId) });
+  const store = new CredentialStore({
+    link,
+    database,
+    log,
+    onRevoked: (clientId) => revoked.push(clientId),
+    onOwned: (clientId, addresses) => owned.push([clientId, ...addresses.map(formatAddress)].join(' ')),
+  });
   store.start();
   setup.atEnd(() => store.stop());
   const knows = (clientId: string) => store.authenticate(`${clientId}-token`)?.clientId === clientId;
-  return { store, revoked, knows };
+  return { store, revoked, owned, knows };
 }
 
 test('a bucket made after the start is found, followed through a restart of NATS, and kept on disk', {
@@ -96,4 +111,23 @@ test('unreadable entries and entries under a foreign key change nothing', { skip
   const node = open(setup);
   await waitFor(() => node.knows('bob'), { timeoutMs: 10_000, what: 'the good entry' });
   assert.equal(node.knows('mallory'), false);
+});
+
+test('addresses of a client are told when they change, and kept on disk', { skip }, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const kv = await setup.control.jetstream().views.kv(CREDENTIALS_BUCKET, { history: 1 });
+  const first = open(setup);
+  await write(kv, 'alice', 1, 'active', ['10.99.200.7', 'fd00:99::c8:7']);
+  await waitFor(() => first.owned.length > 0, { timeoutMs: 10_000, what: 'the addresses' });
+  await write(kv, 'alice', 2, 'active', ['10.99.200.8']);
+  await waitFor(() => first.owned.length > 1, { timeoutMs: 10_000, what: 'the other address' });
+  assert.deepEqual(first.owned, ['alice 10.99.200.7 fd00:99::c8:7', 'alice 10.99.200.8']);
+  await write(kv, 'bob', 1, 'active', ['10.99.200.9']);
+  await write(kv, 'bob', 2, 'revoked', ['10.99.200.9']);
+  await waitFor(() => first.revoked.length > 0, { timeoutMs: 10_000, what: 'the revocation' });
+  assert.equal(first.owned.at(-1), 'bob', 'a client that is revoked has none');
+  first.store.stop();
+  setup.reopenDatabase();
+  const second = open(setup);
+  assert.deepEqual(second.store.authenticate('alice-token')?.addresses.map(formatAddress), ['10.99.200.8']);
 });

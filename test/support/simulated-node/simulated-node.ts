@@ -7,11 +7,13 @@ import { Admission } from '../../../data-plane/admission.ts';
 import { NatsLink } from '../../../data-plane/control-link/nats-link.ts';
 import { PresenceSender } from '../../../data-plane/control-link/presence.ts';
 import { NodeDatabase } from '../../../data-plane/state/node-database.ts';
+import { StaticAddresses } from '../../../data-plane/static-addresses/static-addresses.ts';
 import { FailureReporter } from '../../../data-plane/telemetry/failure-reporter.ts';
 import { EventPublisher, type PublisherStats } from '../../../data-plane/telemetry/publisher.ts';
 import { Spool, type SpoolOptions } from '../../../data-plane/telemetry/spool.ts';
 import { TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
 import type { CloseReason, TrafficTotals } from '../../../shared/events/node-events.ts';
+import { parseAddress } from '../../../shared/ip/address.ts';
 import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { createLogger, type Logger } from '../../../shared/log/logger.ts';
@@ -34,6 +36,8 @@ export interface SimulatedNodeOptions {
   readonly load?: SimulatedLoad;
   /** Where what it accepts is kept; several lives of a node, and several nodes, may share one. */
   readonly accepted?: AcceptedEvents;
+  /** Clients' own addresses, by client. */
+  readonly ownAddresses?: Readonly<Record<string, readonly string[]>>;
   readonly spool?: Omit<SpoolOptions, 'node' | 'incarnation'>;
   readonly log?: Logger;
 }
@@ -41,6 +45,7 @@ export interface SimulatedNodeOptions {
 interface SimulatedConnection {
   readonly connectionId: string;
   readonly clientId: string;
+  readonly addresses: readonly string[];
   readonly openedAt: number;
   /** Of itself alone, so that connections differ. */
   readonly pace: number;
@@ -62,6 +67,7 @@ export class SimulatedNode {
   readonly #publisher: EventPublisher;
   readonly #presence: PresenceSender;
   readonly #blocks: BlockClient;
+  readonly #statics: StaticAddresses;
   readonly #admission: Admission;
   readonly #failures: FailureReporter;
   readonly #windows: TrafficWindows;
@@ -73,7 +79,8 @@ export class SimulatedNode {
   #opening = 0;
 
   /** Opens the state directory, which may hold the state of an earlier life. Throws StateError. */
-  constructor({ id, natsUrl, stateDir, clients, load, accepted, spool, log }: SimulatedNodeOptions) {
+  constructor(options: SimulatedNodeOptions) {
+    const { id, natsUrl, stateDir, clients, load, accepted, ownAddresses, spool, log } = options;
     const logger = log ?? createLogger(`simulated ${id}`, process.env.LOG_LEVEL ?? 'silent');
     this.id = id;
     this.#clients = clients;
@@ -111,12 +118,26 @@ export class SimulatedNode {
         for (const connectionId of connectionIds) void this.close(connectionId, 'drained');
       },
     });
+    this.#statics = new StaticAddresses({
+      ...common,
+      node: id,
+      route: () => Promise.resolve(),
+      unroute: () => undefined,
+      close: (connectionId, reason) => {
+        if (!this.#admission.cancel(connectionId, reason)) void this.close(connectionId, reason);
+      },
+    });
     this.#admission = new Admission({
       canAuthenticate: () => true,
       // Who may connect is not what it is for: a token is a client's id.
-      authenticate: (token) => ({ clientId: token, pool: DEFAULT_POOL }),
+      authenticate: (token) => {
+        const addresses = (ownAddresses?.[token] ?? []).map(parseAddress);
+        return { clientId: token, pool: DEFAULT_POOL, addresses };
+      },
       book,
       moreAddresses: (shard, pool) => this.#blocks.demand(shard, pool),
+      statics: this.#statics,
+      nodeAddressIn: (_shard, family) => this.#blocks.nodeAddressIn(0, family),
       spool: this.#spool,
       tunnelMtu: TUNNEL_MTU,
       maxTunnelsPerClient: Number.MAX_SAFE_INTEGER,
@@ -186,6 +207,7 @@ export class SimulatedNode {
     ]);
     this.#failures.start();
     await this.#blocks.start();
+    this.#statics.start();
     this.#publisher.start();
     this.#presence.start();
     this.#link.start();
@@ -215,15 +237,21 @@ export class SimulatedNode {
         this.#refusals++;
         return undefined;
       }
-      const { connectionId } = answer;
+      const { connectionId, clientId: owner } = answer;
+      const addresses = answer.addresses.map(({ address }) => address);
       const pace = 1 + (createHash('sha1').update(connectionId).digest()[0] ?? 0);
       const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
       const openedAt = performance.now();
-      this.#connections.set(connectionId, { connectionId, clientId: answer.clientId, openedAt, pace, totals });
+      this.#connections.set(connectionId, { connectionId, clientId: owner, addresses, openedAt, pace, totals });
       return connectionId;
     } finally {
       this.#opening--;
     }
+  }
+
+  /** Of an open connection; none of one that has ended. */
+  addressesOf(connectionId: string): readonly string[] {
+    return this.#connections.get(connectionId)?.addresses ?? [];
   }
 
   /** Ends a connection, which moved a last bit after its last window; its close event has the true totals. */
@@ -273,6 +301,7 @@ export class SimulatedNode {
     this.#admission.drain();
     for (const connectionId of [...this.#connections.keys()]) void this.close(connectionId, 'drained');
     await this.#settle();
+    await this.#statics.stop();
     await this.#failures.stop();
     await this.#spool.append([{ type: 'node.stopped', at, data: { reason: 'asked to stop' } }]);
     await this.#release(PUBLISH_TIMEOUT_MS);
@@ -288,6 +317,7 @@ export class SimulatedNode {
 
   async #release(publishTimeoutMs: number): Promise<void> {
     this.#presence.stop();
+    this.#statics.close();
     this.#blocks.stop();
     await this.#publisher.stop(publishTimeoutMs);
     await this.#link.close();

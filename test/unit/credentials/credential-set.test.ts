@@ -12,11 +12,11 @@ function credential(version: number, state: Credential['state'] = 'active', toke
 
 test('a token is known by its hash, and a newer version replaces it', () => {
   const set = new CredentialSet([credential(1)]);
-  assert.deepEqual(set.authenticate('token-1'), { clientId: 'alice', pool: 'default' });
+  assert.deepEqual(set.authenticate('token-1'), { clientId: 'alice', pool: 'default', addresses: [] });
   assert.equal(set.authenticate('token-2'), undefined);
   set.put(credential(2));
   assert.equal(set.authenticate('token-1'), undefined);
-  assert.deepEqual(set.authenticate('token-2'), { clientId: 'alice', pool: 'default' });
+  assert.deepEqual(set.authenticate('token-2'), { clientId: 'alice', pool: 'default', addresses: [] });
 });
 
 test('an older version is never accepted', () => {
@@ -39,7 +39,7 @@ test('a deletion ends a client and un-revokes none; the same version may come ba
   assert.equal(set.authenticate('token-2'), undefined);
   assert.equal(set.put(credential(1)), undefined);
   set.put(credential(2));
-  assert.deepEqual(set.authenticate('token-2'), { clientId: 'alice', pool: 'default' });
+  assert.deepEqual(set.authenticate('token-2'), { clientId: 'alice', pool: 'default', addresses: [] });
   set.put(credential(3, 'revoked'));
   assert.equal(set.delete('alice'), undefined);
   assert.equal(set.put(credential(3)), undefined);
