@@ -27,6 +27,8 @@ export interface Benchmark<Options, Result extends Report> {
   readonly programs?: (options: Options) => readonly Requirement[];
   readonly measure: (options: Options, context: BenchContext) => Promise<Result>;
   readonly render: (result: Result) => string;
+  /** The logs stay where the result is not as it must be, too. */
+  readonly keepsLogs?: boolean;
 }
 
 /** Runs a benchmark from the command line, cleans up behind it in whatever way it ends, and sets the exit code. */
@@ -104,7 +106,9 @@ async function measure<Options, Result extends Report>(
   const ends: (() => Promise<unknown>)[] = [];
   let keep = false;
   try {
-    return await benchmark.measure(options, { directory, signal, progress, atEnd: (end) => ends.push(end) });
+    const result = await benchmark.measure(options, { directory, signal, progress, atEnd: (end) => ends.push(end) });
+    keep = !result.ok && benchmark.keepsLogs === true;
+    return result;
   } catch (error) {
     keep = !signal.aborted;
     throw error;

@@ -4,7 +4,9 @@ import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
   BLOCK_REQUEST_SUBJECTS,
+  BLOCK_REQUEST_TIMEOUT_MS,
   type BlockReply,
+  type BlockRequest,
   blockReplyMessage,
   blockRequestMessage,
   InvalidMessageError,
@@ -13,30 +15,49 @@ import { nodeOfRequest } from '../../shared/nats/node-permissions.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import type { BlockService } from './block-service.ts';
+import { RequestQueue } from './request-queue.ts';
 
 /** Between two looks for leases that ended (ours); they end to the second only for their nodes. */
 const RECLAIM_INTERVAL_MS = 5_000;
+/** Requests decided in one transaction (ours): it holds the lock of the log. */
+const MAX_BATCH = 50;
 /** The longest text that a reply carries. */
 const MAX_MESSAGE_LENGTH = 500;
 
-/** Answers block requests of nodes, one after the other: they would wait for the same lock anyway. */
+interface Asked {
+  readonly request: BlockRequest;
+  readonly message: Msg;
+}
+
+/** Answers block requests of nodes, as many in one transaction as have come: they would wait for the same lock anyway. */
 export function blockRpc(nats: NatsConnection, blocks: BlockService, log: Logger): LeaderService {
   return {
     name: 'block requests',
     async run(term) {
-      const subscription = nats.subscribe(BLOCK_REQUEST_SUBJECTS);
-      const stop = () => subscription.unsubscribe();
-      term.signal.addEventListener('abort', stop, { once: true });
+      const queue = new RequestQueue<Asked>(BLOCK_REQUEST_TIMEOUT_MS);
+      let arrival = Promise.withResolvers<void>();
+      const wake = () => arrival.resolve();
+      const subscription = nats.subscribe(BLOCK_REQUEST_SUBJECTS, {
+        callback: (error, message) => {
+          if (error) log.warn({ err: error }, 'block requests are not received');
+          const request = error ? undefined : read(message, log);
+          if (request !== undefined) queue.add({ request, message }, performance.now());
+          wake();
+        },
+      });
+      term.signal.addEventListener('abort', wake, { once: true });
       try {
-        for await (const message of subscription) {
-          if (term.signal.aborted) return;
-          const node = senderOf(message, log);
-          if (node === undefined) continue;
-          const reply = await answer(term, blocks, node, message, log);
-          message.respond(blockReplyMessage.encode(reply));
+        while (!term.signal.aborted) {
+          const asked = queue.take(MAX_BATCH, performance.now());
+          if (asked.length > 0) {
+            await answerAll(term, blocks, asked, log);
+          } else {
+            await arrival.promise;
+            arrival = Promise.withResolvers();
+          }
         }
       } finally {
-        term.signal.removeEventListener('abort', stop);
+        term.signal.removeEventListener('abort', wake);
         subscription.unsubscribe();
       }
     },
@@ -57,36 +78,48 @@ export function blockReclaim(blocks: BlockService, log: Logger): LeaderService {
   };
 }
 
-/** Undefined for a request that nobody is to be answered. */
-function senderOf(message: Msg, log: Logger): string | undefined {
+/** Undefined for a request that is answered already, or by nobody. */
+function read(message: Msg, log: Logger): BlockRequest | undefined {
+  let node: string;
   try {
-    return nodeOfRequest(message);
+    node = nodeOfRequest(message);
   } catch (error) {
     log.warn({ err: error }, 'a block request was not answered');
     return undefined;
   }
-}
-
-async function answer(term: Term, blocks: BlockService, node: string, message: Msg, log: Logger): Promise<BlockReply> {
   try {
     const request = blockRequestMessage.decode(message.data);
-    if (request.node !== node) {
-      throw new InvalidMessageError(
-        'block request',
-        `of ${request.node}, expected one of ${node}, whose subject it is`,
-      );
-    }
-    const reply = await blocks.handle(term, request);
-    log.debug({ request, reply }, 'block request');
-    if (!reply.ok) log.warn({ node: request.node, op: request.op, code: reply.code }, 'block request refused');
-    return reply;
+    if (request.node === node) return request;
+    const expected = `expected one of ${node}, whose subject it is`;
+    throw new InvalidMessageError('block request', `of ${request.node}, ${expected}`);
   } catch (error) {
-    log.warn({ err: error }, 'block request failed');
-    return { ok: false, code: refusalCode(error), message: describeError(error).slice(0, MAX_MESSAGE_LENGTH) };
+    log.warn({ err: error }, 'a block request is invalid');
+    message.respond(blockReplyMessage.encode(refusal('invalid', error)));
+    return undefined;
   }
 }
 
-function refusalCode(error: unknown): 'invalid' | 'not_leader' | 'unavailable' {
-  if (error instanceof InvalidMessageError) return 'invalid';
-  return error instanceof NotLeaderError ? 'not_leader' : 'unavailable';
+async function answerAll(term: Term, blocks: BlockService, asked: readonly Asked[], log: Logger): Promise<void> {
+  let replies: readonly BlockReply[];
+  try {
+    replies = await blocks.handleAll(
+      term,
+      asked.map(({ request }) => request),
+    );
+  } catch (error) {
+    log.warn({ err: error, requests: asked.length }, 'block requests failed');
+    // The leader of the next term has them too.
+    if (error instanceof NotLeaderError) return;
+    replies = asked.map(() => refusal('unavailable', error));
+  }
+  for (const [i, { request, message }] of asked.entries()) {
+    const reply = replies[i] as BlockReply;
+    log.debug({ request, reply }, 'block request');
+    if (!reply.ok) log.warn({ node: request.node, op: request.op, code: reply.code }, 'block request refused');
+    message.respond(blockReplyMessage.encode(reply));
+  }
+}
+
+function refusal(code: 'invalid' | 'unavailable', error: unknown): BlockReply {
+  return { ok: false, code, message: describeError(error).slice(0, MAX_MESSAGE_LENGTH) };
 }

@@ -16,7 +16,7 @@ import {
   rememberGrant,
   saveChanges,
 } from './block-store.ts';
-import { type BlockChange, canonicalBlocks, decideRequest } from './decide-request.ts';
+import { type BlockChange, canonicalBlocks, decideRequest, type RequestDecision } from './decide-request.ts';
 
 /** Blocks taken back in one transaction (ours). */
 const RECLAIM_BATCH = 500;
@@ -27,7 +27,7 @@ export interface BlockServiceOptions extends DecisionContext {
   readonly leaseSeconds: number;
 }
 
-/** Grants, renews, takes and reclaims blocks: each request is one decision in one transaction. */
+/** Grants, renews, takes and reclaims blocks. */
 export class BlockService {
   private readonly options: BlockServiceOptions;
 
@@ -36,19 +36,22 @@ export class BlockService {
   }
 
   /** Answers a node's request after its events are committed. Throws NotLeaderError and Postgres' errors. */
-  handle(term: Pick<Term, 'ownerEpoch'>, request: BlockRequest): Promise<BlockReply> {
-    const { leaseSeconds } = this.options;
+  async handle(term: Pick<Term, 'ownerEpoch'>, request: BlockRequest): Promise<BlockReply> {
+    const [reply] = await this.handleAll(term, [request]);
+    return reply as BlockReply;
+  }
+
+  /** The same for several requests, one after the other in one transaction: all are answered, or none is. */
+  handleAll(term: Pick<Term, 'ownerEpoch'>, requests: readonly BlockRequest[]): Promise<BlockReply[]> {
     return decideInTransaction(this.options, term, async (trx, now) => {
-      const pool = request.op === 'acquire' ? await loadPool(trx, request.pool ?? DEFAULT_POOL) : undefined;
-      const known = await loadFor(trx, request, pool);
-      const earlierGrant = request.op === 'acquire' ? await findGrant(trx, request.requestId) : undefined;
-      const reserved = request.op === 'acquire' ? await loadReserved(trx, request.family) : [];
-      const context = { pool, leaseMs: leaseSeconds * 1000, now, earlierGrant, reserved };
-      const { changes, reply } = decideRequest(known, request, context);
-      await saveChanges(trx, changes);
-      const [granted] = changes;
-      if (request.op === 'acquire' && granted) await rememberGrant(trx, request, granted.before.block);
-      return { events: changes.map(toDecidedEvent), result: reply };
+      const events: DecidedEvent[] = [];
+      const replies: BlockReply[] = [];
+      for (const request of requests) {
+        const { changes, reply } = await this.decide(trx, now, request);
+        events.push(...changes.map(toDecidedEvent));
+        replies.push(reply);
+      }
+      return { events, result: replies };
     });
   }
 
@@ -65,6 +68,20 @@ export class BlockService {
       await forgetGrants(trx, REMEMBER_REQUESTS_HOURS);
       return { events: changes.map(toDecidedEvent), result: changes.map(({ before }) => before.block) };
     });
+  }
+
+  /** One request, on what those before it in the transaction have left. */
+  private async decide(trx: DatabaseTransaction, now: number, request: BlockRequest): Promise<RequestDecision> {
+    const pool = request.op === 'acquire' ? await loadPool(trx, request.pool ?? DEFAULT_POOL) : undefined;
+    const known = await loadFor(trx, request, pool);
+    const earlierGrant = request.op === 'acquire' ? await findGrant(trx, request.requestId) : undefined;
+    const reserved = request.op === 'acquire' ? await loadReserved(trx, request.family) : [];
+    const context = { pool, leaseMs: this.options.leaseSeconds * 1000, now, earlierGrant, reserved };
+    const decision = decideRequest(known, request, context);
+    await saveChanges(trx, decision.changes);
+    const [granted] = decision.changes;
+    if (request.op === 'acquire' && granted) await rememberGrant(trx, request, granted.before.block);
+    return decision;
   }
 }
 

@@ -1,7 +1,8 @@
 import { CodedError, errorCode } from '../../shared/errors.ts';
 
-/** Errors of the network, and of a Postgres that starts, stops, is full, or has no such database yet. */
-const CODES = /^(ECONN\w+|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|57P0\d|08\w{3}|53\w{3}|3D000)$/;
+/** Errors of the network, and of a Postgres that starts, stops, is full, stood still for a while, or has no such database yet. */
+const CODES =
+  /^(ECONN\w+|ENOTFOUND|EAI_AGAIN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|57P0\d|57014|25P0[34]|08\w{3}|53\w{3}|3D000)$/;
 /** What `pg` says without a code. */
 const MESSAGES = /timeout exceeded when trying to connect|Connection terminated|timeout expired/;
 

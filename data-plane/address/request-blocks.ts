@@ -1,6 +1,7 @@
 import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
+  BLOCK_REQUEST_TIMEOUT_MS,
   type BlockReply,
   type BlockRequest,
   blockReplyMessage,
@@ -9,15 +10,13 @@ import {
 } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
 
-const REQUEST_TIMEOUT_MS = 5_000;
-
 /** Asks the control plane; no answer, also while NATS is away, is `unavailable`. */
 export async function requestBlocks(link: Link, request: BlockRequest, log: Logger): Promise<BlockReply> {
   try {
     const { connection } = link;
     if (connection === undefined) return { ok: false, code: 'unavailable', message: 'NATS is away' };
     const reply = await connection.request(blockRequestSubject(request.node), blockRequestMessage.encode(request), {
-      timeout: REQUEST_TIMEOUT_MS,
+      timeout: BLOCK_REQUEST_TIMEOUT_MS,
     });
     const answer = blockReplyMessage.decode(reply.data);
     if (!answer.ok && answer.code === 'invalid')

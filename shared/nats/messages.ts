@@ -76,6 +76,8 @@ export const watermarkRequestMessage = message('watermark request', WatermarkReq
 /** Requests about address blocks, each node's on its own subject, answered by the leader after its commit. */
 export const blockRequestSubject = (nodeId: string): string => `vpn.rpc.block.${nodeId}`;
 export const BLOCK_REQUEST_SUBJECTS = blockRequestSubject('*');
+/** Ours: what a node waits for an answer before it asks again. */
+export const BLOCK_REQUEST_TIMEOUT_MS = 5_000;
 export const BlockRequest = Type.Union([
   /** One more block of a family of a pool, the default one where it names none. `requestId` makes a repeated request answer with the same grant. */
   record({

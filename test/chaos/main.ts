@@ -15,6 +15,7 @@ await runBenchmark<ChaosCommand, ChaosResult & { readonly bars: readonly [] }>({
   parse: (args) => parseChaosCommand(args, () => randomInt(SEEDS)),
   programs: () => CLUSTER_PROGRAMS,
   render: renderChaos,
+  keepsLogs: true,
   async measure(command, { directory, signal, progress, atEnd }) {
     progress(`seed ${command.seed}`);
     const chaos = await ChaosCluster.start({ directory: join(directory, 'cluster'), progress, signal });
