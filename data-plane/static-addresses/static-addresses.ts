@@ -254,7 +254,7 @@ export class StaticAddresses {
     for (const [text, hold] of this.#holds) {
       switch (dutyOf(hold, now)) {
         case 'end':
-          this.#lose(hold, `the lease of ${text} has ended`);
+          this.#lose(hold, 'error', `the lease of ${text} has ended`);
           break;
         case 'renew':
           due.push(hold);
@@ -293,18 +293,18 @@ export class StaticAddresses {
       const text = formatAddress(parseAddress(address));
       const hold = this.#holds.get(text);
       const asked = holds.find((one) => formatAddress(one.address) === text);
-      if (hold !== undefined && hold.grant === asked?.grant) this.#lose(hold, `${text} was taken back`);
+      if (hold !== undefined && hold.grant === asked?.grant) this.#lose(hold, 'revoked', `${text} was taken back`);
     }
   }
 
   /** The right to the address is gone: its use ends now, whatever else is under way. */
-  #lose(hold: StaticHold, detail: string): void {
+  #lose(hold: StaticHold, reason: CloseReason, detail: string): void {
     const text = formatAddress(hold.address);
     this.#options.log.warn({ address: text, clientId: hold.clientId }, detail);
     this.#drop(hold);
-    if (hold.connectionId !== undefined) this.#options.close(hold.connectionId, 'error', detail);
+    if (hold.connectionId !== undefined) this.#options.close(hold.connectionId, reason, detail);
     // Nobody gets it here before that is on disk, and the control plane hears of it.
-    this.#inBackground(text, () => this.#giveUp(hold, 'error', detail));
+    this.#inBackground(text, () => this.#giveUp(hold, reason, detail));
   }
 
   #drop(hold: StaticHold): void {

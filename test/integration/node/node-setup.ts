@@ -17,8 +17,8 @@ export async function startOneNode(options: Omit<ClusterOptions, 'nodes'>): Prom
   return startCluster({ ...options, nodes: ['node-a'] });
 }
 
-export function targetOf(cluster: Cluster): PeerTarget {
-  const node = cluster.node('node-a');
+export function targetOf(cluster: Cluster, nodeId = 'node-a'): PeerTarget {
+  const node = cluster.node(nodeId);
   return {
     server: new URL(node.url).host,
     serverName: node.serverName,
