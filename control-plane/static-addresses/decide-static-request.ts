@@ -8,11 +8,14 @@ import type {
 import { type BlockAggregate, type BlockCommand, decide, evolve, reclaimGraceMs } from '../blocks/block-aggregate.ts';
 import type { BlockChange } from '../blocks/decide-request.ts';
 
+/** Of a pool that retires nobody gets an address any more; when it is `closing`, or there is no such pool, who has one loses it. */
+type PoolState = 'active' | 'draining' | 'closing';
+
 /** A static address, as it is when a node asks for it. */
 export interface StaticAddress {
   readonly address: string;
-  /** Undefined: it is nobody's. */
-  readonly owner: { readonly clientId: string; readonly pool: string } | undefined;
+  /** Undefined: it is nobody's. `pool` is the network. */
+  readonly owner: { readonly clientId: string; readonly pool: string; readonly poolState: PoolState } | undefined;
   /** The block of this address alone. Its version numbers its grants. */
   readonly block: BlockAggregate;
   /** The client for which it was granted last. */
@@ -45,6 +48,7 @@ export function decideAcquire(known: StaticAddress, request: Acquire, context: S
   const { address, owner, block, grantedTo, around } = known;
   const { node, clientId } = request;
   if (owner?.clientId !== clientId) return refuse('not_assigned', `${address} is no address of ${clientId}`);
+  if (owner.poolState !== 'active') return refuse('unavailable', `the pool of ${address} is retiring or retired`);
   const larger = around.find(({ state }) => state.status === 'granted');
   if (larger?.state.status === 'granted') {
     return refuse('unavailable', `${address} lies in ${larger.block}, which ${larger.state.node} holds`);
@@ -100,7 +104,8 @@ export function decideRenew(
       found !== undefined &&
       isGrantOf(found.block, node, grant) &&
       found.owner !== undefined &&
-      found.owner.clientId === found.grantedTo;
+      found.owner.clientId === found.grantedTo &&
+      found.owner.poolState !== 'closing';
     if (goesOn) leases.push(leaseOf(found, found.block, context));
     else lost.push(address);
   }

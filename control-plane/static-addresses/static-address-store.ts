@@ -8,20 +8,29 @@ import type { ClientAggregate } from '../clients/client-aggregate.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { StaticAddress } from './decide-static-request.ts';
 
+type Owner = NonNullable<StaticAddress['owner']>;
+
 /** Static addresses with all that their next decision depends on. `addresses` are canonical. */
 export async function loadStaticAddresses(
   trx: DatabaseTransaction,
   addresses: readonly string[],
 ): Promise<Map<string, StaticAddress>> {
   const blockOf = new Map(addresses.map((address) => [address, staticBlock(address)]));
-  const owners = await sql<{ address: string; client_id: string; pool: string }>`
-    SELECT host(address) AS address, client_id, pool::text FROM static_addresses
-    WHERE address = ANY(${addresses}::inet[])`.execute(trx);
+  const owners = await sql<{ address: string; client_id: string; pool: string; pool_state: Owner['poolState'] }>`
+    SELECT host(address) AS address, client_id, pool::text, coalesce(
+      (SELECT CASE WHEN p.state = 'active' THEN 'active' WHEN p.close_tunnels THEN 'closing' ELSE 'draining' END
+       FROM pool_states p WHERE p.state <> 'retired' AND s.address <<= ANY(p.prefixes)), 'closing') AS pool_state
+    FROM static_addresses s WHERE address = ANY(${addresses}::inet[])`.execute(trx);
   const blocks = await loadBlocks(trx, [...blockOf.values()]);
   const clients = await sql<{ address: string; client_id: string | null }>`
     SELECT host(block) AS address, client_id FROM block_states
     WHERE block = ANY(${[...blockOf.values()]}::cidr[])`.execute(trx);
-  const ownerOf = new Map(owners.rows.map(({ address, client_id, pool }) => [address, { clientId: client_id, pool }]));
+  const ownerOf = new Map(
+    owners.rows.map(({ address, client_id: clientId, pool, pool_state: poolState }): [string, Owner] => [
+      address,
+      { clientId, pool, poolState },
+    ]),
+  );
   const grantedTo = new Map(clients.rows.map(({ address, client_id }) => [address, client_id]));
   return new Map(
     [...blockOf].map(([address, name]): [string, StaticAddress] => {

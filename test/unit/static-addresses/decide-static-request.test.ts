@@ -33,10 +33,12 @@ class Ledger {
   block: BlockAggregate = newBlock(BLOCK, POOL);
   grantedTo: string | null = null;
   around: BlockAggregate[] = [];
+  poolState: 'active' | 'draining' | 'closing' = 'active';
 
   get address(): StaticAddress {
     const { block, grantedTo, around } = this;
-    const owner = this.owner === undefined ? undefined : { clientId: this.owner, pool: POOL };
+    const owner =
+      this.owner === undefined ? undefined : { clientId: this.owner, pool: POOL, poolState: this.poolState };
     return { address: ADDRESS, owner, block, grantedTo, around };
   }
 
@@ -323,5 +325,16 @@ test('who is not the owner gets nothing, and a grant ends when the address is ta
   ledger.owner = 'bob';
   assert.ok(!ledger.renew('node-a', grant));
   ledger.owner = undefined;
+  assert.ok(!ledger.renew('node-a', grant));
+});
+
+test('of a pool that retires nobody gets an address, who has one keeps it unless its tunnels are to be closed', () => {
+  const ledger = new Ledger();
+  const grant = granted(ledger.acquire('node-a', 'alice'));
+  ledger.poolState = 'draining';
+  assert.ok(ledger.renew('node-a', grant));
+  const refused = ledger.acquire('node-b', 'alice');
+  assert.ok(refused.type === 'refused' && refused.reply.code === 'unavailable');
+  ledger.poolState = 'closing';
   assert.ok(!ledger.renew('node-a', grant));
 });
