@@ -150,11 +150,11 @@ const LONGEST = [
   '1536 hours',
 ];
 
-/** Written out group by group, each condition is a range of connections_span, and Postgres knows how many rows it has. */
-const begunWithinSpan = sql.join(
+/** Written out group by group, each condition is a range of connections_span, and Postgres can judge how many rows it has. */
+const openSinceSpan = sql.join(
   [...LONGEST.map((longest) => sql`sessions_at.at - interval ${sql.lit(longest)}`), sql`'-infinity'`].map(
     (earliest, span) => sql`session_span(h.established_at, h.closed_at) = ${sql.lit(span)}
-      AND h.established_at BETWEEN ${earliest} AND sessions_at.at`,
+      AND h.established_at BETWEEN ${earliest} AND sessions_at.at AND h.closed_at > sessions_at.at`,
   ),
   sql` OR `,
 );
@@ -181,7 +181,7 @@ async function createFunctions(db: Kysely<unknown>): Promise<void> {
           h.state = 'presumed' AND h.presumed_at <= sessions_at.at, h.addresses
         FROM connection_history h
         WHERE h.established_at <= sessions_at.at
-          AND (h.state <> 'closed' OR h.state = 'closed' AND h.closed_at > sessions_at.at AND (${begunWithinSpan}));
+          AND (h.state <> 'closed' OR h.state = 'closed' AND (${openSinceSpan}));
       END;
 
     CREATE FUNCTION session_counts_at(at timestamptz) RETURNS TABLE (node text, sessions bigint, presumed bigint, clients bigint)
