@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { type PoolUsage, readPoolUsage, totalOfPools } from '../pools/pool-usage.ts';
 import { DURATION_SECONDS_BOUNDS, LATENCY_MS_BOUNDS } from '../projections/histogram-buckets.ts';
+import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
 import { CLUSTER_FAMILIES } from './contract.ts';
@@ -33,6 +34,7 @@ export class SnapshotReader {
       .setIsolationLevel('repeatable read')
       .setAccessMode('read only')
       .execute(async (trx) => {
+        await holdProjectionTables(trx);
         const { position } = await trx.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
         if (this.cached?.position !== position) this.cached = { position, clients: await readClientTotals(trx) };
         const counters = await trx.selectFrom('event_counters').select(['name', 'label', 'value']).execute();

@@ -5,9 +5,11 @@ import type { Connection } from './connection-state.ts';
 
 /** Ours: connections that are remembered, at about a kilobyte each; those beyond are read again when they are named. */
 const MAX_CONNECTIONS = 200_000;
+/** Ours: connections that ended lately; their releases still name them. */
+const MAX_ENDED = 20_000;
 
 /**
- * What is known of connections that have not ended, from one call of `projectEntries` to the next, so that a sample costs no
+ * What is known of connections that have not ended, or not long ago, from one call of `projectEntries` to the next, so that a sample costs no
  * SELECT. It belongs to one schema and one writer at a time: after a transaction that failed it has to `forget`. What others
  * appended to the log in between is caught up with.
  */
@@ -15,6 +17,7 @@ export class ConnectionMemory {
   /** Everything up to this position is known of; undefined while nothing is remembered. */
   private position: number | undefined;
   private readonly known = new Map<string, Connection>();
+  private readonly ended = new Map<string, Connection>();
 
   /** Before entries behind `position` are projected. */
   async catchUp(trx: DatabaseTransaction, position: number): Promise<void> {
@@ -39,7 +42,7 @@ export class ConnectionMemory {
     const found: Connection[] = [];
     const missing: string[] = [];
     for (const id of ids) {
-      const connection = this.known.get(id);
+      const connection = this.known.get(id) ?? this.ended.get(id);
       if (connection) found.push(connection);
       else missing.push(id);
     }
@@ -51,21 +54,30 @@ export class ConnectionMemory {
   remember(position: number, connections: Iterable<Connection>): void {
     this.position = position;
     for (const connection of connections) {
-      if (connection.status.state === 'closed') this.known.delete(connection.connectionId);
-      else this.known.set(connection.connectionId, connection);
+      const hasEnded = connection.status.state === 'closed';
+      const [at, other] = hasEnded ? [this.ended, this.known] : [this.known, this.ended];
+      other.delete(connection.connectionId);
+      at.set(connection.connectionId, connection);
     }
-    for (const id of this.known.keys()) {
-      if (this.known.size <= MAX_CONNECTIONS) break;
-      this.known.delete(id);
-    }
+    trim(this.known, MAX_CONNECTIONS);
+    trim(this.ended, MAX_ENDED);
   }
 
   forget(): void {
     this.position = undefined;
     this.known.clear();
+    this.ended.clear();
   }
 
   private forgetNode(node: string): void {
     for (const [id, connection] of this.known) if (connection.node === node) this.known.delete(id);
+  }
+}
+
+/** The oldest ones go. */
+function trim(connections: Map<string, Connection>, limit: number): void {
+  for (const id of connections.keys()) {
+    if (connections.size <= limit) break;
+    connections.delete(id);
   }
 }

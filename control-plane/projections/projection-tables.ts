@@ -41,7 +41,7 @@ export const PROJECTION_TABLES: readonly ProjectionTable[] = [
   {
     name: 'traffic',
     key: ['position', 'connection_id'],
-    deferred: ['traffic_window_end'],
+    deferred: ['traffic_pkey', 'traffic_window_end'],
     partitionedBy: 'ensure_traffic_partitions',
   },
   { name: 'traffic_fold', key: ['singleton'], initially: [{ position: 0 }] },

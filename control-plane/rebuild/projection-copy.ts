@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import { CodedError } from '../../shared/errors.ts';
+import { holdProjectionTables } from '../projections/hold-tables.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { copyRows, createShadowTables, insertInitialRows, projectionOf, useSchema } from './shadow-tables.ts';
 import { fingerprintOf, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
@@ -48,6 +49,7 @@ export async function beginCopy(database: Database, schema: string): Promise<Pro
     .setIsolationLevel('repeatable read')
     .execute(async (trx) => {
       await sql`SET LOCAL statement_timeout = 0`.execute(trx);
+      await holdProjectionTables(trx);
       const snapshot = schema === SNAPSHOT_SCHEMA ? undefined : await findCopy(trx, SNAPSHOT_SCHEMA);
       const definitions = snapshot?.definitions ?? (await readDefinitions(trx));
       const from = snapshot?.position ?? 0;

@@ -15,6 +15,13 @@ const CHUNK_RECORDS = 20_000;
 /** Events in the first chunk, before it is known how many records an event is, and the most in any. */
 const FIRST_CHUNK_EVENTS = 1_000;
 const MAX_CHUNK_EVENTS = 10_000;
+/**
+ * Records between two times that traffic is folded (ours): folding costs as much for a connection with one new window as for one
+ * with many, but until then the unfolded rows are read where a connection of long ago is named.
+ */
+const FOLD_RECORDS = 2_000_000;
+/** Memory for sorting and hashing them. */
+const WORK_MEM = '64MB';
 
 export interface ReplayOptions {
   /** The last position to project. */
@@ -56,6 +63,7 @@ export async function replayLog(
   let position = from;
   let limit = FIRST_CHUNK_EVENTS;
   const memory = new ProjectionMemory();
+  let unfolded = Number.POSITIVE_INFINITY;
   let entries = await readEntries(database, position, limit, through);
   for (let last = entries.at(-1); last !== undefined; last = entries.at(-1)) {
     signal?.throwIfAborted();
@@ -65,13 +73,17 @@ export async function replayLog(
       Math.max(1, Math.round((CHUNK_RECORDS * entries.length) / Math.max(records, 1))),
     );
     const done = entries;
+    unfolded += records;
+    const folds = unfolded >= FOLD_RECORDS;
+    if (folds) unfolded = 0;
     [entries] = await Promise.all([
       readEntries(database, last.position, limit, through),
-      projectRange(database, schema, position, done, memory, options),
+      projectRange(database, schema, position, done, memory, folds, options),
     ]);
     position = last.position;
     onChunk?.({ position, events: done.length, records });
   }
+  if (position > from) await inCopy(database, schema, options, foldTraffic);
   return position;
 }
 
@@ -92,13 +104,30 @@ export async function projectInto(
 ): Promise<void> {
   const last = entries.at(-1);
   if (last === undefined) return;
+  await useSchema(trx, schema);
   await moveCopy(trx, schema, from, last.position);
   await projectEntries(trx, entries);
   await foldTraffic(trx);
 }
 
+async function inCopy(
+  database: Database,
+  schema: string,
+  { guard }: ReplayOptions,
+  work: (trx: DatabaseTransaction) => Promise<unknown>,
+): Promise<void> {
+  await database.transaction().execute(async (trx) => {
+    await guard?.(trx);
+    // What a crash of Postgres loses is projected again: the position is lost with it.
+    await sql`SET LOCAL synchronous_commit = off`.execute(trx);
+    await sql`SET LOCAL statement_timeout = 0`.execute(trx);
+    await sql`SET LOCAL work_mem = ${sql.lit(WORK_MEM)}`.execute(trx);
+    await useSchema(trx, schema);
+    await work(trx);
+  });
+}
+
 async function moveCopy(trx: DatabaseTransaction, schema: string, from: number, to: number): Promise<void> {
-  await useSchema(trx, schema);
   const { numUpdatedRows } = await trx
     .updateTable('projection_copies')
     .set({ position: to, updated_at: sql`now()` })
@@ -115,6 +144,7 @@ async function projectRange(
   from: number,
   entries: readonly LogEntry[],
   memory: ProjectionMemory,
+  folds: boolean,
   options: ReplayOptions,
 ): Promise<void> {
   const first = entries[0];
@@ -122,14 +152,11 @@ async function projectRange(
   if (first === undefined || last === undefined) return;
   let refusal: unknown;
   try {
-    await database.transaction().execute(async (trx) => {
-      await options.guard?.(trx);
-      // What a crash of Postgres loses is projected again: the position is lost with it.
-      await sql`SET LOCAL synchronous_commit = off`.execute(trx);
+    await inCopy(database, schema, options, async (trx) => {
       await moveCopy(trx, schema, from, last.position);
       try {
         await projectEntries(trx, entries, memory);
-        await foldTraffic(trx);
+        if (folds) await foldTraffic(trx);
       } catch (error) {
         refusal = error;
         throw error;
@@ -141,7 +168,7 @@ async function projectRange(
     if (entries.length === 1) throw new UnprojectableEventError(first, error);
     const half = entries.length >> 1;
     const middle = entries[half - 1]?.position ?? from;
-    await projectRange(database, schema, from, entries.slice(0, half), memory, options);
-    await projectRange(database, schema, middle, entries.slice(half), memory, options);
+    await projectRange(database, schema, from, entries.slice(0, half), memory, folds, options);
+    await projectRange(database, schema, middle, entries.slice(half), memory, folds, options);
   }
 }

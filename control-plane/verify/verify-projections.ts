@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { readEntries } from '../log/read-entries.ts';
 import { foldTraffic } from '../projections/fold-traffic.ts';
+import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import { catchUp, readNewestPosition } from '../rebuild/catch-up.ts';
 import { exclusively } from '../rebuild/exclusively.ts';
@@ -100,8 +101,7 @@ async function inSnapshot<R>(database: Database, work: (trx: DatabaseTransaction
   try {
     await sql`SET LOCAL idle_in_transaction_session_timeout = 0`.execute(trx);
     await whileProjectionsRest(database, async () => {
-      const live = sql.join(PROJECTION_TABLES.map(({ name }) => sql.id(LIVE_SCHEMA, name)));
-      await sql`LOCK TABLE ${live} IN ACCESS SHARE MODE`.execute(trx);
+      await holdProjectionTables(trx);
       await readNewestPosition(trx);
     });
     await sql`SET LOCAL statement_timeout = 0`.execute(trx);
