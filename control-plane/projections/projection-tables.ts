@@ -108,6 +108,8 @@ export const OTHER_TABLES: readonly string[] = [
   'client_series',
   'epoch_counts',
   'static_addresses',
+  'pool_states',
+  'pool_usage',
   'log_keeping',
   'projection_copies',
 ];

@@ -2,7 +2,7 @@ import type { Database } from '../storage/database.ts';
 import type { OnProgress } from './progress.ts';
 import type { ProjectionCopy } from './projection-copy.ts';
 import { type ReplayedChunk, replayLog } from './replay-log.ts';
-import { addDeferredIndexes } from './shadow-tables.ts';
+import { addMissingIndexes } from './shadow-tables.ts';
 
 /** With fewer events than this left (ours), the rest is projected while the live projection waits. */
 const SMALL_REMAINDER = 500;
@@ -53,7 +53,7 @@ export async function catchUp(
     }
   };
   await replay();
-  await addDeferredIndexes(database, schema, definitions, (done) => {
+  await addMissingIndexes(database, schema, definitions, (done) => {
     signal?.throwIfAborted();
     onProgress({ phase: 'index', done, tables: definitions.length });
   });

@@ -2,8 +2,9 @@ import { sql } from 'kysely';
 import { CodedError } from '../../shared/errors.ts';
 import { holdProjectionTables } from '../projections/hold-tables.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { readPartitions } from './partitions.ts';
 import { copyRows, createShadowTables, insertInitialRows, projectionOf, useSchema } from './shadow-tables.ts';
-import { fingerprintOf, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
+import { findMisfit, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
 
 /** Schema of the projections as of the oldest position that the log can do without. */
 export const SNAPSHOT_SCHEMA = 'snapshot';
@@ -33,8 +34,11 @@ export async function findCopy(database: Database, schema: string): Promise<Proj
     .executeTakeFirst();
   if (row === undefined) return undefined;
   const definitions = await readDefinitions(database);
-  if (fingerprintOf(definitions) !== row.definition) {
-    throw new ProjectionCopyError(`the tables in schema "${schema}" are of another version of the projections`);
+  const misfit = findMisfit(definitions, await readDefinitions(database, schema));
+  if (misfit !== undefined) {
+    throw new ProjectionCopyError(
+      `the tables in schema "${schema}" are of another version: ${misfit} has other columns`,
+    );
   }
   return { schema, definitions, from: row.from_position, position: row.position };
 }
@@ -57,22 +61,27 @@ export async function beginCopy(database: Database, schema: string): Promise<Pro
       await useSchema(trx, schema);
       if (snapshot === undefined) await insertInitialRows(trx, schema);
       else await copySnapshot(trx, snapshot, schema);
-      await trx
-        .insertInto('projection_copies')
-        .values({ schema, definition: fingerprintOf(definitions), from_position: from, position: from })
-        .execute();
+      await trx.insertInto('projection_copies').values({ schema, from_position: from, position: from }).execute();
       return { schema, definitions, from, position: from };
     });
 }
 
 async function copySnapshot(trx: DatabaseTransaction, snapshot: ProjectionCopy, schema: string): Promise<void> {
   for (const definition of snapshot.definitions) {
-    const { partitionedBy } = projectionOf(definition.name);
-    await copyRows(trx, definition, SNAPSHOT_SCHEMA, schema);
-    if (partitionedBy === undefined) continue;
-    // The snapshot keeps what follows from these rows, not the rows.
+    const { name } = definition;
+    const { partitionedBy } = projectionOf(name);
+    if (partitionedBy === undefined) {
+      await copyRows(trx, definition, SNAPSHOT_SCHEMA, schema);
+      continue;
+    }
+    // Of these rows the snapshot keeps what follows from them, and only the newest ones themselves.
+    const kept = sql`(SELECT coalesce(min(position), ${snapshot.position}::bigint + 1) FROM ${sql.id(SNAPSHOT_SCHEMA, name)})`;
+    for (const { from } of await readPartitions(trx, LIVE_SCHEMA, name)) {
+      if (from <= snapshot.position) await sql`SELECT ${sql.id(partitionedBy)}(${from}::bigint)`.execute(trx);
+    }
     await sql`SELECT ${sql.id(partitionedBy)}(${snapshot.position}::bigint)`.execute(trx);
-    await copyRows(trx, definition, LIVE_SCHEMA, schema, sql`position <= ${snapshot.position}`);
+    await copyRows(trx, definition, LIVE_SCHEMA, schema, sql`position < ${kept}`);
+    await copyRows(trx, definition, SNAPSHOT_SCHEMA, schema);
   }
 }
 

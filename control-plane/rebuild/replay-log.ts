@@ -67,6 +67,11 @@ export async function replayLog(
   let entries = await readEntries(database, position, limit, through);
   for (let last = entries.at(-1); last !== undefined; last = entries.at(-1)) {
     signal?.throwIfAborted();
+    if (last.position - position !== entries.length) {
+      throw new ProjectionCopyError(
+        `the log has no events from position ${position + 1} to ${(entries[0]?.position ?? 0) - 1}`,
+      );
+    }
     const records = countRecords(entries);
     limit = Math.min(
       MAX_CHUNK_EVENTS,

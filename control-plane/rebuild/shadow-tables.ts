@@ -9,7 +9,7 @@ export async function useSchema(trx: DatabaseTransaction, schema: string): Promi
 }
 
 /**
- * Makes empty tables like the live ones in a new schema, with what the projections need to find rows; `addDeferredIndexes`
+ * Makes empty tables like the live ones in a new schema, with what the projections need to find rows; `addMissingIndexes`
  * makes the rest.
  */
 export async function createShadowTables(
@@ -49,8 +49,8 @@ export async function insertInitialRows(trx: DatabaseTransaction, schema: string
   }
 }
 
-/** Makes the indexes that were left for the end, one table a call of `each`, and collects statistics. */
-export async function addDeferredIndexes(
+/** Makes the indexes that were left for the end, and collects statistics. */
+export async function addMissingIndexes(
   database: Database,
   schema: string,
   definitions: readonly TableDefinition[],
@@ -58,7 +58,6 @@ export async function addDeferredIndexes(
 ): Promise<void> {
   for (const [done, { name, indexes }] of definitions.entries()) {
     onTable(done);
-    const isDeferred = deferredOf(name);
     await database.transaction().execute(async (trx) => {
       await sql`SET LOCAL statement_timeout = 0`.execute(trx);
       const present = await indexNames(trx, schema, name);
@@ -66,7 +65,7 @@ export async function addDeferredIndexes(
         trx,
         schema,
         name,
-        indexes.filter((index) => isDeferred(index) && !present.has(index.name)),
+        indexes.filter((index) => !present.has(index.name)),
       );
       await sql`ANALYZE ${sql.id(schema, name)}`.execute(trx);
     });

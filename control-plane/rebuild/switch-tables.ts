@@ -2,9 +2,10 @@ import { sql } from 'kysely';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { readDependents, type TableDependents } from './dependents.ts';
+import { readPartitions } from './partitions.ts';
 import { ProjectionCopyError } from './projection-copy.ts';
 import { onTable, projectionOf, useSchema } from './shadow-tables.ts';
-import { fingerprintOf, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
+import { findMisfit, LIVE_SCHEMA, readDefinitions, type TableDefinition } from './table-definitions.ts';
 
 /** Schema that the former tables are in until they are dropped. */
 export const REPLACED_SCHEMA = 'replaced';
@@ -26,8 +27,9 @@ export async function switchTables(
   await sql`SET LOCAL lock_timeout = ${sql.lit(LOCK_TIMEOUT_MS)}`.execute(trx);
   await sql`LOCK TABLE ${live} IN ACCESS EXCLUSIVE MODE`.execute(trx);
   const definitions = await readDefinitions(trx);
-  if (fingerprintOf(definitions) !== fingerprintOf(expected)) {
-    throw new ProjectionCopyError('the live tables have changed since the rebuild began');
+  const misfit = findMisfit(definitions, await readDefinitions(trx, schema)) ?? findNewIndex(definitions, expected);
+  if (misfit !== undefined) {
+    throw new ProjectionCopyError(`the live tables have changed since the rebuild began: ${misfit} is another`);
   }
   const dependents = await readDependents(trx);
   for (const { name } of definitions) await carryOver(trx, schema, name);
@@ -40,6 +42,11 @@ export async function switchTables(
   await restoreDependents(trx, dependents);
   await sql`DROP SCHEMA ${sql.id(schema)}`.execute(trx);
   await trx.deleteFrom('projection_copies').where('schema', '=', schema).execute();
+}
+
+function findNewIndex(live: readonly TableDefinition[], made: readonly TableDefinition[]): string | undefined {
+  const known = new Set(made.flatMap(({ indexes }) => indexes.map(({ name, definition }) => name + definition)));
+  return live.flatMap(({ indexes }) => indexes).find(({ name, definition }) => !known.has(name + definition))?.name;
 }
 
 /** What metrics keep in a table beside what follows from the log. */
@@ -62,10 +69,8 @@ async function carryOver(trx: DatabaseTransaction, schema: string, table: string
 
 /** A partitioned table moves without its partitions. */
 async function moveTable(trx: DatabaseTransaction, table: string, from: string, to: string): Promise<void> {
-  const { rows } = await sql<{ name: string }>`
-    SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-    WHERE i.inhparent = ${`${from}.${table}`}::regclass`.execute(trx);
-  for (const name of [table, ...rows.map((row) => row.name)]) {
+  const partitions = await readPartitions(trx, from, table);
+  for (const name of [table, ...partitions.map((partition) => partition.name)]) {
     await sql`ALTER TABLE ${sql.id(from, name)} SET SCHEMA ${sql.id(to)}`.execute(trx);
   }
 }

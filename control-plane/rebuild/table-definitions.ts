@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { sql } from 'kysely';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import type { Database } from '../storage/database.ts';
@@ -45,8 +44,8 @@ export interface Grant {
   readonly grantable: boolean;
 }
 
-/** The live projection tables as the catalogue of Postgres describes them now. */
-export async function readDefinitions(database: Database): Promise<TableDefinition[]> {
+/** The projection tables in a schema as the catalogue of Postgres describes them now. */
+export async function readDefinitions(database: Database, schema: string = LIVE_SCHEMA): Promise<TableDefinition[]> {
   const names = PROJECTION_TABLES.map(({ name }) => name);
   const { rows } = await sql<TableDefinition>`
     SELECT c.relname AS name, pg_get_userbyid(c.relowner) AS owner, coalesce(c.reloptions, '{}') AS options,
@@ -73,18 +72,19 @@ export async function readDefinitions(database: Database): Promise<TableDefiniti
          ) p LEFT JOIN pg_roles r ON r.oid = p.grantee
          WHERE p.grantee <> c.relowner) AS grants
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = ${LIVE_SCHEMA} AND c.relname = ANY(${names}::text[])
+    WHERE n.nspname = ${schema} AND c.relname = ANY(${names}::text[])
     ORDER BY c.relname`.execute(database);
   return rows;
 }
 
-/** Tells whether tables that were made earlier still have the shape of the live ones. */
-export function fingerprintOf(definitions: readonly TableDefinition[]): string {
-  const shape = definitions.map(({ name, columns, partitionKey, indexes }) => ({
-    name,
-    columns,
-    partitionKey,
-    indexes,
-  }));
-  return createHash('sha256').update(JSON.stringify(shape)).digest('hex');
+/** The first of the live tables that a copy lacks or has with other columns; undefined while it fits. */
+export function findMisfit(live: readonly TableDefinition[], copy: readonly TableDefinition[]): string | undefined {
+  const shape = (definition: TableDefinition | undefined) =>
+    JSON.stringify(definition && [definition.partitionKey, definition.columns.toSorted(byName)]);
+  return live.find(({ name, ...rest }) => {
+    const other = copy.find((definition) => definition.name === name);
+    return shape({ name, ...rest }) !== shape(other);
+  })?.name;
 }
+
+const byName = (a: { readonly name: string }, b: { readonly name: string }) => (a.name < b.name ? -1 : 1);

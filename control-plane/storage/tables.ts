@@ -40,6 +40,7 @@ export interface EventsTable {
   data: Json<VpnEvent['data']>;
   stream_seq: number | null;
   recorded_at: Generated<Timestamp>;
+  retry_of: Generated<number | null>;
 }
 
 export interface NodeEpochsTable {
@@ -82,6 +83,9 @@ export interface DeadLetterTable {
   error_code: string;
   error: string;
   recorded_at: Generated<Timestamp>;
+  tried_at: NullableTimestamp;
+  resolved_at: NullableTimestamp;
+  resolved_position: number | null;
 }
 
 export interface OutboxTable {
@@ -94,7 +98,6 @@ export interface OutboxTable {
 
 export interface ProjectionCopiesTable {
   schema: string;
-  definition: string;
   from_position: number;
   position: number;
   started_at: Generated<Timestamp>;
