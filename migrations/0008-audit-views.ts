@@ -51,7 +51,7 @@ async function createViews(db: Kysely<unknown>): Promise<void> {
         FROM event_gaps WHERE event_gaps.node = e.node AND event_gaps.epoch = e.epoch) g
       CROSS JOIN LATERAL (
         SELECT count(DISTINCT seq) AS events, string_agg(DISTINCT seq::text, ', ') AS seqs
-        FROM dead_letter WHERE dead_letter.node = e.node AND dead_letter.epoch = e.epoch) d
+        FROM dead_letter WHERE dead_letter.node = e.node AND dead_letter.epoch = e.epoch AND resolved_at IS NULL) d
       CROSS JOIN LATERAL (
         SELECT count(*) AS events FROM parked_events
         WHERE parked_events.node = e.node AND parked_events.epoch = e.epoch) p
@@ -66,7 +66,7 @@ async function createViews(db: Kysely<unknown>): Promise<void> {
           'complete')
       FROM event_checkpoint l
       CROSS JOIN (SELECT coalesce(sum(events), 0)::bigint AS events FROM epoch_counts) c
-      CROSS JOIN (SELECT count(*) AS events FROM dead_letter WHERE node IS NULL) d`.execute(db);
+      CROSS JOIN (SELECT count(*) AS events FROM dead_letter WHERE node IS NULL AND resolved_at IS NULL) d`.execute(db);
   await commentOn(
     db,
     {
@@ -240,7 +240,7 @@ async function createEpochProof(db: Kysely<unknown>): Promise<void> {
           FROM event_gaps g WHERE g.node = epoch_proof.node AND g.epoch = epoch_proof.epoch
           UNION ALL
           SELECT d.seq, d.seq, 1, 'dead letter: ' || d.error_code
-          FROM dead_letter d WHERE d.node = epoch_proof.node AND d.epoch = epoch_proof.epoch
+          FROM dead_letter d WHERE d.node = epoch_proof.node AND d.epoch = epoch_proof.epoch AND d.resolved_at IS NULL
         ), spool AS (
           SELECT n.applied_seq, coalesce(c.events, 0) - (SELECT coalesce(sum(k.events), 0) FROM kept k) AS gone,
             c.last_position < l.first AS all_gone, l.first > 1 AS any_gone

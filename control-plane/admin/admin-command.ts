@@ -7,7 +7,9 @@ export const adminVariables = { DATABASE_URL: controlPlaneVariables.DATABASE_URL
 
 export type AdminCommand =
   | { readonly name: 'rebuild'; readonly discard: boolean; readonly json: boolean }
-  | { readonly name: 'verify'; readonly limit: number; readonly json: boolean };
+  | { readonly name: 'verify'; readonly limit: number; readonly json: boolean }
+  | { readonly name: 'dead-letter list'; readonly limit: number; readonly json: boolean }
+  | { readonly name: 'dead-letter retry'; readonly ids: readonly number[] | 'all'; readonly json: boolean };
 
 const DEFAULT_LIMIT = 20;
 const MAX_LIMIT = 10_000;
@@ -21,6 +23,12 @@ export const ADMIN_HELP = `usage: npm run admin -- COMMAND
                       when anything differs
   verify --limit N    how many differences are told of each table and check, 1 to ${MAX_LIMIT} (${DEFAULT_LIMIT})
 
+  dead-letter list    the events that could not be applied, oldest first; --limit N, 1 to ${MAX_LIMIT} (${DEFAULT_LIMIT})
+  dead-letter retry ID...
+                      applies them again, each at the end of the log; one that fails again stays, with the new error
+  dead-letter retry --all
+                      the same with all of them. Exit code 1 when any was not applied
+
   --json              the result as JSON on the last line
   --help              this text
 
@@ -29,12 +37,13 @@ It works beside a control plane that runs, and takes from the environment:
 ${describeVariables(adminVariables)}
 `;
 
-const COMMANDS = ['rebuild', 'verify'] as const;
+const COMMANDS = ['rebuild', 'verify', 'dead-letter'] as const;
 const OPTIONS = {
   help: { type: 'boolean', short: 'h' },
   json: { type: 'boolean' },
   discard: { type: 'boolean' },
   limit: { type: 'string' },
+  all: { type: 'boolean' },
 } as const;
 
 /** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what is allowed. */
@@ -43,21 +52,43 @@ export function parseAdminCommand(args: readonly string[]): AdminCommand | undef
   if (values.help === true) return undefined;
   const [name, ...rest] = positionals;
   const json = values.json === true;
-  const takes = (...options: Array<keyof typeof OPTIONS>) => {
-    if (rest[0] !== undefined) throw badArgument(name ?? '', rest[0], 'no further argument');
+  const takesOptions = (...options: Array<keyof typeof OPTIONS>) => {
     const other = Object.keys(values).find((option) => option !== 'json' && !options.some((one) => one === option));
     if (other !== undefined) throw badArgument(name ?? '', `--${other}`, allowed(['json', ...options]));
   };
+  const takes = (...options: Array<keyof typeof OPTIONS>) => {
+    if (rest[0] !== undefined) throw badArgument(name ?? '', rest[0], 'no further argument');
+    takesOptions(...options);
+  };
+  const limit = () => wholeNumber('--limit', values.limit ?? String(DEFAULT_LIMIT), 1, MAX_LIMIT);
   switch (name) {
     case 'rebuild':
       takes('discard');
       return { name, discard: values.discard === true, json };
     case 'verify':
       takes('limit');
-      return { name, limit: wholeNumber('--limit', values.limit ?? String(DEFAULT_LIMIT), 1, MAX_LIMIT), json };
+      return { name, limit: limit(), json };
+    case 'dead-letter': {
+      const [what, ...ids] = rest;
+      if (what === 'list') {
+        if (ids[0] !== undefined) throw badArgument('dead-letter list', ids[0], 'no further argument');
+        takesOptions('limit');
+        return { name: 'dead-letter list', limit: limit(), json };
+      }
+      if (what !== 'retry') throw badArgument('dead-letter', what ?? 'nothing', 'list or retry');
+      takesOptions('all');
+      return { name: 'dead-letter retry', ids: retried(ids, values.all === true), json };
+    }
     default:
       throw badArgument('the command', name ?? 'nothing', `one of ${COMMANDS.join(', ')}`);
   }
+}
+
+function retried(ids: readonly string[], all: boolean): readonly number[] | 'all' {
+  if (all === ids.length > 0) {
+    throw badArgument('dead-letter retry', all ? `--all and ${ids.join(' ')}` : 'nothing', 'either ids or --all');
+  }
+  return all ? 'all' : ids.map((id) => wholeNumber('dead-letter retry', id, 1, Number.MAX_SAFE_INTEGER));
 }
 
 function parse(args: readonly string[]) {

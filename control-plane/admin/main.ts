@@ -5,6 +5,7 @@ import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
 import { createDatabase, createPool, type Database } from '../storage/database.ts';
 import { ADMIN_HELP, type AdminCommand, adminVariables, parseAdminCommand } from './admin-command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { deadLetterListCommand, deadLetterRetryCommand } from './dead-letter-command.ts';
 import { ProgressPrinter } from './progress-printer.ts';
 import { rebuildCommand } from './rebuild-command.ts';
 import { verifyCommand } from './verify-command.ts';
@@ -67,6 +68,10 @@ function run(command: AdminCommand, context: CommandContext): Promise<CommandRes
       return rebuildCommand(command, context);
     case 'verify':
       return verifyCommand(command, context);
+    case 'dead-letter list':
+      return deadLetterListCommand(command, context);
+    case 'dead-letter retry':
+      return deadLetterRetryCommand(command, context);
     default:
       return command satisfies never;
   }

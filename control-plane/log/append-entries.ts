@@ -14,6 +14,7 @@ const COLUMNS: Readonly<Record<string, Column<LogEntry>>> = {
   at: { type: 'timestamptz', value: ({ event }) => event.at },
   data: { type: 'jsonb', value: ({ event, written }) => JSON.stringify((written ?? event).data) },
   stream_seq: { type: 'bigint', value: (row) => row.streamSeq },
+  retry_of: { type: 'bigint', value: (row) => row.retryOf ?? null },
 };
 
 /** Positions between two looks at the partitions; far less than one of them holds, so that they are made ahead. */

@@ -10,4 +10,6 @@ export interface LogEntry<T extends EventType = EventType> {
   readonly event: VpnEvent<T>;
   /** Version and data that the log keeps, where an earlier build wrote the event. */
   readonly written?: { readonly version: number; readonly data: object } | undefined;
+  /** The dead letter that it was applied from, after the events that its sender wrote later. */
+  readonly retryOf?: number | undefined;
 }

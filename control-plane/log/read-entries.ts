@@ -15,15 +15,28 @@ export async function readEntries(
 ): Promise<LogEntry[]> {
   const rows = await database
     .selectFrom('events')
-    .select(['position', 'node', 'epoch', 'seq', 'incarnation', 'type', 'version', 'at', 'data', 'stream_seq'])
+    .select([
+      'position',
+      'node',
+      'epoch',
+      'seq',
+      'incarnation',
+      'type',
+      'version',
+      'at',
+      'data',
+      'stream_seq',
+      'retry_of',
+    ])
     .where('position', '>', after)
     .where('position', '<=', through)
     .orderBy('position')
     .limit(limit)
     .execute();
-  return rows.map(({ position, stream_seq: streamSeq, at, ...event }) => ({
+  return rows.map(({ position, stream_seq: streamSeq, retry_of: retryOf, at, ...event }) => ({
     position,
     streamSeq,
+    retryOf: retryOf ?? undefined,
     event: inCurrentVersion({ ...event, at: at.toISOString() }),
   }));
 }

@@ -42,7 +42,7 @@ export async function readProjectionStatus(
   }>`
     SELECT position, stream_seq, stream_created,
       (SELECT count(*) FROM parked_events) AS parked,
-      (SELECT count(*) FROM dead_letter) AS dead_letters,
+      (SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL) AS dead_letters,
       (SELECT count(*) FROM event_gaps) AS gaps,
       (SELECT count(*) FROM address_conflicts) AS address_conflicts,
       (SELECT count(*) FROM outbox) AS outbox

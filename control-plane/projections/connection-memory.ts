@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { CONTROL_NODE } from '../../shared/events/envelope.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { loadConnections } from './connection-rows.ts';
 import type { Connection } from './connection-state.ts';
@@ -24,11 +25,15 @@ export class ConnectionMemory {
     if (this.position !== undefined && this.position !== position) {
       const foreign = await trx
         .selectFrom('events')
-        .select(['type', 'data'])
+        .select(['node', 'type', 'data'])
         .where('position', '>', this.position)
         .where('position', '<=', position)
-        .where('type', 'in', ['connection.presumed_closed', 'block.reclaimed'])
+        .where(({ eb, or }) =>
+          or([eb('type', 'in', ['connection.presumed_closed', 'block.reclaimed']), eb('node', '<>', CONTROL_NODE)]),
+        )
         .execute();
+      // Dead letters that were tried again.
+      if (foreign.some(({ node }) => node !== CONTROL_NODE)) this.forget();
       for (const { type, data } of foreign) {
         if (type === 'connection.presumed_closed' && 'connectionId' in data) this.known.delete(data.connectionId);
         if (type === 'block.reclaimed' && 'node' in data) this.forgetNode(data.node);

@@ -150,12 +150,14 @@ export class NodesProjection {
     return this.nodes.get(name);
   }
 
-  apply({ event }: LogEntry): NodeNews {
+  apply({ event, retryOf }: LogEntry): NodeNews {
     if (event.type === 'node.lost') {
       this.set(loseNode(this.nodes.get(event.data.node), event.data.incarnation, Date.parse(event.at)));
       return NO_NEWS;
     }
     if (event.node === CONTROL_NODE) return NO_NEWS;
+    // What a node said long ago says nothing of its present process, least of all that it is a new one.
+    if (retryOf !== undefined && this.nodes.has(event.node)) return NO_NEWS;
     const { node, news } = evolveNode(this.nodes.get(event.node), event);
     this.set(node);
     return news;

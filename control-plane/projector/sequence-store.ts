@@ -195,8 +195,8 @@ export async function storeDeadLetters(
 }
 
 /** Postgres takes no NUL in text; whoever sends one must not stop the rest with it. */
-function storableText(text: string | null): string | null {
-  return text?.replaceAll('\0', '\uFFFD') ?? null;
+export function storableText<T extends string | null>(text: T): T {
+  return (text?.replaceAll('\0', '\uFFFD') ?? null) as T;
 }
 
 /** Postgres has no year 0. */

@@ -144,11 +144,14 @@ test('a rebuild is discarded; an interrupted one is kept', async () => {
 test('bad arguments and a bad variable name what is allowed and exit 2; --help needs no database', () => {
   const env = { DATABASE_URL: 'postgres://u:sesame@127.0.0.1:1/vpn' };
   for (const [args, line] of [
-    [[], 'the command: got "nothing", expected one of rebuild, verify'],
-    [['rewind'], 'the command: got "rewind", expected one of rebuild, verify'],
+    [[], 'the command: got "nothing", expected one of rebuild, verify, dead-letter'],
+    [['rewind'], 'the command: got "rewind", expected one of rebuild, verify, dead-letter'],
     [['rebuild', '--limit', '3'], 'rebuild: got "--limit", expected --json, --discard'],
     [['verify', '--limit', 'many'], '--limit: got "many", expected a whole number from 1 to 10000'],
     [['verify', 'twice'], 'verify: got "twice", expected no further argument'],
+    [['dead-letter'], 'dead-letter: got "nothing", expected list or retry'],
+    [['dead-letter', 'retry'], 'dead-letter retry: got "nothing", expected either ids or --all'],
+    [['dead-letter', 'retry', 'x'], 'dead-letter retry: got "x", expected a whole number from 1 to'],
     [['verify', '--slowly'], "Unknown option '--slowly'"],
   ] as const) {
     const { status, stdout, stderr } = runMain(ADMIN, env, args);

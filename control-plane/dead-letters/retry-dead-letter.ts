@@ -1,0 +1,72 @@
+import { sql } from 'kysely';
+import { describeError, errorCode } from '../../shared/errors.ts';
+import type { EventEnvelope } from '../../shared/events/envelope.ts';
+import { appendEntries } from '../log/append-entries.ts';
+import { checkEvent } from '../log/check-event.ts';
+import type { LogEntry } from '../log/log-entry.ts';
+import { foldTraffic } from '../projections/fold-traffic.ts';
+import { projectEntries } from '../projections/project-entries.ts';
+import { isPoison } from '../projector/apply-events.ts';
+import { storableText } from '../projector/sequence-store.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
+import { lockProjections } from '../storage/projection-lock.ts';
+
+export type RetryOutcome =
+  | { readonly type: 'applied'; readonly position: number }
+  | { readonly type: 'failed'; readonly errorCode: string; readonly error: string }
+  /** There is none, it is resolved already, or it is a message without readable events. */
+  | { readonly type: 'refused'; readonly why: string };
+
+/**
+ * Applies an event that was set aside: at the end of the log, under its own identity, and projected. One that fails again stays,
+ * with the new error. It needs no leader: whoever holds the lock of the log may append, and a leader reads where the
+ * log ends before each batch.
+ */
+export async function retryDeadLetter(database: Database, id: number): Promise<RetryOutcome> {
+  return await database.transaction().execute(async (trx) => {
+    await lockProjections(trx);
+    const letter = await trx.selectFrom('dead_letter').selectAll().where('id', '=', id).executeTakeFirst();
+    if (letter === undefined) return { type: 'refused', why: 'there is no such dead letter' };
+    if (letter.resolved_position !== null) {
+      return { type: 'refused', why: `it was applied already, at position ${letter.resolved_position}` };
+    }
+    if (letter.node === null) return { type: 'refused', why: 'no event can be read from its message' };
+    const outcome = await attempt(trx, id, letter.payload, letter.stream_seq);
+    const found =
+      outcome.type === 'applied'
+        ? { resolved_at: sql<Date>`now()`, resolved_position: outcome.position }
+        : { error_code: outcome.errorCode, error: outcome.error };
+    await trx
+      .updateTable('dead_letter')
+      .set({ ...found, tried_at: sql<Date>`now()` })
+      .where('id', '=', id)
+      .execute();
+    return outcome;
+  });
+}
+
+async function attempt(
+  trx: DatabaseTransaction,
+  id: number,
+  payload: Buffer,
+  streamSeq: number | null,
+): Promise<Exclude<RetryOutcome, { type: 'refused' }>> {
+  const { position: newest } = await trx.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
+  const position = newest + 1;
+  await sql`SAVEPOINT retry`.execute(trx);
+  try {
+    const envelope = JSON.parse(payload.toString()) as EventEnvelope;
+    const event = checkEvent(envelope);
+    const written = envelope.version === event.version ? undefined : envelope;
+    const entries: LogEntry[] = [{ position, streamSeq, event, written, retryOf: id }];
+    await appendEntries(trx, entries);
+    await projectEntries(trx, entries);
+    await foldTraffic(trx);
+  } catch (error) {
+    if (!isPoison(error)) throw error;
+    await sql`ROLLBACK TO SAVEPOINT retry`.execute(trx);
+    return { type: 'failed', errorCode: errorCode(error) ?? 'UNEXPECTED', error: storableText(describeError(error)) };
+  }
+  await trx.updateTable('event_checkpoint').set({ position, committed_at: sql`now()` }).execute();
+  return { type: 'applied', position };
+}

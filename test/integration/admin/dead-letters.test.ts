@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { sql } from 'kysely';
+import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
+import { describeDifference } from '../../../control-plane/verify/difference.ts';
+import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
+import type { VpnEvent } from '../../../shared/events/envelope.ts';
+import {
+  assigned,
+  closed,
+  connectionOf,
+  established,
+  SampleNode,
+  sampled,
+  totals,
+} from '../../unit/projections/sample-events.ts';
+import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { granted, TestLog } from '../projector/test-log.ts';
+import { runAdmin } from './admin-process.ts';
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startTestPostgres();
+});
+after(async () => postgres.stop());
+
+/** Makes events of the type fail, as a bug of a projection would, until the bug is fixed. */
+async function breakProjection(log: TestLog, table: string, condition: string): Promise<() => Promise<void>> {
+  await sql`
+    CREATE FUNCTION bug() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a bug'; END $$;
+    CREATE TRIGGER bug BEFORE INSERT ON ${sql.table(table)} FOR EACH ROW WHEN (${sql.raw(condition)})
+      EXECUTE FUNCTION bug()`.execute(log.database);
+  return async () => void (await sql`DROP FUNCTION bug CASCADE`.execute(log.database));
+}
+
+async function differences({ database }: TestLog): Promise<string[]> {
+  const { findings } = await verifyProjections(database, { limit: 10 });
+  return findings.flatMap((found) => found.differences.map(describeDifference));
+}
+
+const admin = (...args: string[]) => runAdmin(postgres.url(), ['dead-letter', ...args]);
+
+test('events that failed only in a projection are listed, tried in vain, and applied once the bug is fixed', async () => {
+  const log = await TestLog.open(postgres);
+  await log.decide(granted('node-a', -60, 3600));
+  const node = new SampleNode('node-a');
+  const [ada, bob] = [connectionOf('ada'), connectionOf('bob')];
+  const fix = await breakProjection(log, 'ip_ledger', `NEW.entry = 'assigned'`);
+  const result = await log.deliver([
+    node.started(0),
+    established(node, ada, 1),
+    assigned(node, ada, 1),
+    established(node, bob, 2),
+    assigned(node, bob, 2, '10.99.3.8'),
+    sampled(node, 5, [{ ...ada, traffic: totals(10, 20) }]),
+  ]);
+  assert.deepEqual([result.applied, result.deadLetters], [4, 2], 'two of one batch, the rest is applied');
+  const alone = await log.deliver([assigned(node, bob, 6, '10.99.3.9')]);
+  assert.deepEqual([alone.applied, alone.deadLetters], [0, 1], 'a batch of one');
+
+  const listed = await admin('list');
+  assert.match(
+    listed.stdout,
+    /^id\s+node\s+seq\s+type\s+recorded_at\s+error\n1 +node-a +3 +address.assigned +20\S+Z +a bug\n2 /,
+  );
+  const vain = await admin('retry', '1');
+  assert.deepEqual([vain.status, vain.stdout], [1, '1: failed again: a bug\n0 of 1 applied\n']);
+
+  await fix();
+  const retried = await admin('retry', '--all', '--json');
+  assert.equal(retried.status, 0, retried.stderr);
+  const { outcomes } = JSON.parse(retried.stdout.trimEnd().split('\n').at(-1) ?? '');
+  assert.deepEqual(outcomes, [
+    { id: 1, type: 'applied', position: 6 },
+    { id: 2, type: 'applied', position: 7 },
+    { id: 3, type: 'applied', position: 8 },
+  ]);
+  assert.equal((await admin('list')).stdout, 'no dead letters\n');
+  const again = await admin('retry', '2', '77');
+  assert.equal(again.status, 1);
+  assert.equal(
+    again.stdout,
+    '2: it was applied already, at position 7\n77: there is no such dead letter\n0 of 2 applied\n',
+  );
+
+  const [holder] = await log.holders('10.99.3.7', 10);
+  assert.equal(holder?.client_id, 'ada');
+  const { rows } = await sql<{ complete: boolean; unexplained: number }>`
+    SELECT dead_letters, unexplained FROM completeness WHERE node = 'node-a'`.execute(log.database);
+  assert.deepEqual(rows, [{ dead_letters: 0, unexplained: 0 }]);
+  assert.deepEqual(await differences(log), []);
+});
+
+test('what is applied late is known to the leader, and says nothing of the node as it is now', async () => {
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const [ada, bob] = [connectionOf('ada'), connectionOf('bob')];
+  const fix = await breakProjection(log, 'connections', `NEW.state = 'closed'`);
+  await log.deliver([node.started(0), established(node, ada, 1)]);
+  await log.deliver([closed(node, ada, 9, totals(10, 20))]);
+  await fix();
+  await log.deliver([node.started(20), established(node, bob, 21)]);
+  assert.equal((await log.connection(ada.connectionId)).reason, 'error', 'by the new process');
+  assert.equal((await admin('retry', '--all')).status, 0);
+  await log.deliver([
+    sampled(node, 25, [
+      { ...bob, traffic: totals(1, 2) },
+      { ...ada, traffic: totals(100, 1) },
+    ]),
+  ]);
+  assert.equal((await log.connection(ada.connectionId)).reason, 'client');
+  assert.equal((await log.connection(bob.connectionId)).state, 'open', 'the present process still runs');
+  assert.deepEqual(await differences(log), []);
+});
+
+test('a message that could not be read cannot be tried again', async () => {
+  const log = await TestLog.open(postgres);
+  await log.deliverRaw({ subject: 'vpn.events.node.node-a', data: Buffer.from('no JSON') });
+  const { status, stdout } = await admin('retry', '1');
+  assert.deepEqual([status, stdout], [1, '1: no event can be read from its message\n0 of 1 applied\n']);
+  assert.equal((await admin('retry', '--all')).stdout, '0 of 0 applied\n');
+});
+
+test('poison is not in the log, so a rebuild makes the same of it as the projector did', async () => {
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const ada = connectionOf('ada');
+  const events: VpnEvent[] = [node.started(0), established(node, ada, 1)];
+  const poison = [
+    node.event('node.draining', 2, { reason: 'a NUL: \0' }),
+    node.event('node.draining', 2, { reason: '\0' }),
+  ];
+  const result = await log.deliver([...events, ...poison, closed(node, ada, 3, totals(1, 1))]);
+  assert.deepEqual([result.applied, result.deadLetters], [3, 2]);
+  await rebuildProjections(log.database);
+  assert.deepEqual(await differences(log), []);
+  assert.equal((await admin('retry', '--all')).status, 1);
+  assert.match((await admin('list', '--limit', '1')).stdout, /unsupported Unicode escape sequence.*\n1 more\n$/);
+});
