@@ -1,7 +1,7 @@
 import type { Database } from '../storage/database.ts';
 import type { OnProgress } from './progress.ts';
 import type { ProjectionCopy } from './projection-copy.ts';
-import { type ReplayedChunk, replayLog } from './replay-log.ts';
+import { type ReplayedChunk, type ReplayOptions, replayLog } from './replay-log.ts';
 import { addMissingIndexes } from './shadow-tables.ts';
 
 /** With fewer events than this left (ours), the rest is projected while the live projection waits. */
@@ -27,8 +27,9 @@ export async function catchUp(
   database: Database,
   { schema, definitions, position: from }: ProjectionCopy,
   onProgress: OnProgress,
-  signal: AbortSignal | undefined,
+  options: Pick<ReplayOptions, 'signal' | 'toleratesHoles'>,
 ): Promise<CatchUp> {
+  const { signal } = options;
   let position = from;
   let events = 0;
   let records = 0;
@@ -47,7 +48,7 @@ export async function catchUp(
       };
       onProgress({ phase: 'replay', position, from, through, records });
       const startedAt = performance.now();
-      await replayLog(database, schema, position, { through, signal, onChunk });
+      await replayLog(database, schema, position, { ...options, through, onChunk });
       ms += performance.now() - startedAt;
       if (isSmall) return;
     }

@@ -63,7 +63,7 @@ export async function rebuildProjections(database: Database, options: RebuildOpt
     onProgress({ phase: 'copy' });
     const found = await findCopy(database, REBUILD_SCHEMA);
     const copy = found ?? (await beginCopy(database, REBUILD_SCHEMA));
-    const done = await catchUp(database, copy, onProgress, signal);
+    const done = await catchUp(database, copy, onProgress, { signal });
     onProgress({ phase: 'switch' });
     const { position, seconds } = await switchWhenFree(database, { ...copy, position: done.position }, signal);
     onProgress({ phase: 'drop' });

@@ -28,6 +28,8 @@ export interface ReplayOptions {
   readonly through: number;
   readonly signal?: AbortSignal | undefined;
   readonly onChunk?: ((chunk: ReplayedChunk) => void) | undefined;
+  /** Goes on where events are missing in the log, instead of throwing ProjectionCopyError. */
+  readonly toleratesHoles?: boolean | undefined;
   /** Runs first in every transaction; what it throws ends the replay. */
   readonly guard?: ((trx: DatabaseTransaction) => Promise<void>) | undefined;
 }
@@ -67,11 +69,7 @@ export async function replayLog(
   let entries = await readEntries(database, position, limit, through);
   for (let last = entries.at(-1); last !== undefined; last = entries.at(-1)) {
     signal?.throwIfAborted();
-    if (last.position - position !== entries.length) {
-      throw new ProjectionCopyError(
-        `the log has no events from position ${position + 1} to ${(entries[0]?.position ?? 0) - 1}`,
-      );
-    }
+    if (!options.toleratesHoles) refuseHoles(position, entries);
     const records = countRecords(entries);
     limit = Math.min(
       MAX_CHUNK_EVENTS,
@@ -90,6 +88,13 @@ export async function replayLog(
   }
   if (position > from) await inCopy(database, schema, options, foldTraffic);
   return position;
+}
+
+function refuseHoles(after: number, entries: readonly LogEntry[]): void {
+  const behind = entries.findIndex(({ position }, index) => position !== after + 1 + index);
+  if (behind < 0) return;
+  const to = (entries[behind]?.position ?? 0) - 1;
+  throw new ProjectionCopyError(`events are missing in the log, from position ${after + 1 + behind} to ${to}`);
 }
 
 /** What a rate is counted in: a connection event is one record, a traffic window as many as it has connections. */

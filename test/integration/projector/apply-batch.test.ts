@@ -501,5 +501,5 @@ test('partitions are made ahead of the log', async () => {
   assert.equal((await log.deliver([node.started(0), sampled(node, 5, [])])).position, 3_000_001);
   const { rows } = await sql<{ relname: string }>`
     SELECT relname FROM pg_class WHERE relname ~ '^events_\\d+$' ORDER BY 1`.execute(log.database);
-  assert.equal(rows.at(-1)?.relname, 'events_000005');
+  assert.equal(rows.at(-1)?.relname, 'events_000005000000');
 });
