@@ -11,6 +11,7 @@ import {
   url,
 } from '../shared/config/parse-config.ts';
 import { formatPrefix, parsePrefix, prefixCovers } from '../shared/ip/prefix.ts';
+import { DEFAULT_SPOOL_MAX_BYTES, DEFAULT_SPOOL_MAX_EVENTS } from './telemetry/spool.ts';
 import { tunOffload } from './tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from './tunnel/tunnel-mtu.ts';
 
@@ -56,6 +57,16 @@ export const nodeVariables = {
     ...integer(1, MAX_SHARDS),
   },
   STATE_DIR: { help: 'where the spool and what the node must remember are kept', ...text('a directory') },
+  SPOOL_MAX_EVENTS: {
+    help: 'events in the spool that are not committed yet; beyond it new tunnels get 503 and traffic windows wait',
+    fallback: String(DEFAULT_SPOOL_MAX_EVENTS),
+    ...integer(1_000, 100_000_000),
+  },
+  SPOOL_MAX_BYTES: {
+    help: 'bytes of those events, about two thirds of what they take on the disk of STATE_DIR',
+    fallback: String(DEFAULT_SPOOL_MAX_BYTES),
+    ...integer(2 ** 20, 2 ** 40),
+  },
   HTTP_LISTEN: { help: 'health and metrics', fallback: '127.0.0.1:9091', ...hostPort },
   TUNNEL_MTU: {
     help: 'the MTU inside the tunnels, bytes',

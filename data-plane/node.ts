@@ -64,7 +64,14 @@ export class Node {
     const database = this.#database;
     this.#link = new NatsLink({ url: config.NATS_URL, name: `node ${node}`, inboxPrefix: nodeInbox(node), log });
     const link = this.#link;
-    this.#record = new NodeRecord({ node, shards: config.SHARDS, database, link, log });
+    this.#record = new NodeRecord({
+      node,
+      shards: config.SHARDS,
+      database,
+      link,
+      spoolLimits: { maxEvents: config.SPOOL_MAX_EVENTS, maxBytes: config.SPOOL_MAX_BYTES },
+      log,
+    });
     const { spool, incarnation } = this.#record;
     const presence = () => ({ epoch: spool.epoch, incarnation });
     this.#presence = new PresenceSender({ node, link, log, presence });

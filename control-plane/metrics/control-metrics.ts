@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { PoolUsage } from '../pools/pool-usage.ts';
 import type { NodeState } from '../presence/node-states.ts';
 import type { ProjectionStatus } from './projection-status.ts';
+import type { UnsoundCounts } from './unsound-addresses.ts';
 
 const NODE_STATES: readonly NodeState[] = ['up', 'draining', 'lost', 'stopped'];
 const HTTP_SECONDS_BOUNDS = [0.005, 0.02, 0.1, 0.5, 2, 10];
@@ -13,6 +14,7 @@ interface ClusterFigures {
   /** By node, seconds. */
   readonly clockSkews: ReadonlyMap<string, number>;
   readonly renderSeconds: number;
+  readonly unsound: UnsoundCounts;
 }
 
 /** What this process says of itself: families masque_vpn_control_*, in a registry of its own. */
@@ -31,6 +33,18 @@ export class ControlMetrics {
   private readonly deadLetters = this.gauge('dead_letters', 'Events and messages that could not be applied');
   private readonly gaps = this.gauge('event_gaps', 'Gaps in the events of nodes that will never be filled');
   private readonly conflicts = this.gauge('address_conflicts', 'Address assignments that overlapped another one');
+  private readonly parkedSeconds = this.gauge(
+    'parked_oldest_seconds',
+    'For how long the first of the events that wait for an earlier one has waited',
+  );
+  private readonly leaked = this.gauge(
+    'addresses_leaked',
+    'Addresses that are held though their connections are closed, as the leader counted within the last minute',
+  );
+  private readonly orphaned = this.gauge(
+    'addresses_orphaned',
+    'Addresses held without a lease of their block or for unknown connections, as the leader counted within the last minute',
+  );
   private readonly outbox = this.gauge('outbox_events', 'Own events that are not published yet');
   private readonly renderSeconds = this.gauge(
     'metrics_render_seconds',
@@ -96,6 +110,7 @@ export class ControlMetrics {
   setProjection(status: ProjectionStatus): void {
     this.position.set(status.position);
     this.parked.set(status.parked);
+    this.parkedSeconds.set(status.parkedSeconds);
     this.deadLetters.set(status.deadLetters);
     this.gaps.set(status.gaps);
     this.conflicts.set(status.addressConflicts);
@@ -106,7 +121,7 @@ export class ControlMetrics {
   }
 
   /** What only the leader tells about the whole cluster. */
-  setCluster({ pools, nodes, clockSkews, renderSeconds }: ClusterFigures): void {
+  setCluster({ pools, nodes, clockSkews, renderSeconds, unsound }: ClusterFigures): void {
     this.clearCluster();
     for (const { pool, family: number, exhaustionSeconds, ...usage } of pools) {
       const family = String(number);
@@ -118,6 +133,8 @@ export class ControlMetrics {
     for (const state of NODE_STATES) this.nodes.set({ state }, nodes.get(state) ?? 0);
     for (const [node, seconds] of clockSkews) this.clockSkew.set({ node }, seconds);
     this.renderSeconds.set(renderSeconds);
+    this.leaked.set(unsound.leaked);
+    this.orphaned.set(unsound.orphaned);
   }
 
   clearCluster(): void {
@@ -125,6 +142,8 @@ export class ControlMetrics {
     this.poolExhaustion.reset();
     this.nodes.reset();
     this.clockSkew.reset();
+    this.leaked.set(Number.NaN);
+    this.orphaned.set(Number.NaN);
   }
 
   private gauge(name: string, help: string): Gauge {

@@ -9,6 +9,7 @@ import type { ControlMetrics } from './control-metrics.ts';
 import { readProjectionStatus } from './projection-status.ts';
 import { SnapshotReader } from './read-snapshot.ts';
 import { ClusterRenderer } from './render-cluster.ts';
+import { UnsoundAddresses } from './unsound-addresses.ts';
 
 /** Prometheus' text format, as its scrapers ask for it. */
 export const METRICS_CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
@@ -29,11 +30,13 @@ export class MetricsService {
   private readonly options: MetricsServiceOptions;
   private readonly reader: SnapshotReader;
   private readonly renderer = new ClusterRenderer();
+  private readonly unsound: UnsoundAddresses;
   private running: Promise<string> | undefined;
 
   constructor(options: MetricsServiceOptions) {
     this.options = options;
     this.reader = new SnapshotReader(options.database);
+    this.unsound = new UnsoundAddresses(options.database);
   }
 
   /** The text of one scrape. Scrapes that come while one is under way share its answer. */
@@ -76,7 +79,8 @@ export class MetricsService {
     const text = this.renderer.render(snapshot);
     const nodes = await countNodes(database);
     const renderSeconds = (performance.now() - startedAt) / 1000;
-    control.setCluster({ pools, nodes, clockSkews: clockSkews(), renderSeconds });
+    const unsound = await this.unsound.count();
+    control.setCluster({ pools, nodes, clockSkews: clockSkews(), renderSeconds, unsound });
     return text;
   }
 }

@@ -19,6 +19,8 @@ export interface ProjectionStatus {
   /** Age of the oldest of them, seconds; 0 when there is none. Null: NATS did not answer. */
   readonly lagSeconds: number | null;
   readonly parked: number;
+  /** For how long the first of them has waited, seconds; 0 when there is none. */
+  readonly parkedSeconds: number;
   readonly deadLetters: number;
   readonly gaps: number;
   readonly addressConflicts: number;
@@ -35,6 +37,7 @@ export async function readProjectionStatus(
     stream_seq: number;
     stream_created: string | null;
     parked: number;
+    parked_seconds: number;
     dead_letters: number;
     gaps: number;
     address_conflicts: number;
@@ -42,6 +45,8 @@ export async function readProjectionStatus(
   }>`
     SELECT position, stream_seq, stream_created,
       (SELECT count(*) FROM parked_events) AS parked,
+      (SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(parked_at)), 0))::double precision
+       FROM parked_events) AS parked_seconds,
       (SELECT count(*) FROM dead_letter WHERE resolved_at IS NULL) AS dead_letters,
       (SELECT count(*) FROM event_gaps) AS gaps,
       (SELECT count(*) FROM address_conflicts) AS address_conflicts,
@@ -54,6 +59,7 @@ export async function readProjectionStatus(
     streamSeq: row.stream_seq,
     ...lag,
     parked: row.parked,
+    parkedSeconds: row.parked_seconds,
     deadLetters: row.dead_letters,
     gaps: row.gaps,
     addressConflicts: row.address_conflicts,

@@ -5,6 +5,7 @@ import type { AddressCount } from '../address/address-book.ts';
 import type { Limit } from '../limits.ts';
 import type { QuicServerState } from '../quic/quic-server-state.ts';
 import type { PublisherStats } from '../telemetry/publisher.ts';
+import type { Spool } from '../telemetry/spool.ts';
 import type { ConnectionSnapshot } from '../telemetry/traffic-windows.ts';
 import type { TlsReloaderState } from '../tls/tls-reloader.ts';
 import type { WebState } from '../web-thread/web-messages.ts';
@@ -13,7 +14,7 @@ import { registerShardMetrics, type ShardFigures } from './shard-metrics.ts';
 
 /** Where the values come from; asked at each scrape. */
 export interface NodeMetricsSources {
-  readonly spool: () => { readonly depth: number; readonly bytes: number };
+  readonly spool: () => Pick<Spool, 'depth' | 'bytes' | 'limits'>;
   readonly publisher: () => PublisherStats;
   readonly activeConnections: (transport: Transport) => number;
   readonly blocks: () => readonly { readonly block: { readonly address: { readonly family: AddressFamily } } }[];
@@ -84,6 +85,8 @@ export class NodeMetrics {
       sources.web().reduce((sum, state) => sum + state[figure], 0);
     gauge('spool_depth', 'Events that are not known to be committed', () => sources.spool().depth);
     gauge('spool_bytes', 'Bytes of those events', () => sources.spool().bytes);
+    gauge('spool_max_events', 'How many there may be: SPOOL_MAX_EVENTS', () => sources.spool().limits.events);
+    gauge('spool_max_bytes', 'How many bytes there may be: SPOOL_MAX_BYTES', () => sources.spool().limits.bytes);
     new Gauge({
       name: 'masque_vpn_node_active_connections',
       help: 'Tunnels open now, by what carries them',

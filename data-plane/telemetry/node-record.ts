@@ -5,7 +5,7 @@ import type { NodeDatabase } from '../state/node-database.ts';
 import type { ConnectionFailure } from './failure-folding.ts';
 import { FailureReporter } from './failure-reporter.ts';
 import { EventPublisher } from './publisher.ts';
-import { Spool } from './spool.ts';
+import { Spool, type SpoolOptions } from './spool.ts';
 import { type ConnectionSnapshot, TrafficWindows, type WindowCounters } from './traffic-windows.ts';
 
 /** After a stop was asked for: what the last events' way to NATS may take. */
@@ -18,6 +18,7 @@ export interface NodeRecordOptions {
   readonly shards: number;
   readonly database: NodeDatabase;
   readonly link: NatsLink;
+  readonly spoolLimits: Pick<SpoolOptions, 'maxEvents' | 'maxBytes'>;
   readonly log: Logger;
 }
 
@@ -32,9 +33,9 @@ export class NodeRecord {
   /** By shard. */
   readonly #windows: readonly TrafficWindows[];
 
-  constructor({ node, shards, database, link, log }: NodeRecordOptions) {
+  constructor({ node, shards, database, link, spoolLimits, log }: NodeRecordOptions) {
     this.#log = log;
-    this.spool = new Spool(database, { node, incarnation: this.incarnation });
+    this.spool = new Spool(database, { ...spoolLimits, node, incarnation: this.incarnation });
     this.publisher = new EventPublisher({ spool: this.spool, link, log });
     this.#failures = new FailureReporter({ spool: this.spool, log });
     const startedAt = new Date();

@@ -102,6 +102,11 @@ export class Spool {
     return this.#bytes;
   }
 
+  /** How many events and bytes there may be; what ends something may exceed them by a reserve. */
+  get limits(): { readonly events: number; readonly bytes: number } {
+    return this.#limits;
+  }
+
   /** Whether an event that is not urgent would be refused now. */
   get full(): boolean {
     return this.#events >= this.#limits.events || this.#bytes >= this.#limits.bytes;

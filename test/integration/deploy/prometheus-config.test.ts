@@ -18,13 +18,35 @@ for (const file of ['prometheus.yml', 'federation.yml']) {
   });
 }
 
-test('promtool accepts the recording rule', { skip }, async () => {
+test('promtool accepts the rules', { skip }, async () => {
   const { stdout } = await run('promtool', ['check', 'rules', 'rules.yml'], { cwd: directory });
-  assert.match(stdout, /1 rules found/);
+  assert.match(stdout, /SUCCESS: 11 rules found/);
 });
 
-test('the recording rule yields the part of the tries that was established', { skip }, async () => {
-  await run('promtool', ['test', 'rules', join('test', 'success-rate.yml')], { cwd: directory });
+for (const [file, what] of [
+  ['success-rate.yml', 'the recording rule yields the part of the tries that was established'],
+  ['alerts.yml', 'each alert fires for what it is named after, and not for what is as it should be'],
+] as const) {
+  test(what, { skip }, async () => {
+    await run('promtool', ['test', 'rules', join('test', file)], { cwd: directory });
+  });
+}
+
+test('every alert has a test, and asks for metrics that there are', () => {
+  const rules = readFileSync(join(directory, 'rules.yml'), 'utf8');
+  const tests = readFileSync(join(directory, 'test', 'alerts.yml'), 'utf8');
+  const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
+  assert.equal(alerts.length, 10);
+  for (const name of alerts) assert.match(tests, new RegExp(`alertname: ${name}\\b`));
+  const sources = ['control-plane/metrics/control-metrics.ts', 'data-plane/node-http/node-metrics.ts'].map((file) =>
+    readFileSync(join(directory, '../..', file), 'utf8'),
+  );
+  const asked = new Set([...rules.matchAll(/masque_vpn_(?:control|node)_(\w+)/g)].map(([, name = '']) => name));
+  for (const name of asked)
+    assert.ok(
+      sources.some((text) => text.includes(`${name}'`)),
+      name,
+    );
 });
 
 test('federation keeps the labels of the clusters', () => {

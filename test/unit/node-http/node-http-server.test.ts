@@ -13,7 +13,7 @@ const log = createLogger('test', 'silent');
 
 function metrics(): NodeMetrics {
   return new NodeMetrics({
-    spool: () => ({ depth: 3, bytes: 400 }),
+    spool: () => ({ depth: 3, bytes: 400, limits: { events: 1_000, bytes: 2_000 } }),
     publisher: () => ({ acked: 7, repeated: 0, failures: 0, uncommitted: 2 }),
     activeConnections: (transport) => (transport === 'http2' ? 2 : 1),
     blocks: () => [],
