@@ -58,7 +58,7 @@ export class BlockService {
   /** Takes back the blocks whose lease ended RECLAIM_GRACE_MS ago. Returns them. */
   reclaimExpired(term: Pick<Term, 'ownerEpoch'>): Promise<string[]> {
     return decideInTransaction(this.options, term, async (trx, now) => {
-      const expired = await loadReclaimable(trx, RECLAIM_BATCH);
+      const expired = await loadReclaimable(trx, now, RECLAIM_BATCH);
       const changes: BlockChange[] = [];
       for (const before of expired.values()) {
         const decision = decide(before, { type: 'reclaim', now });
@@ -75,7 +75,7 @@ export class BlockService {
     const pool = request.op === 'acquire' ? await loadPool(trx, request.pool ?? DEFAULT_POOL) : undefined;
     const known = await loadFor(trx, request, pool);
     const earlierGrant = request.op === 'acquire' ? await findGrant(trx, request.requestId) : undefined;
-    const reserved = request.op === 'acquire' ? await loadReserved(trx, request.family) : [];
+    const reserved = request.op === 'acquire' ? await loadReserved(trx, request.family, now) : [];
     const context = { pool, leaseMs: this.options.leaseSeconds * 1000, now, earlierGrant, reserved };
     const decision = decideRequest(known, request, context);
     await saveChanges(trx, decision.changes);

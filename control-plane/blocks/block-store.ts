@@ -28,14 +28,12 @@ const isHostBlock = sql.raw('masklen(block) = CASE family(block) WHEN 4 THEN 32 
  * What no block may be granted over: the static addresses of a family, and those that were taken back from another client and
  * rest.
  */
-export async function loadReserved(trx: DatabaseTransaction, family: AddressFamily): Promise<IpPrefix[]> {
+export async function loadReserved(trx: DatabaseTransaction, family: AddressFamily, now: number): Promise<IpPrefix[]> {
   const { rows } = await sql<{ address: string }>`
     SELECT host(address) AS address FROM static_addresses WHERE family(address) = ${family}
     UNION
     SELECT host(block) FROM block_states WHERE family(block) = ${family} AND ${isHostBlock}
-      AND (node IS NOT NULL OR freed_at > clock_timestamp() - ${ADDRESS_REST_MS} * interval '1 millisecond')`.execute(
-    trx,
-  );
+      AND (node IS NOT NULL OR freed_at > ${isoTime(now - ADDRESS_REST_MS)})`.execute(trx);
   return rows.map(({ address }) => hostPrefix(parseAddress(address)));
 }
 
@@ -60,10 +58,14 @@ export function loadBlocksAround(
 }
 
 /** Granted blocks whose lease ended long enough ago to be taken back. */
-export function loadReclaimable(trx: DatabaseTransaction, limit: number): Promise<Map<string, BlockAggregate>> {
+export function loadReclaimable(
+  trx: DatabaseTransaction,
+  now: number,
+  limit: number,
+): Promise<Map<string, BlockAggregate>> {
   return load(
     trx,
-    sql`WHERE node IS NOT NULL AND lease_end <= clock_timestamp() - interval '1 millisecond' *
+    sql`WHERE node IS NOT NULL AND lease_end <= ${isoTime(now)}::timestamptz - interval '1 millisecond' *
       CASE WHEN ${isHostBlock} THEN ${STATIC_RECLAIM_GRACE_MS}::integer ELSE ${RECLAIM_GRACE_MS}::integer END
       ORDER BY lease_end LIMIT ${limit}`,
   );

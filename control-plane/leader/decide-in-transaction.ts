@@ -32,6 +32,8 @@ export interface Decided<R> {
 export interface DecisionContext {
   readonly database: Database;
   readonly incarnation: string;
+  /** Milliseconds since 1970; Postgres' clock unless said otherwise. */
+  readonly clock?: (trx: DatabaseTransaction) => Promise<number>;
 }
 
 /**
@@ -55,13 +57,13 @@ export async function decideInTransaction<R>(
 
 async function decideOnce<R>(
   trx: DatabaseTransaction,
-  { incarnation }: DecisionContext,
+  { incarnation, clock = readClock }: DecisionContext,
   { ownerEpoch }: { readonly ownerEpoch: number },
   decide: (trx: DatabaseTransaction, now: number) => Promise<Decided<R>>,
 ): Promise<R> {
   await lockProjections(trx);
   await checkOwnerEpoch(trx, ownerEpoch);
-  const { events, result } = await decide(trx, await readClock(trx));
+  const { events, result } = await decide(trx, await clock(trx));
   if (events.length === 0) return result;
   const appended = await appendControlEvents(
     trx,

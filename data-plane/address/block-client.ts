@@ -31,6 +31,8 @@ export interface BlockClientOptions extends BlocksInUseOptions {
   readonly database: NodeDatabase;
   readonly leases: BlockLeases;
   readonly now?: () => number;
+  /** How often leases and free addresses are looked at, milliseconds. */
+  readonly tickMs?: number;
   readonly bootId?: string;
   /** The control plane wants a block back at once: these connections have addresses of it, and must be closed. */
   readonly onBlockClosing: (connectionIds: readonly string[]) => void;
@@ -90,12 +92,19 @@ export class BlockClient {
     // A state directory without a trace of addresses may be new, in place of one that was lost.
     if (!hasAssignments(database.reader)) this.#remembersFrom = this.#now() + ADDRESS_REST_MS;
     await this.#reconcile();
-    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#timer = setInterval(() => void this.look(), this.#options.tickMs ?? TICK_MS);
     this.#stopLink = link.onUp((connection) => {
       this.#returns.listen(connection);
       leases.reachable();
-      this.#tick();
+      void this.look();
     });
+  }
+
+  /** Ends what has ended, and asks for what is due; resolves when that is answered. */
+  look(): Promise<void> {
+    // Not behind a round that waits for an answer: what has ended has ended.
+    this.#reconcile().catch((error: unknown) => this.#failed(error));
+    return this.#round();
   }
 
   /** Looks at once whether more addresses are needed; for after an assignment. */
@@ -127,12 +136,6 @@ export class BlockClient {
     this.stop();
     await this.#running;
     await this.#returns.giveBackAll().catch((error: unknown) => this.#failed(error));
-  }
-
-  #tick(): void {
-    // Not behind a round that waits for an answer: what has ended has ended.
-    this.#reconcile().catch((error: unknown) => this.#failed(error));
-    void this.#round();
   }
 
   /** A round that begins after this call. There is one at a time, and those who ask for the next one share it. */
