@@ -143,6 +143,13 @@ test('an auditor reads the views and functions for auditors, and nothing else', 
     await assert.rejects(query(asAnna, statement), { code: DENIED }, statement);
   }
 
+  const unexplained = await query(
+    asAnna,
+    `SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype
+       AND obj_description(oid, 'pg_proc') IS NULL`,
+  );
+  assert.deepEqual(unexplained.rows, [], 'every function says in the database what it does');
+
   await query(url, "CREATE ROLE eve LOGIN PASSWORD 'eve'");
   assert.deepEqual(await readable(asUser(url, 'eve'), [...all, ...CALLS]), []);
 });
