@@ -124,8 +124,8 @@ async function run(config: ControlPlaneConfig): Promise<void> {
   }
 
   const leading = (async () => {
-    nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal });
-    await checkConfiguredPool(database, defaultPool);
+    const check = () => checkConfiguredPool(database, defaultPool);
+    nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal, check });
     const { LEASE_SECONDS: leaseSeconds, STATIC_LEASE_SECONDS: staticLeaseSeconds } = config;
     const layout = defaultPool;
     const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds, staticLeaseSeconds, log });

@@ -18,13 +18,21 @@ export interface Dependencies {
   readonly natsUrl: string;
   readonly log: Logger;
   readonly signal: AbortSignal;
+  /** Run once the schema is up to date. What it throws ends the waiting, unless Postgres is away (again). */
+  readonly check: () => Promise<void>;
 }
 
 /**
  * Waits for Postgres and brings its schema up to date, waits for NATS and makes the event stream where it is missing.
  * Throws when waiting cannot help, or when the signal aborts.
  */
-export async function connectDependencies({ database, natsUrl, log, signal }: Dependencies): Promise<NatsConnection> {
+export async function connectDependencies({
+  database,
+  natsUrl,
+  log,
+  signal,
+  check,
+}: Dependencies): Promise<NatsConnection> {
   const retry = <T>(what: string, canHelp: (error: unknown) => boolean, attempt: () => Promise<T>) =>
     retryUntil(attempt, (error) => canHelp(error) && !signal.aborted, what, log);
   const [nats] = await Promise.all([
@@ -34,6 +42,7 @@ export async function connectDependencies({ database, natsUrl, log, signal }: De
       if (applied.length > 0) log.info({ applied }, 'schema brought up to date');
       const problem = await auditorProblem(database);
       if (problem !== undefined) log.warn(problem);
+      await check();
     }),
   ]);
   await retry(
