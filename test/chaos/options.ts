@@ -1,5 +1,4 @@
-import { parseArgs } from 'node:util';
-import { CodedError } from '../../shared/errors.ts';
+import { parseArguments, wholeNumber } from '../../bench/options.ts';
 
 export interface ChaosCommand {
   readonly seconds: number;
@@ -27,32 +26,11 @@ It needs what npm start needs, and the right to mount a small tmpfs; it names wh
 
 /** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
 export function parseChaosCommand(args: readonly string[], randomSeed: () => number): ChaosCommand | undefined {
-  const options = {
-    seconds: { type: 'string' },
-    seed: { type: 'string' },
-    json: { type: 'boolean' },
-    help: { type: 'boolean', short: 'h' },
-  } as const;
-  let values: ReturnType<typeof parseArgs<{ options: typeof options }>>['values'];
-  try {
-    ({ values } = parseArgs({ args: [...args], options }));
-  } catch (cause) {
-    throw new CodedError('BAD_ARGUMENT', cause instanceof Error ? cause.message : String(cause));
-  }
+  const values = parseArguments(args, { seconds: 'string', seed: 'string', json: 'boolean' });
   if (values.help) return undefined;
   return {
-    seconds: wholeNumber('--seconds', values.seconds, MIN_SECONDS, MAX_SECONDS) ?? DEFAULT_SECONDS,
-    seed: wholeNumber('--seed', values.seed, 0, MAX_SEED) ?? randomSeed(),
+    seconds: wholeNumber('--seconds', values.seconds, DEFAULT_SECONDS, MIN_SECONDS, MAX_SECONDS),
+    seed: values.seed === undefined ? randomSeed() : wholeNumber('--seed', values.seed, 0, 0, MAX_SEED),
     json: values.json === true,
   };
-}
-
-function wholeNumber(name: string, text: string | undefined, min: number, max: number): number | undefined {
-  if (text === undefined) return undefined;
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-  throw new CodedError(
-    'BAD_ARGUMENT',
-    `${name}: got ${JSON.stringify(text)}, expected a whole number from ${min} to ${max}`,
-  );
 }

@@ -17,6 +17,8 @@ for (const [script, options] of [
   ['tunnel.ts', ['--seconds', '--rounds', '--only', '--json', '--help']],
   ['connections.ts', ['--tunnels', '--seconds', '--json', '--help']],
   ['audit.ts', ['--connections', '--traffic', '--data', '--json', '--help']],
+  ['nodes.ts', ['--nodes', '--connections', '--seconds', '--json', '--help']],
+  ['../test/chaos/main.ts', ['--seconds', '--seed', '--json', '--help']],
 ] as const) {
   test(`${script} --help names every option`, () => {
     const { status, stdout, stderr } = run(script, '--help');
@@ -33,6 +35,9 @@ for (const [script, args, message] of [
   ['tunnel.ts', ['--tunnels', '5'], /Unknown option '--tunnels'/],
   ['tunnel.ts', ['fast'], /Unexpected argument 'fast'/],
   ['connections.ts', ['--tunnels', '0'], /--tunnels: got "0", expected a whole number from 1 to 600/],
+  ['nodes.ts', ['--nodes', '0'], /--nodes: got "0", expected a whole number from 1 to 2000/],
+  ['../test/chaos/main.ts', ['--seed', '1.5'], /--seed: got "1.5", expected a whole number from 0 to 4294967295/],
+  ['../test/chaos/main.ts', ['--seconds', '1'], /--seconds: got "1", expected a whole number from 5 to 86400/],
   ['audit.ts', ['--connections', '5'], /--connections: got "5", expected a whole number from 10000 to 10000000/],
   ['audit.ts', ['--traffic', '10'], /--traffic: got "10", expected a whole number from 5000000 to 100000000/],
   ['connections.ts', ['--seconds', ''], /--seconds: got "", expected a whole number from 5 to 300/],

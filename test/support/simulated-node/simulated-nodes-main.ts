@@ -28,7 +28,20 @@ const nodes = plan.nodes.map(
     }),
 );
 let loadEnded = false;
+/** When the watermark of each node last moved, or there was nothing to wait for. */
+const movedAt = nodes.map((node) => ({ node, appliedSeq: node.appliedSeq, at: performance.now() }));
 const sum = (figure: (node: SimulatedNode) => number) => nodes.reduce((total, node) => total + figure(node), 0);
+
+function slowestWatermarkMs(): number {
+  const now = performance.now();
+  let slowest = 0;
+  for (const watermark of movedAt) {
+    const { appliedSeq, depth } = watermark.node;
+    if (depth === 0 || appliedSeq !== watermark.appliedSeq) Object.assign(watermark, { appliedSeq, at: now });
+    slowest = Math.max(slowest, now - watermark.at);
+  }
+  return Math.round(slowest);
+}
 
 function writeStatus(): void {
   const status: SimulatedNodesStatus = {
@@ -39,6 +52,7 @@ function writeStatus(): void {
     connections: sum(({ size }) => size),
     accepted: accepted.count,
     depth: sum(({ depth }) => depth),
+    slowestWatermarkMs: slowestWatermarkMs(),
     refusals: sum(({ refusals }) => refusals),
     repeated: sum(({ publisherStats }) => publisherStats.repeated),
   };

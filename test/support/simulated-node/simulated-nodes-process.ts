@@ -34,6 +34,8 @@ export interface SimulatedNodesStatus {
   readonly accepted: number;
   /** Events that the nodes do not know to be committed. */
   readonly depth: number;
+  /** The longest that any node has waited for its watermark to move, up to now, with something to be committed. */
+  readonly slowestWatermarkMs: number;
   /** Of this life. */
   readonly refusals: number;
   readonly repeated: number;
