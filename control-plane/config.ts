@@ -15,6 +15,9 @@ import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../sh
 import { ADMIN_ACTOR, type AdminToken, namedTokens } from './api/admin-tokens.ts';
 import { BLOCK_LENGTHS, DEFAULT_BLOCK_LENGTH } from './pools/block-lengths.ts';
 
+/** A hundred years. */
+const MAX_RETENTION_DAYS = 36_500;
+
 const variable = <T>(value: Variable<T>): Variable<T> => value;
 
 export const controlPlaneVariables = {
@@ -71,6 +74,16 @@ export const controlPlaneVariables = {
     fallback: '60',
     // A node renews when a third is over.
     ...integer(3, 3600),
+  }),
+  EVENTS_RETENTION_DAYS: variable({
+    help: 'how long events stay in the log; a snapshot keeps what follows from older ones. 0: for ever',
+    fallback: '0',
+    ...integer(0, MAX_RETENTION_DAYS),
+  }),
+  TRAFFIC_RETENTION_DAYS: variable({
+    help: 'how long the windows of traffic are kept one by one; hours, days and totals stay. 0: for ever',
+    fallback: '0',
+    ...integer(0, MAX_RETENTION_DAYS),
   }),
   METRICS_CLIENT_LIMIT: variable({
     help: 'how many clients have metric series of their own; the rest is counted under client_id="_other"',

@@ -128,7 +128,9 @@ async function run(config: ControlPlaneConfig): Promise<void> {
     nats = await connectDependencies({ database, natsUrl: config.NATS_URL, log, signal, check });
     const { LEASE_SECONDS: leaseSeconds, STATIC_LEASE_SECONDS: staticLeaseSeconds } = config;
     const layout = defaultPool;
-    const created = createLeaderServices({ ...decisions, nats, layout, leaseSeconds, staticLeaseSeconds, log });
+    const retention = { eventsDays: config.EVENTS_RETENTION_DAYS, trafficDays: config.TRAFFIC_RETENTION_DAYS };
+    const leases = { leaseSeconds, staticLeaseSeconds };
+    const created = createLeaderServices({ ...decisions, nats, layout, ...leases, retention, log });
     ({ credentials, projector, upkeep } = created);
     services.push(...created.services);
     await leader.run(signal);

@@ -11,6 +11,7 @@ import { PoolService } from '../pools/pool-service.ts';
 import { PoolUpkeep } from '../pools/pool-upkeep.ts';
 import { presenceService } from '../presence/presence-service.ts';
 import { Projector } from '../projector/projector.ts';
+import { type Retention, retentionService } from '../retention/retention-service.ts';
 import { staticAddressRpc } from '../static-addresses/static-address-rpc.ts';
 import { StaticAddressService } from '../static-addresses/static-address-service.ts';
 import type { Database } from '../storage/database.ts';
@@ -24,6 +25,7 @@ export interface LeaderServicesOptions {
   readonly layout: PoolLayout;
   readonly leaseSeconds: number;
   readonly staticLeaseSeconds: number;
+  readonly retention: Retention;
   readonly log: Logger;
 }
 
@@ -34,7 +36,7 @@ export function createLeaderServices(options: LeaderServicesOptions): {
   projector: Projector;
   upkeep: PoolUpkeep;
 } {
-  const { database, nats, layout, leaseSeconds, staticLeaseSeconds, incarnation, log } = options;
+  const { database, nats, layout, leaseSeconds, staticLeaseSeconds, incarnation, retention, log } = options;
   const decisions = { database, incarnation };
   const blocks = new BlockService({ ...decisions, leaseSeconds });
   const pools = new PoolService(decisions);
@@ -55,6 +57,7 @@ export function createLeaderServices(options: LeaderServicesOptions): {
     staticAddressRpc(nats, staticAddresses, log),
     upkeep,
     credentials,
+    retentionService(database, retention, log),
   ];
   return { services, credentials, projector, upkeep };
 }

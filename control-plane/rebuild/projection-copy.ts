@@ -75,11 +75,14 @@ async function copySnapshot(trx: DatabaseTransaction, snapshot: ProjectionCopy, 
       continue;
     }
     // Of these rows the snapshot keeps what follows from them, and only the newest ones themselves.
-    const kept = sql`(SELECT coalesce(min(position), ${snapshot.position}::bigint + 1) FROM ${sql.id(SNAPSHOT_SCHEMA, name)})`;
-    for (const { from } of await readPartitions(trx, LIVE_SCHEMA, name)) {
-      if (from <= snapshot.position) await sql`SELECT ${sql.id(partitionedBy)}(${from}::bigint)`.execute(trx);
+    const { rows } = await sql<{ kept: number }>`
+      SELECT coalesce(min(position), ${snapshot.position}::bigint + 1) AS kept FROM ${sql.id(SNAPSHOT_SCHEMA, name)}
+      `.execute(trx);
+    const kept = rows[0]!.kept;
+    const older = (await readPartitions(trx, LIVE_SCHEMA, name)).filter(({ from }) => from < kept);
+    for (const position of [...older.map(({ from }) => from), kept]) {
+      await sql`SELECT ${sql.id(partitionedBy)}(${position}::bigint)`.execute(trx);
     }
-    await sql`SELECT ${sql.id(partitionedBy)}(${snapshot.position}::bigint)`.execute(trx);
     await copyRows(trx, definition, LIVE_SCHEMA, schema, sql`position < ${kept}`);
     await copyRows(trx, definition, SNAPSHOT_SCHEMA, schema);
   }

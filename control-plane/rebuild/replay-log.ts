@@ -5,6 +5,7 @@ import { readEntries } from '../log/read-entries.ts';
 import { foldTraffic } from '../projections/fold-traffic.ts';
 import { projectEntries } from '../projections/project-entries.ts';
 import { ProjectionMemory } from '../projections/projection-memory.ts';
+import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import { isPoison } from '../projector/apply-events.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { ProjectionCopyError } from './projection-copy.ts';
@@ -145,6 +146,9 @@ async function moveCopy(trx: DatabaseTransaction, schema: string, from: number, 
     .where('position', '=', from)
     .executeTakeFirstOrThrow();
   if (numUpdatedRows !== 1n) throw new ProjectionCopyError(`the copy in schema "${schema}" is not at ${from} any more`);
+  for (const { partitionedBy } of PROJECTION_TABLES) {
+    if (partitionedBy !== undefined) await sql`SELECT ${sql.id(partitionedBy)}(${from + 1}::bigint)`.execute(trx);
+  }
 }
 
 /** Halves what cannot be projected, so that the error names the event. */

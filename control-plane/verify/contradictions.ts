@@ -10,8 +10,11 @@ export interface Contradiction {
   readonly rows: RawBuilder<unknown>;
 }
 
-/** What has to hold between live tables. Rows of traffic before `firstTraffic` have been dropped. */
-export function contradictions(firstTraffic: number): Contradiction[] {
+/**
+ * What has to hold between live tables. Rows of traffic before `firstTraffic` have been dropped, and events up to
+ * `snapshotPosition` may have been.
+ */
+export function contradictions(firstTraffic: number, snapshotPosition: number): Contradiction[] {
   return [
     {
       name: 'connections against their traffic',
@@ -85,6 +88,32 @@ export function contradictions(firstTraffic: number): Contradiction[] {
         JOIN address_assignments b ON b.address = a.address AND b.during && a.during AND b.id > a.id`,
     },
     {
+      name: 'totals of clients against their days',
+      rows: sql`
+        SELECT json_build_object('client', client_id) AS key,
+          format('bytes received and sent: %s %s, its days add up to %s %s', t.bytes_received, t.bytes_sent, d.bytes_in,
+            d.bytes_out) AS detail
+        FROM client_totals t
+        FULL JOIN (
+          SELECT client_id, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out FROM traffic_daily GROUP BY client_id
+        ) d USING (client_id)
+        WHERE (coalesce(t.bytes_received, 0), coalesce(t.bytes_sent, 0))
+          IS DISTINCT FROM (coalesce(d.bytes_in, 0), coalesce(d.bytes_out, 0))`,
+    },
+    {
+      name: 'days of traffic against their hours',
+      rows: sql`
+        SELECT json_build_object('day', day, 'client', client_id, 'node', node) AS key,
+          format('bytes in and out: %s %s, its hours add up to %s %s', d.bytes_in, d.bytes_out, h.bytes_in, h.bytes_out)
+            AS detail
+        FROM traffic_daily d
+        FULL JOIN (
+          SELECT (hour AT TIME ZONE 'UTC')::date AS day, client_id, node, sum(bytes_in) AS bytes_in,
+            sum(bytes_out) AS bytes_out FROM traffic_hourly GROUP BY 1, 2, 3
+        ) h USING (day, client_id, node)
+        WHERE (d.bytes_in, d.bytes_out) IS DISTINCT FROM (h.bytes_in, h.bytes_out)`,
+    },
+    {
       name: 'counters against rows',
       rows: sql`
         SELECT json_build_object('counter', counted.name, 'label', counted.label) AS key,
@@ -106,7 +135,8 @@ export function contradictions(firstTraffic: number): Contradiction[] {
         SELECT json_build_object('log', 'events') AS key,
           format('%s events from position %s to %s, the checkpoint is at %s', e.count, e.first, e.last, c.position) AS detail
         FROM (SELECT count(*) AS count, min(position) AS first, max(position) AS last FROM events) e, event_checkpoint c
-        WHERE coalesce(e.last, 0) <> c.position OR (e.count > 0 AND e.count <> e.last - e.first + 1)`,
+        WHERE coalesce(e.last, ${snapshotPosition}::bigint) <> c.position OR e.first > ${snapshotPosition}::bigint + 1
+          OR (e.count > 0 AND e.count <> e.last - e.first + 1)`,
     },
   ];
 }

@@ -5,6 +5,7 @@ import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import { catchUp, readNewestPosition } from '../rebuild/catch-up.ts';
 import { exclusively } from '../rebuild/exclusively.ts';
+import { readPartitions } from '../rebuild/partitions.ts';
 import type { OnProgress } from '../rebuild/progress.ts';
 import { beginCopy, discardCopy, type ProjectionCopy } from '../rebuild/projection-copy.ts';
 import { projectInto } from '../rebuild/replay-log.ts';
@@ -69,7 +70,7 @@ export async function verifyProjections(database: Database, options: VerifyOptio
 /** Compares in one snapshot of the database, so that it does not matter what is projected meanwhile. */
 async function compare(
   database: Database,
-  { schema, definitions, position: reached }: ProjectionCopy,
+  { schema, definitions, from, position: reached }: ProjectionCopy,
   { limit, signal }: VerifyOptions,
   onProgress: OnProgress,
 ): Promise<{ position: number; findings: Array<Findings & { name: string }> }> {
@@ -78,7 +79,8 @@ async function compare(
     // The little that came meanwhile; it is rolled back with the rest.
     await projectInto(trx, schema, reached, await readEntries(trx, reached, position - reached, position));
     await useSchema(trx, LIVE_SCHEMA);
-    const checks = contradictions(await readFirstTraffic(trx));
+    const firstTraffic = await readFirstTraffic(trx);
+    const checks = contradictions(firstTraffic, from);
     const findings: Array<Findings & { name: string }> = [];
     const next = (name: string, found: Findings) => {
       findings.push({ name, ...found });
@@ -88,7 +90,7 @@ async function compare(
     for (const table of PROJECTION_TABLES) {
       const definition = definitions.find(({ name }) => name === table.name);
       if (definition === undefined) throw new Error(`${table.name} is not in the catalogue`);
-      next(table.name, await compareTable(trx, table, definition, schema, await readFirstTraffic(trx), limit));
+      next(table.name, await compareTable(trx, table, definition, schema, firstTraffic, limit));
     }
     for (const check of checks) next(check.name, await findContradictions(trx, check, limit));
     return { position, findings };
@@ -130,6 +132,6 @@ async function whileProjectionsRest(database: Database, work: () => Promise<void
 
 /** Position of the oldest row that can be in `traffic`. */
 async function readFirstTraffic(database: Database): Promise<number> {
-  void database;
-  return 0;
+  const [oldest] = await readPartitions(database, LIVE_SCHEMA, 'traffic');
+  return oldest?.from ?? 0;
 }

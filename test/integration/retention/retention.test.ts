@@ -1,0 +1,147 @@
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { sql } from 'kysely';
+import { readPartitions } from '../../../control-plane/rebuild/partitions.ts';
+import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
+import { retentionService } from '../../../control-plane/retention/retention-service.ts';
+import { retireOldestEvents } from '../../../control-plane/retention/retire-events.ts';
+import { retireOldestTraffic } from '../../../control-plane/retention/retire-traffic.ts';
+import type { Database } from '../../../control-plane/storage/database.ts';
+import type { Term } from '../../../control-plane/storage/term.ts';
+import { describeDifference } from '../../../control-plane/verify/difference.ts';
+import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
+import { createLogger } from '../../../shared/log/logger.ts';
+import { waitFor } from '../../support/wait-for.ts';
+import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { TestLog } from '../projector/test-log.ts';
+import { BusyLog } from '../rebuild/busy-log.ts';
+
+const PARTITION_SIZE = 100;
+const NOW = new Date(Date.now() + 60_000);
+
+let postgres: TestPostgres;
+before(async () => {
+  postgres = await startTestPostgres();
+});
+after(async () => postgres.stop());
+
+/** A log of a few hundred events in partitions of a hundred. */
+async function openShortPartitions(): Promise<{ log: TestLog; busy: BusyLog; term: Term }> {
+  const log = await TestLog.open(postgres);
+  const { database } = log;
+  await database.updateTable('log_keeping').set({ partition_size: PARTITION_SIZE, positions_ahead: 2_000 }).execute();
+  for (const table of ['events', 'traffic'] as const) {
+    for (const { name } of await readPartitions(database, 'public', table)) {
+      await sql`DROP TABLE ${sql.table(name)}`.execute(database);
+    }
+  }
+  await sql`SELECT ensure_event_partitions(0), ensure_traffic_partitions(0)`.execute(database);
+  const busy = new BusyLog(log);
+  await busy.feed(10);
+  return { log, busy, term: { ownerEpoch: log.ownerEpoch, signal: new AbortController().signal } };
+}
+
+async function retireAll(database: Database, term: Term): Promise<{ events: number; traffic: number }> {
+  let [events, traffic] = [0, 0];
+  while ((await retireOldestTraffic(database, term, NOW)) !== undefined) traffic++;
+  while ((await retireOldestEvents(database, term, NOW)) !== undefined) events++;
+  return { events, traffic };
+}
+
+/** What is told of usage for ever. */
+async function totalsOf(database: Database): Promise<unknown> {
+  const { rows } = await sql<{ totals: unknown }>`
+    SELECT jsonb_build_object(
+      'usage', (SELECT jsonb_agg(u ORDER BY day, client_id, node) FROM usage_daily u),
+      'hours', (SELECT jsonb_agg(h ORDER BY hour, client_id, node) FROM traffic_hourly h),
+      'clients', (SELECT jsonb_agg(t ORDER BY client_id) FROM client_totals t),
+      'counters', (SELECT jsonb_agg(c ORDER BY name, label) FROM event_counters c),
+      'history', (SELECT jsonb_agg(h ORDER BY connection_id) FROM connection_history h)
+    ) AS totals`.execute(database);
+  return rows[0]?.totals;
+}
+
+async function differences(database: Database): Promise<string[]> {
+  const { findings } = await verifyProjections(database, { limit: 10 });
+  return findings.flatMap((found) => found.differences.map(describeDifference));
+}
+
+test('partitions are dropped whole, usage and totals stay, and what is rebuilt from the snapshot is the same', async () => {
+  const { log, busy, term } = await openShortPartitions();
+  const { database } = log;
+  const totals = await totalsOf(database);
+  assert.deepEqual(await retireAll(database, term), { events: 3, traffic: 3 });
+  const [oldest] = await readPartitions(database, 'public', 'events');
+  assert.equal(oldest?.from, 3 * PARTITION_SIZE);
+  assert.deepEqual(await totalsOf(database), totals);
+  assert.deepEqual(await differences(database), []);
+  const report = await rebuildProjections(database);
+  assert.equal(report.from, 3 * PARTITION_SIZE - 1);
+  assert.deepEqual(await totalsOf(database), totals);
+  assert.deepEqual(await differences(database), []);
+
+  await busy.feed(8);
+  const more = await retireAll(database, term);
+  assert.ok(more.events >= 2, `${more.events}`);
+  assert.deepEqual(await differences(database), []);
+  await rebuildProjections(database);
+  assert.deepEqual(await differences(database), []);
+});
+
+test('windows that are dropped from the live table only do not come back as differences', async () => {
+  const { log, term } = await openShortPartitions();
+  const totals = await totalsOf(log.database);
+  while ((await retireOldestTraffic(log.database, term, NOW)) !== undefined);
+  assert.deepEqual(await differences(log.database), []);
+  await rebuildProjections(log.database);
+  assert.deepEqual(await totalsOf(log.database), totals);
+});
+
+test('what is young, not whole, still to be rebuilt from, or of a leader of the past stays', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  assert.equal(await retireOldestEvents(database, term, new Date(Date.now() - 60_000)), undefined);
+  assert.equal(await retireOldestTraffic(database, term, new Date('2026-03-02T12:00:00.000Z')), undefined);
+  await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  assert.equal(await retireOldestEvents(database, term, NOW), undefined);
+  await rebuildProjections(database);
+  const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
+  await assert.rejects(retireOldestEvents(database, past, NOW), { code: 'NOT_LEADER' });
+  await assert.rejects(retireOldestTraffic(database, past, NOW), { code: 'NOT_LEADER' });
+  assert.deepEqual(await differences(database), []);
+});
+
+test('a snapshot that a crash left between two partitions is a place to rebuild from', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  await retireOldestEvents(database, term, NOW);
+  // A reader of the log keeps the partition from being dropped when the snapshot has moved over it.
+  const reader = await database.startTransaction().execute();
+  await sql`SELECT count(*) FROM events`.execute(reader);
+  await assert.rejects(retireOldestEvents(database, term, NOW), { code: '55P03' });
+  await reader.rollback().execute();
+  const { position } = await database.selectFrom('projection_copies').select('position').executeTakeFirstOrThrow();
+  assert.equal(position, 2 * PARTITION_SIZE - 1);
+  assert.deepEqual(await differences(database), []);
+  await rebuildProjections(database);
+  assert.deepEqual(await differences(database), []);
+  assert.notEqual(await retireOldestEvents(database, term, NOW), undefined);
+});
+
+test('the leader drops what is older than the days that it is kept, and makes partitions ahead', async () => {
+  const { log } = await openShortPartitions();
+  const { database } = log;
+  await sql`UPDATE events SET recorded_at = recorded_at - interval '3 days' WHERE position < 150`.execute(database);
+  const leading = new AbortController();
+  const service = retentionService(database, { eventsDays: 2, trafficDays: 0 }, createLogger('test', 'silent'));
+  const running = service.run({ ownerEpoch: log.ownerEpoch, signal: leading.signal });
+  const oldest = async () => (await readPartitions(database, 'public', 'events'))[0]?.from;
+  await waitFor(async () => (await oldest()) === PARTITION_SIZE, {
+    timeoutMs: 20_000,
+    what: 'the first partition to go',
+  });
+  leading.abort();
+  await running;
+  assert.equal((await readPartitions(database, 'public', 'traffic'))[0]?.from, 0);
+  assert.ok(((await readPartitions(database, 'public', 'events')).at(-1)?.to ?? 0) > 2_300);
+});
