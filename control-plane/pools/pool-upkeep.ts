@@ -6,6 +6,7 @@ import type { Logger } from '../../shared/log/logger.ts';
 import { type BlockNotice, blockNoticeMessage, blockNoticeSubject } from '../../shared/nats/messages.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
 import type { Database } from '../storage/database.ts';
+import { checkOwnerEpoch } from '../storage/projection-lock.ts';
 import type { Term } from '../storage/term.ts';
 import type { PoolAggregate } from './pool-aggregate.ts';
 import type { PoolService } from './pool-service.ts';
@@ -46,7 +47,10 @@ export class PoolUpkeep implements LeaderService {
       await this.retirePools(term);
       if (performance.now() - recordedAt >= RECORD_INTERVAL_MS) {
         recordedAt = performance.now();
-        await recordUsage(this.database, await readPoolUsage(this.database));
+        await this.database.transaction().execute(async (trx) => {
+          await checkOwnerEpoch(trx, term.ownerEpoch);
+          await recordUsage(trx, await readPoolUsage(trx));
+        });
       }
       const signal = AbortSignal.any([term.signal, this.wake.signal]);
       await delay(LOOK_INTERVAL_MS, undefined, { signal }).catch(() => undefined);

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { AddressFamily } from '../../shared/ip/address.ts';
-import type { Database } from '../storage/database.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { insertRows } from '../storage/insert-rows.ts';
 import type { PoolUsage } from './pool-usage.ts';
 
@@ -26,23 +26,21 @@ export async function readExhaustion(database: Database, usages: readonly PoolUs
 }
 
 /** Writes down how full the pools are now, and forgets what is older than KEEP_DAYS. */
-export async function recordUsage(database: Database, usages: readonly PoolUsage[]): Promise<void> {
-  await database.transaction().execute(async (trx) => {
-    await insertRows(
-      trx,
-      'pool_usage',
-      {
-        pool: { type: 'text', value: ({ pool }) => pool },
-        family: { type: 'smallint', value: ({ family }) => family },
-        state: { type: 'text', value: ({ state }) => state },
-        total: { type: 'double precision', value: ({ total }) => total },
-        granted: { type: 'double precision', value: ({ granted }) => granted },
-        used: { type: 'double precision', value: ({ used }) => used },
-        available: { type: 'double precision', value: ({ available }) => available },
-        exhaustion_seconds: { type: 'double precision', value: ({ exhaustionSeconds }) => exhaustionSeconds },
-      },
-      usages,
-    );
-    await sql`DELETE FROM pool_usage WHERE at < now() - ${KEEP_DAYS} * interval '1 day'`.execute(trx);
-  });
+export async function recordUsage(trx: DatabaseTransaction, usages: readonly PoolUsage[]): Promise<void> {
+  await insertRows(
+    trx,
+    'pool_usage',
+    {
+      pool: { type: 'text', value: ({ pool }) => pool },
+      family: { type: 'smallint', value: ({ family }) => family },
+      state: { type: 'text', value: ({ state }) => state },
+      total: { type: 'double precision', value: ({ total }) => total },
+      granted: { type: 'double precision', value: ({ granted }) => granted },
+      used: { type: 'double precision', value: ({ used }) => used },
+      available: { type: 'double precision', value: ({ available }) => available },
+      exhaustion_seconds: { type: 'double precision', value: ({ exhaustionSeconds }) => exhaustionSeconds },
+    },
+    usages,
+  );
+  await sql`DELETE FROM pool_usage WHERE at < now() - ${KEEP_DAYS} * interval '1 day'`.execute(trx);
 }

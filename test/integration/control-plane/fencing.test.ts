@@ -4,6 +4,8 @@ import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import { openCredentialBucket } from '../../../control-plane/credentials/credential-bucket.ts';
 import { outboxPublisher } from '../../../control-plane/outbox/outbox-publisher.ts';
+import { PoolService } from '../../../control-plane/pools/pool-service.ts';
+import { PoolUpkeep } from '../../../control-plane/pools/pool-upkeep.ts';
 import { presenceService } from '../../../control-plane/presence/presence-service.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
@@ -58,6 +60,13 @@ test('a leader of the past writes no presence', { skip }, async () => {
     clearInterval(timer);
   }
   const { rows } = await sql`SELECT FROM node_presence`.execute(database);
+  assert.equal(rows.length, 0);
+});
+
+test('a leader of the past writes down no use of pools', { skip }, async () => {
+  const upkeep = new PoolUpkeep(database, servers.connection, new PoolService({ database, incarnation: id() }), log);
+  await assert.rejects(upkeep.run(past), { code: 'NOT_LEADER' });
+  const { rows } = await sql`SELECT FROM pool_usage`.execute(database);
   assert.equal(rows.length, 0);
 });
 
