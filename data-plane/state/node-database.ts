@@ -1,5 +1,5 @@
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, statfsSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { SCHEMA_VERSIONS } from './schema.ts';
 import { corrupt, openingError, StateError } from './state-error.ts';
@@ -8,6 +8,21 @@ import { corrupt, openingError, StateError } from './state-error.ts';
 export const GROUP_COMMIT_MS = 10;
 /** Ours: up to this size the whole file is checked at the start; larger ones would delay it by seconds. */
 const CHECK_UP_TO_BYTES = 64 * 2 ** 20;
+
+/**
+ * Ours: what is left free of the disk, bytes, and no more than a quarter of it. SQLite needs it to delete anything: the log of changes grows to
+ * 4 MiB before it is written back.
+ */
+const RESERVED_BYTES = 16 * 2 ** 20;
+const RESERVED_SHARE = 1 / 4;
+/** Ours: for how long a look at the disk is good, milliseconds. */
+const LOOK_AT_DISK_MS = 100;
+
+export interface DiskRoom {
+  readonly freeBytes: number;
+  /** With less than this free only what cannot wait should be written. */
+  readonly reservedBytes: number;
+}
 
 interface Pending {
   readonly work: (db: DatabaseSync) => unknown;
@@ -29,6 +44,7 @@ export class NodeDatabase {
   #timer: NodeJS.Timeout | NodeJS.Immediate | undefined;
   #lastCommitAt = Number.NEGATIVE_INFINITY;
   #closed = false;
+  #room: (DiskRoom & { readonly at: number }) | undefined;
 
   /** Opens or creates the database. Throws StateError, whose message names the file and what to do. */
   constructor(stateDir: string) {
@@ -46,6 +62,17 @@ export class NodeDatabase {
   /** For reading: it sees what is committed. Writes go through `commit`. */
   get reader(): DatabaseSync {
     return this.#db;
+  }
+
+  /** What is left of the disk. */
+  get room(): DiskRoom {
+    const now = performance.now();
+    if (this.#room === undefined || now - this.#room.at > LOOK_AT_DISK_MS) {
+      const { bavail, blocks, bsize } = statfsSync(dirname(this.file));
+      const reservedBytes = Math.min(RESERVED_BYTES, Math.floor(blocks * bsize * RESERVED_SHARE));
+      this.#room = { at: now, freeBytes: bavail * bsize, reservedBytes };
+    }
+    return this.#room;
   }
 
   /**

@@ -12,6 +12,9 @@ export const DEFAULT_SPOOL_MAX_BYTES = 2 ** 30;
 export const DEFAULT_SPOOL_RESERVE_EVENTS = 100_000;
 export const DEFAULT_SPOOL_RESERVE_BYTES = 64 * 2 ** 20;
 
+/** Ours: events that are deleted in one transaction, which takes some hundreds of kilobytes of the disk for a moment. */
+const TRIM_EVENTS = 1_000;
+
 const URGENT: ReadonlySet<EventType> = new Set<EventType>([
   'connection.closed',
   'address.released',
@@ -23,6 +26,13 @@ const URGENT: ReadonlySet<EventType> = new Set<EventType>([
 export class SpoolFullError extends CodedError {
   constructor(events: number, bytes: number) {
     super('SPOOL_FULL', `the spool is full: ${events} events, ${bytes} bytes are not committed yet`);
+  }
+}
+
+/** The disk has room for nothing but ends: to delete what is committed takes room as well, and a disk without any never gets it back. */
+export class SpoolDiskFullError extends CodedError {
+  constructor(freeBytes: number, reserveBytes: number) {
+    super('SPOOL_FULL', `the disk of the spool has ${freeBytes} bytes left, ${reserveBytes} are kept for ends`);
   }
 }
 
@@ -133,6 +143,8 @@ export class Spool {
     ) {
       throw new SpoolFullError(this.#events, this.#bytes);
     }
+    const { freeBytes, reservedBytes } = this.#database.room;
+    if (!urgent && freeBytes < reservedBytes) throw new SpoolDiskFullError(freeBytes, reservedBytes);
     this.#events += events.length;
     this.#bytes += bytes;
     let stored: { readonly events: VpnEvent[]; readonly bytes: number } | undefined;
@@ -160,11 +172,18 @@ export class Spool {
     return rows.map((row) => ({ seq: Number(row.seq), json: String(row.event) }));
   }
 
-  /** Forgets what is committed. */
+  /** Forgets what is committed, a part after the other: what a full disk has left is enough for each. */
   async trim(appliedSeq: number): Promise<void> {
-    if (appliedSeq <= this.#appliedSeq) return;
-    this.#appliedSeq = appliedSeq;
+    const epoch = this.#epoch;
+    while (this.#appliedSeq < appliedSeq && this.#epoch === epoch) {
+      await this.#trimTo(Math.min(appliedSeq, this.#appliedSeq + TRIM_EVENTS), epoch);
+    }
+  }
+
+  async #trimTo(appliedSeq: number, epoch: string): Promise<void> {
     const gone = await this.#database.commit((db) => {
+      // Numbers of an epoch that was renewed meanwhile are of other events.
+      if (this.#epoch !== epoch) return undefined;
       const sums = db
         .prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool WHERE seq <= ?')
         .get(appliedSeq);
@@ -172,6 +191,8 @@ export class Spool {
       db.prepare('UPDATE epoch SET applied_seq = max(applied_seq, ?)').run(appliedSeq);
       return { events: Number(sums?.events), bytes: Number(sums?.bytes) };
     });
+    if (gone === undefined) return;
+    this.#appliedSeq = Math.max(this.#appliedSeq, appliedSeq);
     this.#events -= gone.events;
     this.#bytes -= gone.bytes;
   }
