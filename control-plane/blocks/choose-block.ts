@@ -103,10 +103,13 @@ function chooseNew({ space, known, whole, smallest, taken, free }: Supply): IpPr
     // A part of a block is cut from what is broken already, where possible.
     if (length > whole) return block;
     const everGranted = [...known.keys()].map(parsePrefix);
+    const fresh = bestFit(freeSpace(space, everGranted), length);
+    if (fresh !== undefined) return fresh;
     const oldest = free
-      .filter(({ prefix }) => prefix.length === length && room.some((candidate) => prefixCovers(candidate, prefix)))
-      .reduce<FreeBlock | undefined>((best, one) => (best && best.freedAt <= one.freedAt ? best : one), undefined);
-    return bestFit(freeSpace(space, everGranted), length) ?? oldest?.prefix ?? block;
+      .filter(({ prefix }) => prefix.length === length)
+      .sort((a, b) => a.freedAt - b.freedAt)
+      .find(({ prefix }) => room.some((candidate) => prefixCovers(candidate, prefix)));
+    return oldest?.prefix ?? block;
   }
   return undefined;
 }
