@@ -18,6 +18,7 @@ for (const [script, options] of [
   ['connections.ts', ['--tunnels', '--seconds', '--json', '--help']],
   ['audit.ts', ['--connections', '--traffic', '--data', '--json', '--help']],
   ['nodes.ts', ['--nodes', '--connections', '--seconds', '--json', '--help']],
+  ['rebuild.ts', ['--records', '--json', '--help']],
   ['../test/chaos/main.ts', ['--seconds', '--seed', '--json', '--help']],
 ] as const) {
   test(`${script} --help names every option`, () => {
@@ -36,6 +37,7 @@ for (const [script, args, message] of [
   ['tunnel.ts', ['fast'], /Unexpected argument 'fast'/],
   ['connections.ts', ['--tunnels', '0'], /--tunnels: got "0", expected a whole number from 1 to 600/],
   ['nodes.ts', ['--nodes', '0'], /--nodes: got "0", expected a whole number from 1 to 2000/],
+  ['rebuild.ts', ['--records', '0'], /--records: got "0", expected a whole number from 1 to 100000/],
   ['../test/chaos/main.ts', ['--seed', '1.5'], /--seed: got "1.5", expected a whole number from 0 to 4294967295/],
   ['../test/chaos/main.ts', ['--seconds', '1'], /--seconds: got "1", expected a whole number from 5 to 86400/],
   ['audit.ts', ['--connections', '5'], /--connections: got "5", expected a whole number from 10000 to 10000000/],

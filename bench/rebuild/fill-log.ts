@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { Database } from '../control-plane/storage/database.ts';
+import type { Database } from '../../control-plane/storage/database.ts';
 
 /** Of what `fillLog` writes: 80 % of its records are samples, 50 in each window. */
 export const GROUP = { connections: 50, windows: 16, events: 216, records: 1_000 } as const;
