@@ -11,11 +11,11 @@ import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { ProjectionCopyError } from './projection-copy.ts';
 import { useSchema } from './shadow-tables.ts';
 
-/** Records in one transaction (ours): enough to be fast, few enough to be held in memory and done within a second or two. */
-const CHUNK_RECORDS = 20_000;
+/** Records in one transaction (ours): enough to be fast, few enough to be held in memory and done within a few seconds. */
+const CHUNK_RECORDS = 50_000;
 /** Events in the first chunk, before it is known how many records an event is, and the most in any. */
 const FIRST_CHUNK_EVENTS = 1_000;
-const MAX_CHUNK_EVENTS = 10_000;
+const MAX_CHUNK_EVENTS = 20_000;
 /**
  * Records between two times that traffic is folded (ours): folding costs as much for a connection with one new window as for one
  * with many, but until then the unfolded rows are read where a connection of long ago is named.
