@@ -4,6 +4,7 @@ import { formatAddress, parseAddress } from '../../shared/ip/address.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
+import type { Row } from '../storage/tables.ts';
 import { type Assignment, decideAssignment, endAssignment } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
 import type { ConnectionOutcome } from './connections.ts';
@@ -63,9 +64,14 @@ export class AddressAssignmentsProjection {
     const found = [];
     if (addresses.size > 0) {
       const since = timestamp(earliest - MAX_CLOCK_SKEW_MS);
-      const wanted = sql<{ address: string }>`unnest(${[...addresses]}::inet[])`.as<'w'>(sql`w(address)`);
-      const query = selected.innerJoin(wanted, (join) => join.onRef('w.address', '=', 'a.address'));
-      found.push(...(await query.where(sql<boolean>`a.during && tstzrange(${since}, NULL)`).execute()));
+      // One look into address_assignments_end for each: a join reads everything that is held.
+      const { rows } = await sql<Row<'address_assignments'> & { from: Date; until: Date | null }>`
+        SELECT a.*, lower(a.during) AS "from", upper(a.during) AS until FROM unnest(${[...addresses]}::inet[]) AS w (address)
+        CROSS JOIN LATERAL (
+          SELECT * FROM address_assignments o
+          WHERE o.address = w.address AND coalesce(upper(o.during), 'infinity') > ${since} OFFSET 0
+        ) a`.execute(trx);
+      found.push(...rows);
     }
     const open = selected.where(sql<boolean>`upper_inf(a.during)`);
     if (restarted.size > 0) found.push(...(await open.where('a.node', 'in', [...restarted]).execute()));

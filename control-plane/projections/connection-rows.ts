@@ -4,6 +4,7 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite, timestamp, unnestOf } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
 import { addTraffic, type Connection, NO_TRAFFIC } from './connection-state.ts';
+import { isUnfolded, readTrafficFold } from './unfolded-traffic.ts';
 
 const closed = ({ status }: Connection) => (status.state === 'closed' ? status : undefined);
 /** All but what `foldTraffic` writes. */
@@ -54,7 +55,7 @@ export async function loadConnections(trx: DatabaseTransaction, condition: RawBu
       fn.sum<string>('packets_in').as('packets_in'),
       fn.sum<string>('packets_out').as('packets_out'),
     ])
-    .where('position', '>', (eb) => eb.selectFrom('traffic_fold').select('position'))
+    .where(isUnfolded(await readTrafficFold(trx)))
     .where('kind', '=', 'window')
     .where('connection_id', '=', sql<string>`any(${rows.map((row) => row.connection_id)}::uuid[])`)
     .groupBy('connection_id')

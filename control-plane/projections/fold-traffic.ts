@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { LATENCY_MS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
+import { FOLD_SLICES, foldSlice, isUnfolded, readTrafficFold } from './unfolded-traffic.ts';
 
 const MAX_BIGINT = '9223372036854775807';
 const MAX_EXACT = Number.MAX_SAFE_INTEGER;
@@ -9,19 +10,60 @@ const LATENCY_COLUMNS = { '0.5': 'latency_p50_ms', '0.95': 'latency_p95_ms', '0.
 
 /**
  * Brings what follows from traffic up to its newest row: the windows' sums and days of connections, totals and latencies
- * of clients, hours and days. Takes the rows beyond `traffic_fold.position`, each once, under the projection lock. Returns
- * how many. Sums end at the highest number that their column holds, so that nothing that nodes send can make this fail.
+ * of clients, hours and days. Takes each row once, under the projection lock. Returns how many it took. Sums end at the
+ * highest number that their column holds, so that nothing that nodes send can make this fail.
  */
 export async function foldTraffic(trx: DatabaseTransaction): Promise<number> {
-  const { position } = await trx.selectFrom('traffic_fold').select('position').executeTakeFirstOrThrow();
+  const fold = await readTrafficFold(trx);
+  const { folded, position } = await foldRows(trx, isUnfolded(fold));
+  if (fold.slices > 0 || position > fold.position) {
+    const end = Math.max(position, fold.round_end ?? 0);
+    await trx.updateTable('traffic_fold').set({ position: end, round_end: null, slices: 0 }).execute();
+  }
+  return folded;
+}
+
+/**
+ * As `foldTraffic`, but only for the next `count` of FOLD_SLICES parts of the clients; the rows that are there when the first
+ * part is folded are those of the others too. Many such calls, together, cost a little more, and none of them takes long.
+ */
+export async function foldSlices(trx: DatabaseTransaction, count: number): Promise<number> {
+  const { position, round_end, slices } = await readTrafficFold(trx);
+  const end = slices > 0 && round_end !== null ? round_end : await newestPosition(trx, position);
+  const next = Math.min(slices + count, FOLD_SLICES);
+  const isMine = sql<boolean>`position > ${position}::bigint AND position <= ${end}::bigint
+    AND ${foldSlice} >= ${slices}::integer AND ${foldSlice} < ${next}::integer`;
+  const { folded } = await foldRows(trx, isMine);
+  const isWhole = next === FOLD_SLICES;
+  await trx
+    .updateTable('traffic_fold')
+    .set(isWhole ? { position: end, round_end: null, slices: 0 } : { round_end: end, slices: next })
+    .execute();
+  return folded;
+}
+
+async function newestPosition(trx: DatabaseTransaction, position: number): Promise<number> {
+  const { newest } = await trx
+    .selectFrom('traffic')
+    .select(({ fn }) => fn.max<number | null>('position').as('newest'))
+    .where('position', '>', position)
+    .executeTakeFirstOrThrow();
+  return newest ?? position;
+}
+
+/** `position`: the newest among the rows; 0 where there are none. */
+async function foldRows(
+  trx: DatabaseTransaction,
+  condition: RawBuilder<boolean>,
+): Promise<{ readonly folded: number; readonly position: number }> {
   const latencies = Object.entries(LATENCY_COLUMNS).map(([quantile, column]) => latencyOf(quantile, column));
-  const { rows } = await sql<{ folded: number }>`
+  const { rows } = await sql<{ folded: number; position: number }>`
     WITH hours AS MATERIALIZED (
       SELECT connection_id, client_id, node, date_trunc('hour', window_end, 'UTC') AS hour,
         ${moved((c) => `sum(${c}) AS ${c}`)},
         ${moved((c) => `coalesce(sum(${c}) FILTER (WHERE kind = 'window'), 0) AS sampled_${c}`)},
         max(window_end) AS last_seen, max(position) AS position, count(*) AS rows
-      FROM traffic WHERE position > ${position}::bigint GROUP BY 1, 2, 3, 4
+      FROM traffic WHERE ${condition} GROUP BY 1, 2, 3, 4
     ), days AS MATERIALIZED (
       SELECT connection_id, client_id, node, (hour AT TIME ZONE 'UTC')::date AS day,
         ${moved((c) => `sum(${c}) AS ${c}`)}, ${moved((c) => `sum(sampled_${c}) AS sampled_${c}`)}
@@ -53,17 +95,15 @@ export async function foldTraffic(trx: DatabaseTransaction): Promise<number> {
         ${added('traffic_daily', MOVED)}, connections = traffic_daily.connections + excluded.connections
     ), observed AS MATERIALIZED (
       SELECT client_id, ${sql.raw(Object.values(LATENCY_COLUMNS).map(withBucket).join(', '))}
-      FROM traffic WHERE position > ${position}::bigint AND latency_p50_ms IS NOT NULL
+      FROM traffic WHERE ${condition} AND latency_p50_ms IS NOT NULL
     ), folded_latencies AS (
       INSERT INTO client_histograms (client_id, family, quantile, buckets, sum, count)
       ${sql.join(latencies, sql` UNION ALL `)}
       ON CONFLICT (client_id, family, quantile) DO UPDATE SET buckets = ${sumOfBuckets(LATENCY_MS_BOUNDS)},
         sum = client_histograms.sum + excluded.sum, count = client_histograms.count + excluded.count
-    ), folded_position AS (
-      UPDATE traffic_fold SET position = greatest(position, (SELECT max(position) FROM hours))
     )
-    SELECT coalesce(sum(rows), 0)::bigint AS folded FROM hours`.execute(trx);
-  return rows[0]!.folded;
+    SELECT coalesce(sum(rows), 0)::bigint AS folded, coalesce(max(position), 0) AS position FROM hours`.execute(trx);
+  return rows[0]!;
 }
 
 const MOVED = ['bytes_in', 'bytes_out', 'packets_in', 'packets_out'] as const;

@@ -30,7 +30,7 @@ export async function projectEntries(
   await memory.connections.catchUp(trx, first - 1);
   const ledger = new IpLedgerProjection();
   const failures = new ConnectionFailuresProjection();
-  const traffic = new TrafficProjection(memory.trafficPartitions);
+  const traffic = new TrafficProjection(memory.traffic);
   const counters = new EventCountersProjection();
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();

@@ -1,5 +1,5 @@
 import { ConnectionMemory } from './connection-memory.ts';
-import { TrafficPartitions } from './traffic-partitions.ts';
+import { TrafficMemory } from './traffic-memory.ts';
 
 /**
  * What outlives a call of `projectEntries`. It belongs to one schema and one writer at a time; after a transaction (or a
@@ -7,8 +7,7 @@ import { TrafficPartitions } from './traffic-partitions.ts';
  */
 export class ProjectionMemory {
   readonly connections = new ConnectionMemory();
-  readonly trafficPartitions = new TrafficPartitions();
-
+  readonly traffic = new TrafficMemory();
   private tables: number | undefined;
 
   /** `tables` tells the tables of the schema from others, which a rebuild can put in their place. */
@@ -19,6 +18,6 @@ export class ProjectionMemory {
 
   forget(): void {
     this.connections.forget();
-    this.trafficPartitions.forget();
+    this.traffic.forget();
   }
 }

@@ -4,7 +4,7 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
 import type { ConnectionOutcome } from './connections.ts';
-import type { TrafficPartitions } from './traffic-partitions.ts';
+import type { TrafficMemory } from './traffic-memory.ts';
 
 interface TrafficRow {
   readonly position: number;
@@ -38,10 +38,10 @@ const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
 /** Projects what each connection moved in each window, so that the rows add up to the totals. Takes traffic and ends. */
 export class TrafficProjection {
   private readonly rows: TrafficRow[] = [];
-  private readonly partitions: TrafficPartitions;
+  private readonly memory: TrafficMemory;
 
-  constructor(partitions: TrafficPartitions) {
-    this.partitions = partitions;
+  constructor(memory: TrafficMemory) {
+    this.memory = memory;
   }
 
   apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
@@ -67,8 +67,9 @@ export class TrafficProjection {
   async write(trx: DatabaseTransaction): Promise<void> {
     const last = this.rows.at(-1)?.position;
     if (last === undefined) return;
-    await this.partitions.ensure(trx, last);
+    await this.memory.ensurePartitions(trx, last);
     await insertRows(trx, 'traffic', COLUMNS, this.rows);
+    this.memory.rowsWritten += this.rows.length;
   }
 }
 

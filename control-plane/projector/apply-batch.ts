@@ -59,7 +59,7 @@ export async function readCheckpoint(database: Database | DatabaseTransaction): 
 /**
  * Applies the messages between two checkpoints in one transaction: either all of it is committed, or nothing is. Throws
  * NotLeaderError, CheckpointMovedError, and whatever keeps Postgres from working; what is wrong with single events
- * throws nothing. `memory` is of the term.
+ * throws nothing. `memory` is of the term; `fold` brings what follows from traffic up to date, or puts it off.
  */
 export async function applyBatch(
   database: Database,
@@ -68,10 +68,11 @@ export async function applyBatch(
   to: StreamPosition,
   messages: readonly StreamMessage[],
   memory: ProjectionMemory,
+  fold: (trx: DatabaseTransaction) => Promise<unknown> = foldTraffic,
 ): Promise<BatchResult> {
   const read = messages.map(readMessage);
   try {
-    return await database.transaction().execute((trx) => apply(trx, ownerEpoch, from, to, read, memory));
+    return await database.transaction().execute((trx) => apply(trx, ownerEpoch, from, to, read, memory, fold));
   } catch (error) {
     memory.forget();
     throw error;
@@ -85,6 +86,7 @@ async function apply(
   to: StreamPosition,
   read: readonly ReadMessage[],
   memory: ProjectionMemory,
+  fold: (trx: DatabaseTransaction) => Promise<unknown>,
 ): Promise<BatchResult> {
   const incoming = read.flatMap(({ events }) => events);
   const unreadable = read.flatMap(({ deadLetters }) => deadLetters);
@@ -101,11 +103,13 @@ async function apply(
     throw new CheckpointMovedError(from, { streamCreated: before.stream_created, streamSeq: before.stream_seq });
   }
 
+  // All is looked up by key. Statistics lag behind tables that grow, and then a whole one is read for a few rows.
+  await sql`SET LOCAL enable_seqscan = off`.execute(trx);
   const known = await loadEpochs(trx, incoming);
   const { loaded, absent } = await loadParked(trx, known, incoming);
   const result = sequence<IncomingEvent>(known, loaded, incoming, absent);
   const { position, deadLetters } = await applyEvents(trx, before.position, result.apply, memory);
-  await foldTraffic(trx);
+  await fold(trx);
   await storeSequence(trx, result);
   await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);
 

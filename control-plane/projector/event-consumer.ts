@@ -38,8 +38,9 @@ export class ConsumerBrokenError extends CodedError {
 
 /**
  * Reads the event stream from sequence `first` on by a pull consumer of this term, in batches of what is there, without
- * holes. Asking for the next batch says that the one before is committed. Throws ConsumerBrokenError when a sequence is
- * missing, the consumer is gone, or nothing comes though there is something; ends when the signal aborts.
+ * holes. An empty batch says that nothing came for `idleMs()`, where that is a time. Asking for the next batch says that the
+ * one before is committed. Throws ConsumerBrokenError when a sequence is missing, the consumer is gone, or nothing comes
+ * though there is something; ends when the signal aborts.
  */
 export async function* readEvents(
   nats: NatsConnection,
@@ -47,6 +48,7 @@ export async function* readEvents(
   ownerEpoch: number,
   first: number,
   signal: AbortSignal,
+  idleMs: () => number | undefined = () => undefined,
 ): AsyncGenerator<readonly JsMsg[], void, undefined> {
   const consumer = await createConsumer(nats, manager, ownerEpoch, first);
   const messages = await consumer.consume({ max_messages: MAX_BATCH_MESSAGES });
@@ -55,11 +57,14 @@ export async function* readEvents(
   signal.addEventListener('abort', wake);
   try {
     while (!signal.aborted) {
-      const batch = await inbox.take(WATCHDOG_MS, signal);
+      const idle = idleMs();
+      const batch = await inbox.take(idle ?? WATCHDOG_MS, signal);
       if (batch.length > 0) {
         yield batch;
         // With ack-all this is the whole batch; it only makes room for more, the position is the checkpoint's matter.
         batch.at(-1)?.ack();
+      } else if (idle !== undefined && !signal.aborted && inbox.isEmpty()) {
+        yield batch;
       } else if (!signal.aborted && (await lastSequence(manager)) >= inbox.expected) {
         // What has come in while the stream was asked is no reason to complain.
         if (inbox.isEmpty()) throw new ConsumerBrokenError(`message ${inbox.expected} is there but does not come`);

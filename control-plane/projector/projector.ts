@@ -7,12 +7,15 @@ import type { Database } from '../storage/database.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import { applyBatch, type BatchResult, readCheckpoint, type StreamPosition } from './apply-batch.ts';
 import { deleteEarlierConsumers, readEvents } from './event-consumer.ts';
+import { FoldSchedule } from './fold-schedule.ts';
 import type { StreamMessage } from './read-message.ts';
 import { answerWatermarkRequests, publishWatermarks, readAppliedEpochs } from './watermarks.ts';
 
 /** Ours: pauses between attempts while something is away; doubled each time. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 2_000;
+/** Ours: after this long without a message there is time for what was put off. */
+const IDLE_MS = 100;
 /** Ours: with fewer messages than this left in the stream, what was projected is as good as new. */
 const LIVE_BACKLOG = 500;
 
@@ -109,16 +112,22 @@ export class Projector {
     const stored = await readCheckpoint(database);
     let position = startOf(stored, await manager.streams.info(EVENT_STREAM));
     // Committed before anything is read: nodes have to hear of a new stream even if it stays empty.
-    await this.commit(term, stored, position, [], memory);
+    const projection = { memory, folds: new FoldSchedule(memory) };
+    await this.commit(term, stored, position, [], projection);
     await deleteEarlierConsumers(manager, term.ownerEpoch);
     publishWatermarks(nats, await readAppliedEpochs(database), position);
 
-    for await (const batch of readEvents(nats, manager, term.ownerEpoch, position.streamSeq + 1, term.signal)) {
+    const idleMs = () => (projection.folds.isBehind() ? IDLE_MS : undefined);
+    const first = position.streamSeq + 1;
+    for await (const batch of readEvents(nats, manager, term.ownerEpoch, first, term.signal, idleMs)) {
       const last = batch.at(-1);
-      if (last === undefined) continue;
+      if (last === undefined) {
+        await this.commit(term, position, position, [], projection);
+        continue;
+      }
       const next = { streamCreated: position.streamCreated, streamSeq: last.seq };
       const messages = batch.map(({ seq: streamSeq, subject, data }) => ({ streamSeq, subject, data }));
-      const { epochs, aheadSeconds } = await this.commit(term, position, next, messages, memory);
+      const { epochs, aheadSeconds } = await this.commit(term, position, next, messages, projection);
       if (last.info.pending < LIVE_BACKLOG)
         for (const [node, seconds] of aheadSeconds) this.clockSkews.set(node, seconds);
       position = next;
@@ -131,9 +140,12 @@ export class Projector {
     from: StreamPosition,
     to: StreamPosition,
     messages: readonly StreamMessage[],
-    memory: ProjectionMemory,
+    { memory, folds }: { readonly memory: ProjectionMemory; readonly folds: FoldSchedule },
   ): Promise<BatchResult> {
-    const result = await applyBatch(this.options.database, term.ownerEpoch, from, to, messages, memory);
+    const isIdle = messages.length === 0;
+    const result = await applyBatch(this.options.database, term.ownerEpoch, from, to, messages, memory, (trx) =>
+      folds.run(trx, isIdle),
+    );
     const { current } = this;
     this.current = {
       batches: current.batches + 1,

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from './database.ts';
+import { encodeArray, wireTypeOf } from './encode-array.ts';
 import type { Tables } from './tables.ts';
 
 /** A column to fill: its Postgres type and where its values come from. */
@@ -22,7 +23,7 @@ export async function insertRows<R>(
   if (rows.length === 0) return;
   const names = Object.keys(columns).map((name) => sql.ref(name));
   const values = Object.entries(columns).map(([name, { type }]) =>
-    type.endsWith('[]') || type === 'tstzrange' ? sql`${sql.ref(name)}::${sql.raw(type)}` : sql.ref(name),
+    wireTypeOf(type) === type ? sql.ref(name) : sql`${sql.ref(name)}::${sql.raw(type)}`,
   );
   await sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})
@@ -30,17 +31,12 @@ export async function insertRows<R>(
     ${onConflict}`.execute(trx);
 }
 
-/** `unnest` of one array parameter a column. */
+/** `unnest` of one array parameter a column; those of some types are text, see `wireTypeOf`. */
 export function unnestOf<R>(columns: Readonly<Record<string, Column<R>>>, rows: readonly R[]): RawBuilder<unknown> {
   const arrays = Object.values(columns).map(
-    ({ type, value }) => sql`${rows.map(value)}::${sql.raw(arrayTypeOf(type))}[]`,
+    ({ type, value }) => sql`${encodeArray(type, rows.map(value))}::${sql.raw(wireTypeOf(type))}[]`,
   );
   return sql`unnest(${sql.join(arrays)})`;
-}
-
-/** Arrays inside an array would have to be of one length, so they travel as text. */
-function arrayTypeOf(type: string): string {
-  return type.endsWith('[]') || type === 'tstzrange' ? 'text' : type;
 }
 
 /** `ON CONFLICT (keys) DO UPDATE` that overwrites all other columns. */

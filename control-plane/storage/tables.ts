@@ -201,6 +201,8 @@ export interface TrafficTable {
 export interface TrafficFoldTable {
   singleton: Generated<boolean>;
   position: number;
+  round_end: number | null;
+  slices: Generated<number>;
 }
 
 interface MovedTraffic {

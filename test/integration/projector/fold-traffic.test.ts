@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import type { LogEntry } from '../../../control-plane/log/log-entry.ts';
-import { foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
+import { foldSlices, foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
 import { bucketOf, LATENCY_MS_BOUNDS } from '../../../control-plane/projections/histogram-buckets.ts';
 import { projectEntries } from '../../../control-plane/projections/project-entries.ts';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
@@ -181,4 +181,65 @@ test('sums end at what their columns hold, and nothing stops', async () => {
   assert.equal((await projection.connection(alice.connectionId)).bytes_in, most);
   const { rows } = await sql`SELECT bytes_sent::text AS sent FROM client_totals`.execute(projection.database);
   assert.deepEqual(rows, [{ sent: '9223372036854775807' }]);
+});
+
+test('a fold in slices, with windows in between and a crash, comes to what one fold comes to', async () => {
+  const node = new SampleNode('node-a');
+  const connections = Array.from({ length: 40 }, (_, i) => connectionOf(`client-${i % 30}`));
+  const latencyMs = { p50: 3, p95: 30, p99: 300 };
+  const windows = (seconds: number) =>
+    sampled(
+      node,
+      seconds,
+      connections.map((connection, i) => ({ ...connection, traffic: totals(1000 + i, 50 * i), latencyMs })),
+    );
+  const first = [
+    node.started(0),
+    ...connections.map((connection) => established(node, connection, 1)),
+    windows(6),
+    windows(TO_MIDNIGHT + 5),
+  ];
+  const second = [windows(TO_MIDNIGHT + 10), closed(node, connections[0]!, TO_MIDNIGHT + 11, totals(9000, 9000))];
+
+  const whole = await Projection.open();
+  await whole.project(first, second);
+  await whole.fold();
+
+  const sliced = await Projection.open();
+  await sliced.project(first);
+  const fold = (count: number) => sliced.database.transaction().execute((trx) => foldSlices(trx, count));
+  await fold(10);
+  const broken = sliced.database.transaction().execute(async (trx) => {
+    await foldSlices(trx, 20);
+    throw new Error('the leader died');
+  });
+  await assert.rejects(broken, /the leader died/);
+  await fold(20);
+  await sliced.project(second);
+  let folded = await fold(34);
+  assert.ok(folded > 0);
+  for (folded = await fold(33); folded > 0; folded = await fold(33));
+  assert.equal(await sliced.fold(), 0);
+  assert.deepEqual(await everything(sliced.database), await everything(whole.database));
+});
+
+test('one fold takes what slices have left', async () => {
+  const node = new SampleNode('node-a');
+  const connections = Array.from({ length: 20 }, (_, i) => connectionOf(`client-${i}`));
+  const events = [
+    ...connections.map((connection) => established(node, connection, 1)),
+    sampled(
+      node,
+      6,
+      connections.map((connection) => ({ ...connection, traffic: totals(1000, 2000) })),
+    ),
+  ];
+  const projection = await Projection.open();
+  await projection.project(events);
+  const part = await projection.database.transaction().execute((trx) => foldSlices(trx, 32));
+  assert.equal(part + (await projection.fold()), 20);
+  assert.equal(await projection.fold(), 0);
+  for (const { connectionId } of connections) {
+    assert.equal((await projection.connection(connectionId)).sampled_bytes_in, 1000);
+  }
 });

@@ -1,0 +1,23 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { DatabaseTransaction } from '../storage/database.ts';
+import type { Row } from '../storage/tables.ts';
+
+/** Parts into which the clients are divided, so that each of many folds is short. The number never changes. */
+export const FOLD_SLICES = 64;
+
+/** How far traffic is folded: see the comments of `traffic_fold`. */
+export type TrafficFold = Pick<Row<'traffic_fold'>, 'position' | 'round_end' | 'slices'>;
+
+export async function readTrafficFold(trx: DatabaseTransaction): Promise<TrafficFold> {
+  return await trx.selectFrom('traffic_fold').select(['position', 'round_end', 'slices']).executeTakeFirstOrThrow();
+}
+
+/** In SQL: the part that a row of `traffic` belongs to. */
+export const foldSlice = sql<number>`(hashtext(client_id) & ${sql.lit(FOLD_SLICES - 1)})`;
+
+/** A condition for rows of `traffic` that are not folded yet. */
+export function isUnfolded({ position, round_end: roundEnd, slices }: TrafficFold): RawBuilder<boolean> {
+  const isBehind = sql<boolean>`position > ${position}::bigint`;
+  if (slices === 0) return isBehind;
+  return sql<boolean>`${isBehind} AND (position > ${roundEnd}::bigint OR ${foldSlice} >= ${slices}::integer)`;
+}
