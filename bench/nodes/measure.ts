@@ -1,36 +1,24 @@
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import pg from 'pg';
-import { freePort } from '../../deploy/local/free-port.ts';
-import { isOk, scrape } from '../../deploy/local/http-client.ts';
-import { discharge, entrust, type Leftover } from '../../deploy/local/janitor.ts';
+import { scrape } from '../../deploy/local/http-client.ts';
 import { startNatsServer } from '../../deploy/local/nats-server.ts';
 import { startPostgres } from '../../deploy/local/postgres.ts';
 import { cpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
-import { createService, type Service } from '../../deploy/local/service.ts';
+import type { Service } from '../../deploy/local/service.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
-import { SimulatedNodesProcess } from '../../test/support/simulated-node/simulated-nodes-process.ts';
+import type { SimulatedNodesProcess } from '../../test/support/simulated-node/simulated-nodes-process.ts';
 import type { BenchContext } from '../bench-context.ts';
+import { createFleet, readCounts, startControlPlane } from '../simulated-cluster.ts';
 import type { NodesOptions } from './options.ts';
 import { type NodesReport, reportNodes } from './report.ts';
 
-const CONTROL_PLANE = fileURLToPath(new URL('../../control-plane/main.ts', import.meta.url));
-const MEMORY_DIRECTORY = '/dev/shm';
-/** As deploy/Dockerfile and docker-compose.yml have it: without a limit to its heap V8 collects garbage when there is plenty of it. */
-const MAX_HEAP = '--max-old-space-size=1024';
-const MALLOC_ARENAS = '2';
-/** 16,384 blocks of 254 addresses: four times as many as a thousand nodes take with a quarter of theirs free. */
-const POOLS = '10.0.0.0/10,fd00:99::/64';
-const BLOCK_PREFIX_V4 = '24';
 /** Each node renews every 20 s, fifteen times as often as with the default: it has to hold within a minute's run. */
-const LEASE_SECONDS = 240;
+const LEASE_SECONDS = '240';
 const WINDOW_MS = 5_000;
 /** Of all nodes together. */
 const OPENS_PER_SECOND = 1_500;
 const CHURN_PER_SECOND = 50;
-const READY_TIMEOUT_MS = 60_000;
 const SETUP_TIMEOUT_MS = 300_000;
 /** Ours: how long the events of the rush may take. */
 const CATCH_UP_MS = 60_000;
@@ -48,10 +36,15 @@ export async function measureNodes(options: NodesOptions, context: BenchContext)
   const sql = new pg.Pool({ connectionString: postgres.url, max: 2 });
   sql.on('error', () => undefined);
   atEnd(() => sql.end());
-  const { leader, url } = await startControlPlane(directory, postgres.url, nats.url);
+  const { leader, url } = await startControlPlane(directory, postgres.url, nats.url, { LEASE_SECONDS });
   atEnd(() => leader.stop());
 
-  const fleet = createFleet(options, context, nats.url);
+  const fleet = createFleet(context, nats.url, options.nodes, {
+    connections: options.connections,
+    opensPerSecond: OPENS_PER_SECOND / options.nodes,
+    churnPerSecond: CHURN_PER_SECOND / options.nodes,
+    windowMs: WINDOW_MS,
+  });
   const startedAt = performance.now();
   progress(`${options.nodes} nodes`);
   await fleet.launch();
@@ -84,65 +77,6 @@ export async function measureNodes(options: NodesOptions, context: BenchContext)
     setupSeconds,
     seconds: options.seconds,
     ...watched,
-  });
-}
-
-async function startControlPlane(
-  directory: string,
-  databaseUrl: string,
-  natsUrl: string,
-): Promise<{ leader: Service; url: string }> {
-  const port = await freePort('127.0.0.1');
-  const url = `http://127.0.0.1:${port}`;
-  const leader = createService({
-    name: 'control-plane',
-    command: process.execPath,
-    args: [MAX_HEAP, CONTROL_PLANE],
-    env: {
-      DATABASE_URL: databaseUrl,
-      NATS_URL: natsUrl,
-      HTTP_LISTEN: `127.0.0.1:${port}`,
-      ADMIN_TOKEN: 'not-a-secret-of-anything',
-      POOLS,
-      BLOCK_PREFIX_V4,
-      LEASE_SECONDS: String(LEASE_SECONDS),
-      MALLOC_ARENA_MAX: MALLOC_ARENAS,
-    },
-    logFile: join(directory, 'control-plane.log'),
-    ready: { what: 'readiness', timeoutMs: READY_TIMEOUT_MS, probe: () => isOk(`${url}/readyz`) },
-  });
-  await leader.start();
-  return { leader, url };
-}
-
-function createFleet(options: NodesOptions, context: BenchContext, natsUrl: string): SimulatedNodesProcess {
-  const { nodes, connections } = options;
-  const stateDirectory = mkdtempSync(
-    join(existsSync(MEMORY_DIRECTORY) ? MEMORY_DIRECTORY : context.directory, 'masque-vpn-bench-'),
-  );
-  const leftover: Leftover = { kind: 'path', path: stateDirectory };
-  entrust(leftover);
-  context.atEnd(async () => {
-    rmSync(stateDirectory, { recursive: true, force: true });
-    discharge(leftover);
-  });
-  const directory = join(context.directory, 'nodes');
-  mkdirSync(directory);
-  return new SimulatedNodesProcess({
-    name: 'nodes',
-    directory,
-    stateDirectory,
-    load: {
-      connections,
-      opensPerSecond: OPENS_PER_SECOND / nodes,
-      churnPerSecond: CHURN_PER_SECOND / nodes,
-      windowMs: WINDOW_MS,
-    },
-    nodes: Array.from({ length: nodes }, (_, node) => ({
-      id: `node-${node}`,
-      natsUrl,
-      clients: [`client-${node}`],
-    })),
   });
 }
 
@@ -210,15 +144,4 @@ async function watch(seconds: number, signal: AbortSignal, { sql, fleet, leader,
     nodesCpuSeconds: after.fleet - before.fleet,
     slowestScrapeMs,
   };
-}
-
-async function readCounts(sql: pg.Pool): Promise<{ events: number; records: number; renewals: number }> {
-  const { rows } = await sql.query<{ events: number; windows: number; samples: number; renewals: number }>(
-    `SELECT count(*)::int AS events, count(*) FILTER (WHERE type = 'traffic.sampled')::int AS windows,
-       coalesce(sum(jsonb_array_length(data->'connections')) FILTER (WHERE type = 'traffic.sampled'), 0)::int AS samples,
-       count(*) FILTER (WHERE type = 'block.renewed')::int AS renewals
-     FROM events`,
-  );
-  const { events = 0, windows = 0, samples = 0, renewals = 0 } = rows[0] ?? {};
-  return { events, records: events - windows + samples, renewals };
 }

@@ -19,6 +19,7 @@ for (const [script, options] of [
   ['audit.ts', ['--connections', '--traffic', '--data', '--json', '--help']],
   ['nodes.ts', ['--nodes', '--connections', '--seconds', '--json', '--help']],
   ['rebuild.ts', ['--records', '--json', '--help']],
+  ['ingest.ts', ['--rate', '--seconds', '--log', '--json', '--help']],
   ['../test/chaos/main.ts', ['--seconds', '--seed', '--json', '--help']],
 ] as const) {
   test(`${script} --help names every option`, () => {
@@ -37,6 +38,7 @@ for (const [script, args, message] of [
   ['tunnel.ts', ['fast'], /Unexpected argument 'fast'/],
   ['connections.ts', ['--tunnels', '0'], /--tunnels: got "0", expected a whole number from 1 to 600/],
   ['nodes.ts', ['--nodes', '0'], /--nodes: got "0", expected a whole number from 1 to 2000/],
+  ['ingest.ts', ['--rate', '10'], /--rate: got "10", expected a whole number from 1000 to 100000/],
   ['rebuild.ts', ['--records', '0'], /--records: got "0", expected a whole number from 1 to 100000/],
   ['../test/chaos/main.ts', ['--seed', '1.5'], /--seed: got "1.5", expected a whole number from 0 to 4294967295/],
   ['../test/chaos/main.ts', ['--seconds', '1'], /--seconds: got "1", expected a whole number from 5 to 86400/],

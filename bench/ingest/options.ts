@@ -1,0 +1,42 @@
+import { parseArguments, wholeNumber } from '../options.ts';
+
+export interface IngestOptions {
+  /** Records that the nodes accept in a second. */
+  readonly rate: number;
+  readonly seconds: number;
+  /** Events in the log, in thousands, on which a control plane is started; 0: none is. */
+  readonly log: number;
+  readonly json: boolean;
+}
+
+const DEFAULT_RATE = 25_000;
+const MIN_RATE = 1_000;
+const MAX_RATE = 100_000;
+const MIN_SECONDS = 5;
+const MAX_SECONDS = 3_600;
+const DEFAULT_LOG_THOUSANDS = 10_000;
+const MAX_LOG_THOUSANDS = 100_000;
+
+export const INGEST_HELP = `Drives simulated nodes, each with a spool on disk or in memory, at a given rate into NATS, the projector and Postgres, and measures what is
+committed, how long that takes, and what Postgres alone could take. A connection event is one record, a traffic window 50; four of
+five records are samples. Exit code 1 when a bar is missed.
+
+  npm run bench:ingest                          ${DEFAULT_RATE} records a second for 60 s
+  npm run bench:ingest -- --rate N              records a second, ${MIN_RATE} to ${MAX_RATE}
+  npm run bench:ingest -- --seconds N           how long, ${MIN_SECONDS} to ${MAX_SECONDS} s (60)
+  npm run bench:ingest -- --log N               thousands of events on which a control plane is started, up to ${MAX_LOG_THOUSANDS} (${DEFAULT_LOG_THOUSANDS}); 0: none
+  npm run bench:ingest -- --json                the result as JSON on the last line
+  npm run bench:ingest -- --help                this text
+`;
+
+/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+export function parseIngestOptions(args: readonly string[]): IngestOptions | undefined {
+  const values = parseArguments(args, { rate: 'string', seconds: 'string', log: 'string', json: 'boolean' });
+  if (values.help) return undefined;
+  return {
+    rate: wholeNumber('--rate', values.rate, DEFAULT_RATE, MIN_RATE, MAX_RATE),
+    seconds: wholeNumber('--seconds', values.seconds, 60, MIN_SECONDS, MAX_SECONDS),
+    log: wholeNumber('--log', values.log, DEFAULT_LOG_THOUSANDS, 0, MAX_LOG_THOUSANDS),
+    json: values.json === true,
+  };
+}
