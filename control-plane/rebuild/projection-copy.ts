@@ -53,6 +53,8 @@ export async function beginCopy(database: Database, schema: string): Promise<Pro
     .setIsolationLevel('repeatable read')
     .execute(async (trx) => {
       await sql`SET LOCAL statement_timeout = 0`.execute(trx);
+      // Before anything is read: the events that it begins behind must not be dropped between its snapshot and its row.
+      await sql`LOCK TABLE projection_copies IN ROW EXCLUSIVE MODE`.execute(trx);
       await holdProjectionTables(trx);
       const snapshot = schema === SNAPSHOT_SCHEMA ? undefined : await findCopy(trx, SNAPSHOT_SCHEMA);
       const definitions = snapshot?.definitions ?? (await readDefinitions(trx));

@@ -17,8 +17,8 @@ export async function dropPartition(
   await database.transaction().execute(async (trx) => {
     await lockProjections(trx);
     await checkOwnerEpoch(trx, term.ownerEpoch);
-    await prepare(trx);
     await sql`SET LOCAL lock_timeout = ${sql.lit(LOCK_TIMEOUT_MS)}`.execute(trx);
+    await prepare(trx);
     await sql`DROP TABLE ${sql.id(LIVE_SCHEMA, name)}`.execute(trx);
   });
 }

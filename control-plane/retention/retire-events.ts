@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { CodedError } from '../../shared/errors.ts';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import { holdsEventsFor } from '../rebuild/copies-under-way.ts';
 import { exclusively } from '../rebuild/exclusively.ts';
@@ -32,9 +33,29 @@ export async function retireOldestEvents(database: Database, term: Term, before:
     const { signal } = term;
     const position = await replayLog(database, SNAPSHOT_SCHEMA, snapshot.position, { through: last, guard, signal });
     if (position < last) throw new Error(`the snapshot ends at ${position}, before ${last}`);
-    await dropPartition(database, term, oldest.name, forgetTraffic);
+    try {
+      await dropPartition(database, term, oldest.name, async (trx) => {
+        await refuseWhileNeeded(trx, last);
+        await forgetTraffic(trx);
+      });
+    } catch (error) {
+      if (error instanceof EventsNeededError) return undefined;
+      throw error;
+    }
     return oldest.name;
   });
+}
+
+class EventsNeededError extends CodedError {
+  constructor(position: number) {
+    super('EVENTS_NEEDED', `a rebuild or a verification has still to read events up to position ${position}`);
+  }
+}
+
+/** One may have begun while the snapshot moved; none begins from here on until the transaction ends (see beginCopy). */
+async function refuseWhileNeeded(trx: DatabaseTransaction, last: number): Promise<void> {
+  await sql`LOCK TABLE projection_copies IN SHARE ROW EXCLUSIVE MODE`.execute(trx);
+  if (await holdsEventsFor(trx, last)) throw new EventsNeededError(last);
 }
 
 /** What follows from its rows of traffic is in the snapshot; the rows themselves are in the live table as long as they are kept. */

@@ -21,7 +21,7 @@ export function contradictions(firstTraffic: number, snapshotPosition: number): 
       rows: sql`
         SELECT json_build_object('connection', c.connection_id) AS key,
           format('bytes in and out, packets in and out: %s %s %s %s, its traffic rows add up to %s %s %s %s',
-            c.bytes_in, c.bytes_out, c.packets_in, c.packets_out, t.bytes_in, t.bytes_out, t.packets_in, t.packets_out)
+            c.bytes_in, c.bytes_out, c.packets_in, c.packets_out, coalesce(t.bytes_in, 0), coalesce(t.bytes_out, 0), coalesce(t.packets_in, 0), coalesce(t.packets_out, 0))
             AS detail
         FROM connections c
         LEFT JOIN (

@@ -8,6 +8,7 @@ import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-proje
 import { AUDITOR_ROLE, auditorProblem } from '../../../control-plane/storage/auditor-role.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
+import { PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
 import { at, SampleNode } from '../../unit/projections/sample-events.ts';
 import { beginTerm } from '../projector/projector-database.ts';
@@ -139,6 +140,11 @@ test('an auditor reads the views and functions for auditors, and nothing else', 
     'DELETE FROM connection_history',
     'SELECT ensure_event_partitions(5000000)',
     'CREATE TABLE mine (x integer)',
+    // Who holds that of the log stops the control plane.
+    `SELECT pg_advisory_lock(${PROJECTION_LOCK})`,
+    `SELECT pg_try_advisory_xact_lock(${PROJECTION_LOCK})`,
+    'SELECT pg_advisory_lock_shared(1, 2)',
+    "SELECT keep_advisory_locks('anna')",
   ]) {
     await assert.rejects(query(asAnna, statement), { code: DENIED }, statement);
   }
