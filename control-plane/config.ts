@@ -12,6 +12,7 @@ import {
   type Variable,
 } from '../shared/config/parse-config.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../shared/ip/prefix.ts';
+import { whyUnusable } from '../shared/ip/unusable.ts';
 import { ADMIN_ACTOR, type AdminToken, namedTokens } from './api/admin-tokens.ts';
 import { BLOCK_LENGTHS, DEFAULT_BLOCK_LENGTH } from './pools/block-lengths.ts';
 
@@ -113,6 +114,10 @@ export function adminTokensOf(config: Pick<ControlPlaneConfig, 'ADMIN_TOKEN' | '
 function checkPools(pools: readonly IpPrefix[], blockLengths: Record<4 | 6, number>, got: string | undefined): void {
   if (pools.length === 0) throw new ConfigError('POOLS', got, 'at least one prefix');
   for (const [i, pool] of pools.entries()) {
+    const unusable = whyUnusable(pool);
+    if (unusable !== undefined) {
+      throw new ConfigError('POOLS', formatPrefix(pool), `networks that clients can have addresses of; ${unusable}`);
+    }
     const { family } = pool.address;
     const blockLength = blockLengths[family];
     if (pool.length > blockLength) {

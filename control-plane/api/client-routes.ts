@@ -3,21 +3,22 @@ import { ClientId } from '../../shared/events/event-schema.ts';
 import type { Client, ClientService } from '../clients/client-service.ts';
 import type { Term } from '../storage/term.ts';
 import { actorOf } from './authenticate.ts';
+import { freeText } from './free-text.ts';
 import { leading } from './leading.ts';
 import { HttpError } from './problem.ts';
 import type { Api } from './server.ts';
 
-const Name = Type.String({ minLength: 1, maxLength: 200 });
+const Name = freeText(200, 1);
 /** Its name is looked up among those that there are, so any text will do. */
-const Pool = Type.String({ maxLength: 200 });
-const Params = Type.Object({ id: Type.String({ maxLength: 200 }) });
+const Pool = freeText(200);
+const Params = Type.Object({ id: freeText(200) });
 const Enrolment = Type.Object(
   { id: Type.Optional(ClientId), name: Type.Optional(Name), pool: Type.Optional(Pool) },
   { additionalProperties: false },
 );
 /** Checked one by one, for answers that say what is wrong with which. */
 const Addresses = Type.Object(
-  { addresses: Type.Array(Type.String({ maxLength: 100 }), { maxItems: 16 }) },
+  { addresses: Type.Array(freeText(100), { maxItems: 16 }) },
   { additionalProperties: false },
 );
 const Change = Type.Object({ name: Type.Optional(Name), pool: Type.Optional(Pool) }, { additionalProperties: false });

@@ -1,6 +1,7 @@
 import Type from 'typebox';
 import type { ProjectionStatus } from '../metrics/projection-status.ts';
 import type { Database } from '../storage/database.ts';
+import { freeText } from './free-text.ts';
 import { listConnections } from './list-connections.ts';
 import { listNodes } from './list-nodes.ts';
 import type { Api } from './server.ts';
@@ -9,8 +10,8 @@ const DEFAULT_CONNECTIONS = 100;
 const ConnectionQuery = Type.Object(
   {
     state: Type.Optional(Type.Union([Type.Literal('open'), Type.Literal('presumed'), Type.Literal('closed')])),
-    clientId: Type.Optional(Type.String({ maxLength: 200 })),
-    nodeId: Type.Optional(Type.String({ maxLength: 200 })),
+    clientId: Type.Optional(freeText(200)),
+    nodeId: Type.Optional(freeText(200)),
     /** 1 to 9999. */
     limit: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,3}$' })),
   },

@@ -3,6 +3,7 @@ import { Compile } from 'typebox/compile';
 import { PoolName } from '../../shared/events/event-schema.ts';
 import type { AddressFamily } from '../../shared/ip/address.ts';
 import { type IpPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { whyUnusable } from '../../shared/ip/unusable.ts';
 import { BLOCK_LENGTHS, DEFAULT_BLOCK_LENGTH } from '../pools/block-lengths.ts';
 import { type PoolAggregate, PoolCommandError, type PoolLayout } from '../pools/pool-aggregate.ts';
 import type { PoolService } from '../pools/pool-service.ts';
@@ -11,11 +12,12 @@ import { type PoolUsage, readPoolUsage } from '../pools/pool-usage.ts';
 import type { Database } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';
 import { actorOf } from './authenticate.ts';
+import { freeText } from './free-text.ts';
 import { leading } from './leading.ts';
 import { HttpError } from './problem.ts';
 import type { Api } from './server.ts';
 
-const Params = Type.Object({ name: Type.String({ maxLength: 200 }) });
+const Params = Type.Object({ name: freeText(200) });
 /** Each field is judged by itself below, so that what is wrong with it can be said. */
 const NewPool = Type.Object(
   {
@@ -109,6 +111,8 @@ function parseNetwork(
   const expected = `an IPv${family} prefix of at most /${blockLength}, the length of its blocks, e.g. ${example}`;
   const prefix = typeof value === 'string' ? parseOrUndefined(value) : undefined;
   if (prefix?.address.family !== family || prefix.length > blockLength) throw invalid(field, value, expected);
+  const unusable = whyUnusable(prefix);
+  if (unusable !== undefined) throw invalid(field, value, `a network that clients can have addresses of; ${unusable}`);
   return [prefix];
 }
 

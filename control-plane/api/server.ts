@@ -8,6 +8,7 @@ import {
   type RawServerDefault,
 } from 'fastify';
 import { errorCode } from '../../shared/errors.ts';
+import { ClientId, PoolName } from '../../shared/events/event-schema.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { StaticAddressError } from '../clients/check-static-addresses.ts';
 import { ClientCommandError } from '../clients/client-aggregate.ts';
@@ -18,6 +19,7 @@ import { PoolCommandError } from '../pools/pool-aggregate.ts';
 import { NotLeaderError } from '../storage/term.ts';
 import type { AdminToken } from './admin-tokens.ts';
 import { createAuthenticator } from './authenticate.ts';
+import { freeText } from './free-text.ts';
 import { HttpError, PROBLEM_CONTENT_TYPE, type Problem, problem } from './problem.ts';
 
 /** Bodies are a few short fields (ours). */
@@ -78,6 +80,15 @@ export function createApi({ adminTokens, metrics, log }: ApiOptions): Api {
   return app;
 }
 
+/** By the pattern of a schema: what it allows, for people. */
+const PATTERNS: Readonly<Record<string, string>> = {
+  [patternOf(freeText(1))]: 'text without control characters',
+  [patternOf(ClientId)]:
+    '1 to 63 of a-z, 0-9, ".", "_" and "-", with a letter or digit at both ends and no two dots in a row',
+  [patternOf(PoolName)]: '1 to 63 of a-z, 0-9 and "-", with a letter or digit at both ends',
+  '^[1-9][0-9]{0,3}$': 'a whole number from 1 to 9999',
+};
+
 function send(
   reply: { code(status: number): { type(type: string): { send(body: unknown): unknown } } },
   body: Problem,
@@ -113,7 +124,7 @@ function toProblem(error: unknown): Problem {
   const [first] = validation ?? [];
   if (first) {
     const field = fieldOf(first.instancePath, first.params);
-    return problem(400, 'INVALID_REQUEST', `${validationContext} ${field}: ${first.message}`, field);
+    return problem(400, 'INVALID_REQUEST', `${validationContext} ${field}: ${describeProblem(first)}`, field);
   }
   if (statusCode !== undefined && statusCode >= 400 && statusCode < 500) {
     return problem(statusCode, errorCode(error) ?? 'INVALID_REQUEST', message ?? 'the request cannot be read');
@@ -121,6 +132,17 @@ function toProblem(error: unknown): Problem {
   if (isDatabaseUnavailable(error)) return problem(503, 'UNAVAILABLE', 'the database cannot be reached now, try again');
   // What went wrong inside is for the log, not for the caller.
   return problem(500, 'INTERNAL', 'the request failed');
+}
+
+function patternOf(schema: object): string {
+  return 'pattern' in schema ? String(schema.pattern) : '';
+}
+
+/** What is allowed, in words where the schema has patterns for programs. */
+function describeProblem({ keyword, message, params }: NonNullable<FastifyError['validation']>[number]): string {
+  if (keyword !== 'pattern') return message ?? 'does not fit';
+  const expected = PATTERNS[String(params.pattern)];
+  return expected === undefined ? (message ?? 'does not fit') : `must be ${expected}`;
 }
 
 function fieldOf(instancePath: string, params: Record<string, unknown>): string {
