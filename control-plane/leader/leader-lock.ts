@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import { parseInt8 } from '../storage/database.ts';
-import { PROJECTION_LOCK } from '../storage/projection-lock.ts';
+import { LOCK_LOG } from '../storage/projection-lock.ts';
 
 /** Key of the advisory lock that the leader holds ("mvpn" in ASCII). */
 const LEADER_LOCK_KEY = 0x6d76706e;
@@ -39,7 +39,7 @@ export class LeaderLock {
    */
   async beginTerm(holder: string): Promise<number> {
     await this.#client.query('BEGIN');
-    await this.#client.query('SELECT pg_advisory_xact_lock($1)', [PROJECTION_LOCK]);
+    await this.#client.query(LOCK_LOG);
     const { rows } = await this.#client.query<{ owner_epoch: string }>(
       `UPDATE leadership SET owner_epoch = owner_epoch + 1, holder = $1, since = clock_timestamp(),
          confirmed_at = clock_timestamp()

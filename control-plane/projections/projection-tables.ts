@@ -95,6 +95,7 @@ export const OTHER_TABLES: readonly string[] = [
   'events',
   'event_checkpoint',
   'leadership',
+  'log_lock',
   'node_epochs',
   'parked_events',
   'event_gaps',

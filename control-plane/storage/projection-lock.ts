@@ -2,15 +2,18 @@ import { sql } from 'kysely';
 import type { DatabaseTransaction } from './database.ts';
 import { NotLeaderError } from './term.ts';
 
-/** Key of the advisory lock under which the log grows: "vpnlog" in ASCII. */
-export const PROJECTION_LOCK = 0x76706e6c6f67;
+/**
+ * Takes the lock under which the log grows, until the transaction ends. It is a table's, not an advisory one: those are open to
+ * every role, and an auditor could stop all work with one.
+ */
+export const LOCK_LOG = 'LOCK TABLE log_lock IN EXCLUSIVE MODE';
 
 /**
  * Waits for the right to append to the log and holds it until the transaction ends. It must be the first statement, so
  * that all later ones see what the holders before committed.
  */
 export async function lockProjections(trx: DatabaseTransaction): Promise<void> {
-  await sql`SELECT pg_advisory_xact_lock(${PROJECTION_LOCK}::bigint)`.execute(trx);
+  await sql.raw(LOCK_LOG).execute(trx);
 }
 
 /**

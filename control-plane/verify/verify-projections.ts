@@ -12,7 +12,7 @@ import { projectInto } from '../rebuild/replay-log.ts';
 import { useSchema } from '../rebuild/shadow-tables.ts';
 import { LIVE_SCHEMA } from '../rebuild/table-definitions.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
-import { PROJECTION_LOCK } from '../storage/projection-lock.ts';
+import { lockProjections } from '../storage/projection-lock.ts';
 import { compareTable, type Findings } from './compare-tables.ts';
 import { contradictions, findContradictions } from './contradictions.ts';
 
@@ -119,14 +119,16 @@ async function inSnapshot<R>(database: Database, work: (trx: DatabaseTransaction
 
 /** Folds the live traffic, and lets nobody project before `work` is done. */
 async function whileProjectionsRest(database: Database, work: () => Promise<void>): Promise<void> {
-  await database.connection().execute(async (connection) => {
-    await sql`SELECT pg_advisory_lock(${PROJECTION_LOCK}::bigint)`.execute(connection);
-    try {
-      await connection.transaction().execute((trx) => foldTraffic(trx));
-      await work();
-    } finally {
-      await sql`SELECT pg_advisory_unlock(${PROJECTION_LOCK}::bigint)`.execute(connection);
-    }
+  // Most of the traffic first: whoever holds the lock below is idle meanwhile, which Postgres allows for seconds only.
+  await database.transaction().execute(async (trx) => {
+    await lockProjections(trx);
+    await foldTraffic(trx);
+  });
+  await database.transaction().execute(async (holder) => {
+    await lockProjections(holder);
+    // Committed by itself, since `work` is to see it.
+    await database.transaction().execute((trx) => foldTraffic(trx));
+    await work();
   });
 }
 

@@ -8,7 +8,7 @@ import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-proje
 import { AUDITOR_ROLE, auditorProblem } from '../../../control-plane/storage/auditor-role.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
 import { migrate } from '../../../control-plane/storage/migrate.ts';
-import { PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
+import { LOCK_LOG, PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
 import { at, SampleNode } from '../../unit/projections/sample-events.ts';
 import { beginTerm } from '../projector/projector-database.ts';
@@ -158,6 +158,31 @@ test('an auditor reads the views and functions for auditors, and nothing else', 
 
   await query(url, "CREATE ROLE eve LOGIN PASSWORD 'eve'");
   assert.deepEqual(await readable(asUser(url, 'eve'), [...all, ...CALLS]), []);
+});
+
+test('an auditor cannot stop the log: its lock needs a right, and no lock of the auditor is in its way', async () => {
+  const url = await server.createDatabase('locked');
+  const database = connect(url);
+  await migrate(database);
+  // As where no superuser migrated.
+  await query(url, 'GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO PUBLIC');
+  await query(url, `CREATE ROLE lara LOGIN PASSWORD 'lara' IN ROLE ${AUDITOR_ROLE}`);
+  const lara = new pg.Client({ connectionString: asUser(url, 'lara') });
+  await lara.connect();
+  try {
+    await assert.rejects(query(asUser(url, 'lara'), 'BEGIN', LOCK_LOG), { code: DENIED });
+    await lara.query('BEGIN');
+    // What the lock of the log was once, and all that one who may read a view can lock.
+    await lara.query(`SELECT pg_advisory_lock(${0x76706e6c6f67})`);
+    for (const view of VIEWS) await lara.query(`LOCK TABLE ${view} IN ACCESS SHARE MODE`);
+    const log = new TestLog(database, await beginTerm(database));
+    await log.decide(granted('node-a', -60, 3600));
+    await log.deliver(lifeOf(new SampleNode('node-a'), 'alice'));
+  } finally {
+    await lara.end();
+  }
+  const { rows } = await query(url, 'SELECT count(*)::integer AS connections FROM connections');
+  assert.deepEqual(rows, [{ connections: 1 }]);
 });
 
 test('after a rebuild the views and functions show the new tables, to auditors too', async () => {

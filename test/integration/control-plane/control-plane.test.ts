@@ -7,7 +7,7 @@ import { createInbox } from 'nats';
 import { hashClientToken } from '../../../control-plane/clients/client-token.ts';
 import { CLUSTER_FAMILIES, EXPECTED_LINT } from '../../../control-plane/metrics/contract.ts';
 import { METRICS_CONTENT_TYPE } from '../../../control-plane/metrics/metrics-service.ts';
-import { PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
+import { LOCK_LOG } from '../../../control-plane/storage/projection-lock.ts';
 import {
   type BlockRequest,
   blockReplyMessage,
@@ -266,17 +266,20 @@ test('a process is not ready by what its predecessor confirmed, but once it lead
   const holder = await servers.sql.connect();
   try {
     // Whoever takes over waits for the lock of the log.
-    await holder.query('SELECT pg_advisory_lock($1)', [PROJECTION_LOCK]);
     await holder.query("UPDATE leadership SET confirmed_at = clock_timestamp() + interval '1 minute'");
+    await holder.query('BEGIN');
+    await holder.query(LOCK_LOG);
     await controlPlane.service.launch();
     const isTakingOver = async () => {
-      const { rowCount } = await holder.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+      const { rowCount } = await holder.query(
+        "SELECT FROM pg_locks WHERE relation = 'log_lock'::regclass AND NOT granted",
+      );
       return rowCount === 1;
     };
     await waitFor(isTakingOver, { timeoutMs: TIMEOUT_MS, what: 'the takeover' });
     assert.equal((await fetch(`${controlPlane.url}/readyz`)).status, 503);
   } finally {
-    await holder.query('SELECT pg_advisory_unlock_all()');
+    await holder.query('ROLLBACK');
     holder.release();
     await controlPlane.service.untilReady();
   }

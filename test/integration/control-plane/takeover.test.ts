@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { PROJECTION_LOCK } from '../../../control-plane/storage/projection-lock.ts';
+import { LOCK_LOG } from '../../../control-plane/storage/projection-lock.ts';
 import { needsBinary } from '../../support/requirements.ts';
 import { SimulatedNode } from '../../support/simulated-node/simulated-node.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -152,18 +152,18 @@ test('a leader that stands still with the lock of the log in an open transaction
   const holders = async (granted: boolean) => {
     const { rows } = await holder.query(
       `SELECT a.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN leadership USING (application_name)
-       WHERE l.locktype = 'advisory' AND l.classid = $1::bigint >> 32 AND l.objid = $1::bigint & 4294967295
-         AND l.granted = $2`,
-      [PROJECTION_LOCK, granted],
+       WHERE l.relation = 'log_lock'::regclass AND l.mode = 'ExclusiveLock' AND l.granted = $1`,
+      [granted],
     );
     return rows.length;
   };
   const since = performance.now();
   try {
-    await holder.query('SELECT pg_advisory_lock($1)', [PROJECTION_LOCK]);
+    await holder.query('BEGIN');
+    await holder.query(LOCK_LOG);
     await waitFor(() => holders(false), { timeoutMs: TIMEOUT_MS, what: 'a commit that waits' });
     leader.service.process().signal('SIGSTOP');
-    await holder.query('SELECT pg_advisory_unlock_all()');
+    await holder.query('ROLLBACK');
     assert.equal(await holders(true), 1, 'its session got the lock while it stands still');
     t.diagnostic(`takeover after ${await untilCommittedAfter(term, since)} ms`);
   } finally {
