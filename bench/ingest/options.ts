@@ -17,7 +17,7 @@ const MAX_SECONDS = 3_600;
 const DEFAULT_LOG_THOUSANDS = 10_000;
 const MAX_LOG_THOUSANDS = 100_000;
 
-export const INGEST_HELP = `Drives simulated nodes, each with a spool on disk or in memory, at a given rate into NATS, the projector and Postgres, and measures what is
+export const INGEST_HELP = `Drives simulated nodes, each with a spool (in memory, where /dev/shm is), at a given rate into NATS, the projector and Postgres, and measures what is
 committed, how long that takes, and what Postgres alone could take. A connection event is one record, a traffic window 50; four of
 five records are samples. Exit code 1 when a bar is missed.
 
