@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import { type AddressFamily, parseAddress } from '../../shared/ip/address.ts';
 import { ADDRESS_REST_MS } from '../../shared/ip/block.ts';
-import { formatPrefix, hostPrefix, type IpPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix, formatPrefix, hostPrefix, type IpPrefix } from '../../shared/ip/prefix.ts';
 import { DecisionConflictError } from '../leader/decide-in-transaction.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type BlockAggregate, evolve, RECLAIM_GRACE_MS, STATIC_RECLAIM_GRACE_MS } from './block-aggregate.ts';
@@ -78,8 +78,8 @@ async function load(trx: DatabaseTransaction, where: RawBuilder<unknown>): Promi
 
 function fromRow(row: BlockRow): BlockAggregate {
   return {
-    block: formatPrefix(parsePrefix(row.block)),
-    pool: formatPrefix(parsePrefix(row.pool)),
+    block: canonicalPrefix(row.block),
+    pool: canonicalPrefix(row.pool),
     version: row.version,
     state:
       row.node === null
@@ -119,7 +119,7 @@ export async function saveChanges(trx: DatabaseTransaction, changes: readonly Bl
 export async function findGrant(trx: DatabaseTransaction, requestId: string): Promise<string | undefined> {
   const { rows } = await sql<{ block: string }>`
     SELECT block::text FROM block_requests WHERE request_id = ${requestId}`.execute(trx);
-  return rows[0] && formatPrefix(parsePrefix(rows[0].block));
+  return rows[0] && canonicalPrefix(rows[0].block);
 }
 
 export async function rememberGrant(

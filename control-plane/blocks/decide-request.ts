@@ -1,6 +1,6 @@
 import type { AddressFamily } from '../../shared/ip/address.ts';
 import { DEFAULT_POOL } from '../../shared/ip/block.ts';
-import { formatPrefix, type IpPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix, type IpPrefix } from '../../shared/ip/prefix.ts';
 import type { BlockReply, BlockRequest } from '../../shared/nats/messages.ts';
 import type { PoolAggregate } from '../pools/pool-aggregate.ts';
 import { type BlockAggregate, type BlockEvent, decide } from './block-aggregate.ts';
@@ -140,7 +140,7 @@ function giveBack(
 /** The named blocks in canonical text, each once; undefined when one is no prefix. */
 export function canonicalBlocks(blocks: readonly string[]): string[] | undefined {
   try {
-    return [...new Set(blocks.map((block) => formatPrefix(parsePrefix(block))))];
+    return [...new Set(blocks.map((block) => canonicalPrefix(block)))];
   } catch {
     return undefined;
   }

@@ -3,14 +3,14 @@ import { controlEventSchemas } from '../../shared/events/control-events.ts';
 import { type EventEnvelope, InvalidEventError, type VpnEvent, validateEvent } from '../../shared/events/envelope.ts';
 import { AddressText, PrefixText, Timestamp } from '../../shared/events/event-schema.ts';
 import { nodeEventSchemas } from '../../shared/events/node-events.ts';
-import { formatAddress, parseAddress } from '../../shared/ip/address.ts';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalAddress } from '../../shared/ip/address.ts';
+import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 
 type Canonical = (text: string) => string;
 
 const CANONICAL: ReadonlyMap<TSchema, Canonical> = new Map<TSchema, Canonical>([
-  [AddressText, (text) => formatAddress(parseAddress(text))],
-  [PrefixText, (text) => formatPrefix(parsePrefix(text))],
+  [AddressText, canonicalAddress],
+  [PrefixText, canonicalPrefix],
   [Timestamp, canonicalTime],
 ]);
 

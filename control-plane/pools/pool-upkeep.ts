@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { NatsConnection } from 'nats';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix, formatPrefix } from '../../shared/ip/prefix.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { type BlockNotice, blockNoticeMessage, blockNoticeSubject } from '../../shared/nats/messages.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
@@ -78,7 +78,7 @@ export class PoolUpkeep implements LeaderService {
       for (const { node, block } of rows) {
         const notice = notices.get(node) ?? { draining: [], closing: [] };
         notices.set(node, notice);
-        notice[kind].push(formatPrefix(parsePrefix(block)));
+        notice[kind].push(canonicalPrefix(block));
       }
     }
     return notices;

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { VpnEvent } from '../../shared/events/envelope.ts';
-import { formatAddress, parseAddress } from '../../shared/ip/address.ts';
+import { canonicalAddress } from '../../shared/ip/address.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
@@ -84,7 +84,7 @@ export class AddressAssignmentsProjection {
     for (const row of found) {
       byId.set(row.id, {
         id: row.id,
-        address: formatAddress(parseAddress(row.address)),
+        address: canonicalAddress(row.address),
         pool: row.pool,
         block: row.block,
         clientId: row.client_id,

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { VpnEvent } from '../../shared/events/envelope.ts';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
@@ -91,7 +91,7 @@ export class BlockGrantsProjection {
       .orderBy('granted_position')
       .execute();
     for (const row of rows) {
-      projection.list(formatPrefix(parsePrefix(row.block))).push({
+      projection.list(canonicalPrefix(row.block)).push({
         id: row.id,
         block: row.block,
         pool: row.pool,

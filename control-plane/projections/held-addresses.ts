@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { formatAddress, parseAddress } from '../../shared/ip/address.ts';
+import { canonicalAddress } from '../../shared/ip/address.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite, timestamp } from '../storage/insert-rows.ts';
 import type { Assignment } from './assignment-state.ts';
@@ -35,7 +35,7 @@ export class HeldAddresses {
       .where('address', '=', sql<string>`any(${[...addresses]}::inet[])`)
       .execute();
     for (const row of rows) {
-      const address = formatAddress(parseAddress(row.address));
+      const address = canonicalAddress(row.address);
       held.rows.set(address, {
         pool: row.pool,
         address,

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { formatAddress, parseAddress } from '../../shared/ip/address.ts';
+import { canonicalAddress } from '../../shared/ip/address.ts';
 import type { StaticGrant, StaticReply, StaticRequest } from '../../shared/nats/static-address-messages.ts';
 import { toDecidedEvent } from '../blocks/block-service.ts';
 import { saveChanges } from '../blocks/block-store.ts';
@@ -37,8 +37,8 @@ export class StaticAddressService {
    * where there is none.
    */
   handle(term: Term, request: StaticRequest): Promise<StaticReply> {
-    if (request.op === 'acquire') return this.acquire(term, { ...request, address: canonical(request.address) });
-    const grants = request.grants.map(({ address, grant }) => ({ address: canonical(address), grant }));
+    if (request.op === 'acquire') return this.acquire(term, { ...request, address: canonicalAddress(request.address) });
+    const grants = request.grants.map(({ address, grant }) => ({ address: canonicalAddress(address), grant }));
     return this.hold(term, { ...request, grants });
   }
 
@@ -128,7 +128,3 @@ interface Held {
 }
 
 const addressesOf = (grants: readonly { readonly address: string }[]): string[] => grants.map(({ address }) => address);
-
-function canonical(address: string): string {
-  return formatAddress(parseAddress(address));
-}

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { AddressFamily, IpAddress } from '../../shared/ip/address.ts';
 import { ADDRESS_REST_MS, DEFAULT_POOL, nodeAddress } from '../../shared/ip/block.ts';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix, formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { BlockLease } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
@@ -195,8 +195,8 @@ export class BlockClient {
       } else {
         leases.renewalSucceeded();
         await this.#store(reply.leases.map((lease) => this.#leased(lease, sentAt, { pool: DEFAULT_POOL, shard: 0 })));
-        const renewed = new Set(reply.leases.map(({ block }) => canonical(block)));
-        const lost = new Set(reply.lost.map(canonical));
+        const renewed = new Set(reply.leases.map(({ block }) => canonicalPrefix(block)));
+        const lost = new Set(reply.lost.map(canonicalPrefix));
         const held = new Set(leases.held(this.#now()).map(({ block }) => formatPrefix(block)));
         // A block that is named in neither list is given up only when its lease has ended here as well.
         const gone = blocks.filter((block) => !renewed.has(block) && (lost.has(block) || !held.has(block)));
@@ -312,8 +312,4 @@ export class BlockClient {
 
 function demandKey({ pool, shard }: Omit<Supply, 'family'>): string {
   return `${pool} ${shard}`;
-}
-
-function canonical(prefix: string): string {
-  return formatPrefix(parsePrefix(prefix));
 }

@@ -1,7 +1,7 @@
 import type { NatsConnection, Subscription } from 'nats';
 import { describeError } from '../../shared/errors.ts';
 import { DEFAULT_POOL } from '../../shared/ip/block.ts';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix, formatPrefix } from '../../shared/ip/prefix.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { type BlockNotice, blockNoticeMessage, blockNoticeSubject } from '../../shared/nats/messages.ts';
 import type { Link } from '../control-link/nats-link.ts';
@@ -146,14 +146,10 @@ export class BlockReturns {
       log.error({ reason: describeError(error) }, 'a notice about address blocks is unreadable');
       return;
     }
-    const closing = new Set(notice.closing.map(canonical));
-    for (const block of [...notice.draining.map(canonical), ...closing]) leases.drain(block, 'wanted_back');
+    const closing = new Set(notice.closing.map(canonicalPrefix));
+    for (const block of [...notice.draining.map(canonicalPrefix), ...closing]) leases.drain(block, 'wanted_back');
     for (const held of inUse.all) {
       if (closing.has(formatPrefix(held.block))) onBlockClosing(book.connectionsIn(held));
     }
   }
-}
-
-function canonical(prefix: string): string {
-  return formatPrefix(parsePrefix(prefix));
 }

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { ConfigError, hostPort, integer, list, logLevel, orUndefined } from '../../shared/config/parse-config.ts';
 import { errorCode } from '../../shared/errors.ts';
-import { formatPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
+import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import { buildConnectIpRequest, ConnectIpUrlError } from '../masque/build-connect-ip-request.ts';
 import { tunOffload } from '../tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
@@ -154,10 +154,7 @@ function parseConnectTo(value: string | undefined, url: URL): { host: string; po
 }
 
 function parseRoutes(value: string): readonly string[] {
-  const routes = list(
-    'comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8',
-    orUndefined((item) => formatPrefix(parsePrefix(item))),
-  );
+  const routes = list('comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8', orUndefined(canonicalPrefix));
   return accept('--routes', value, routes.expected, routes.parse);
 }
 

@@ -1,7 +1,7 @@
 import type { NatsConnection, Subscription } from 'nats';
 import { CodedError } from '../../shared/errors.ts';
 import type { CloseReason } from '../../shared/events/node-events.ts';
-import { formatAddress, type IpAddress, parseAddress } from '../../shared/ip/address.ts';
+import { canonicalAddress, formatAddress, type IpAddress, parseAddress } from '../../shared/ip/address.ts';
 import { formatPrefix, hostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
@@ -222,7 +222,7 @@ export class StaticAddresses {
         if (error !== null) return;
         try {
           const { address, grant } = staticReleaseMessage.decode(message.data);
-          const text = formatAddress(parseAddress(address));
+          const text = canonicalAddress(address);
           this.#inBackground(text, () => this.#release(text, grant));
         } catch (problem) {
           log.error({ err: problem }, 'a request for a static address is unreadable');
@@ -284,13 +284,13 @@ export class StaticAddresses {
     const reply = await requestStatic(link, { op: 'renew', node, grants: holds.map(grantOf) }, log);
     if (!reply.ok) return;
     for (const lease of reply.leases) {
-      const hold = this.#holds.get(formatAddress(parseAddress(lease.address)));
+      const hold = this.#holds.get(canonicalAddress(lease.address));
       if (hold?.grant !== lease.grant) continue;
       const { leaseMs, endsAt } = leased(lease, hold.clientId, sentAt, hold.shard);
       this.#set({ ...hold, leaseMs, endsAt });
     }
     for (const address of reply.lost) {
-      const text = formatAddress(parseAddress(address));
+      const text = canonicalAddress(address);
       const hold = this.#holds.get(text);
       const asked = holds.find((one) => formatAddress(one.address) === text);
       if (hold !== undefined && hold.grant === asked?.grant) this.#lose(hold, 'revoked', `${text} was taken back`);

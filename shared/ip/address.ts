@@ -56,3 +56,8 @@ export function addressToBytes(address: IpAddress): Uint8Array {
 export function sameAddress(a: IpAddress, b: IpAddress): boolean {
   return a.family === b.family && a.value === b.value;
 }
+
+/** The one text of an address, whatever spelling it came in. Throws InvalidAddressError. */
+export function canonicalAddress(text: string): string {
+  return formatAddress(parseAddress(text));
+}

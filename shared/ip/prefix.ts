@@ -37,6 +37,11 @@ export function formatPrefix(prefix: IpPrefix): string {
   return `${formatAddress(prefix.address)}/${prefix.length}`;
 }
 
+/** The one text of a prefix, whatever spelling it came in. Throws InvalidPrefixError. */
+export function canonicalPrefix(text: string): string {
+  return formatPrefix(parsePrefix(text));
+}
+
 /** The prefix that holds this one address only: /32 or /128. */
 export function hostPrefix(address: IpAddress): IpPrefix {
   return { address, length: ADDRESS_BITS[address.family] };
