@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Msg, NatsConnection } from 'nats';
-import { describeError } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
   BLOCK_REQUEST_SUBJECTS,
@@ -9,10 +8,9 @@ import {
   type BlockRequest,
   blockReplyMessage,
   blockRequestMessage,
-  InvalidMessageError,
 } from '../../shared/nats/messages.ts';
-import { nodeOfRequest } from '../../shared/nats/node-permissions.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
+import { decodeRequestOf, refusalText, senderOf } from '../leader/node-request.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import type { BlockService } from './block-service.ts';
 import { RequestQueue } from './request-queue.ts';
@@ -21,8 +19,7 @@ import { RequestQueue } from './request-queue.ts';
 const RECLAIM_INTERVAL_MS = 5_000;
 /** Requests decided in one transaction (ours): it holds the lock of the log. */
 const MAX_BATCH = 50;
-/** The longest text that a reply carries. */
-const MAX_MESSAGE_LENGTH = 500;
+const WHAT = 'block request';
 
 interface Asked {
   readonly request: BlockRequest;
@@ -80,18 +77,10 @@ export function blockReclaim(blocks: BlockService, log: Logger): LeaderService {
 
 /** Undefined for a request that is answered already, or by nobody. */
 function read(message: Msg, log: Logger): BlockRequest | undefined {
-  let node: string;
+  const node = senderOf(message, WHAT, log);
+  if (node === undefined) return undefined;
   try {
-    node = nodeOfRequest(message);
-  } catch (error) {
-    log.warn({ err: error }, 'a block request was not answered');
-    return undefined;
-  }
-  try {
-    const request = blockRequestMessage.decode(message.data);
-    if (request.node === node) return request;
-    const expected = `expected one of ${node}, whose subject it is`;
-    throw new InvalidMessageError('block request', `of ${request.node}, ${expected}`);
+    return decodeRequestOf(node, WHAT, blockRequestMessage, message.data);
   } catch (error) {
     log.warn({ err: error }, 'a block request is invalid');
     message.respond(blockReplyMessage.encode(refusal('invalid', error)));
@@ -121,5 +110,5 @@ async function answerAll(term: Term, blocks: BlockService, asked: readonly Asked
 }
 
 function refusal(code: 'invalid' | 'unavailable', error: unknown): BlockReply {
-  return { ok: false, code, message: describeError(error).slice(0, MAX_MESSAGE_LENGTH) };
+  return { ok: false, code, message: refusalText(error) };
 }

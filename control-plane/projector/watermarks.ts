@@ -2,7 +2,6 @@ import type { Msg, NatsConnection, Subscription } from 'nats';
 import { CONTROL_NODE } from '../../shared/events/envelope.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
-  InvalidMessageError,
   WATERMARK_REQUEST_SUBJECTS,
   type Watermark,
   watermarkMessage,
@@ -10,6 +9,7 @@ import {
   watermarkSubject,
 } from '../../shared/nats/messages.ts';
 import { nodeOfRequest } from '../../shared/nats/node-permissions.ts';
+import { decodeRequestOf } from '../leader/node-request.ts';
 import type { Database } from '../storage/database.ts';
 import type { AppliedEpoch, StreamPosition } from './apply-batch.ts';
 
@@ -50,13 +50,7 @@ export function answerWatermarkRequests(nats: NatsConnection, database: Database
   const answer = async (message: Msg): Promise<void> => {
     try {
       const sender = nodeOfRequest(message);
-      const { node, epoch } = watermarkRequestMessage.decode(message.data);
-      if (node !== sender) {
-        throw new InvalidMessageError(
-          'watermark request',
-          `of ${node}, expected one of ${sender}, whose subject it is`,
-        );
-      }
+      const { node, epoch } = decodeRequestOf(sender, 'watermark request', watermarkRequestMessage, message.data);
       message.respond(watermarkMessage.encode(await readWatermark(database, node, epoch)));
     } catch (error) {
       log.warn({ err: error }, 'a watermark request was not answered');

@@ -1,8 +1,7 @@
 import type { Msg, NatsConnection } from 'nats';
-import { describeError, errorCode } from '../../shared/errors.ts';
+import { errorCode } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { InvalidMessageError } from '../../shared/nats/messages.ts';
-import { nodeOfRequest } from '../../shared/nats/node-permissions.ts';
 import {
   STATIC_REQUEST_SUBJECTS,
   type StaticReply,
@@ -10,11 +9,11 @@ import {
   staticRequestMessage,
 } from '../../shared/nats/static-address-messages.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
+import { decodeRequestOf, refusalText, senderOf } from '../leader/node-request.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import type { StaticAddressService } from './static-address-service.ts';
 
-/** The longest text that a reply carries. */
-const MAX_MESSAGE_LENGTH = 500;
+const WHAT = 'static address request';
 
 /** Answers requests of nodes about static addresses, each by itself: one may wait for what another one brings. */
 export function staticAddressRpc(nats: NatsConnection, service: StaticAddressService, log: Logger): LeaderService {
@@ -27,7 +26,7 @@ export function staticAddressRpc(nats: NatsConnection, service: StaticAddressSer
       try {
         for await (const message of subscription) {
           if (term.signal.aborted) return;
-          const node = senderOf(message, log);
+          const node = senderOf(message, WHAT, log);
           if (node !== undefined) void respond(term, service, node, message, log);
         }
       } finally {
@@ -36,16 +35,6 @@ export function staticAddressRpc(nats: NatsConnection, service: StaticAddressSer
       }
     },
   };
-}
-
-/** Undefined for a request that nobody is to be answered. */
-function senderOf(message: Msg, log: Logger): string | undefined {
-  try {
-    return nodeOfRequest(message);
-  } catch (error) {
-    log.warn({ err: error }, 'a static address request was not answered');
-    return undefined;
-  }
 }
 
 async function respond(
@@ -71,18 +60,14 @@ async function answer(
   log: Logger,
 ): Promise<StaticReply> {
   try {
-    const request = staticRequestMessage.decode(message.data);
-    if (request.node !== node) {
-      const expected = `expected one of ${node}, whose subject it is`;
-      throw new InvalidMessageError('static address request', `of ${request.node}, ${expected}`);
-    }
+    const request = decodeRequestOf(node, WHAT, staticRequestMessage, message.data);
     const reply = await service.handle(term, request);
     log.debug({ request, reply }, 'static address request');
     if (!reply.ok) log.warn({ request, code: reply.code, reason: reply.message }, 'static address refused');
     return reply;
   } catch (error) {
     log.warn({ err: error }, 'static address request failed');
-    return { ok: false, code: refusalCode(error), message: describeError(error).slice(0, MAX_MESSAGE_LENGTH) };
+    return { ok: false, code: refusalCode(error), message: refusalText(error) };
   }
 }
 
