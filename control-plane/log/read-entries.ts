@@ -1,5 +1,5 @@
 import type { VpnEvent } from '../../shared/events/envelope.ts';
-import { currentVersion, upcast } from '../../shared/events/event-versions.ts';
+import { inCurrentVersion } from '../../shared/events/event-versions.ts';
 import type { Database } from '../storage/database.ts';
 import type { LogEntry } from './log-entry.ts';
 
@@ -37,13 +37,7 @@ export async function readEntries(
     position,
     streamSeq,
     retryOf: retryOf ?? undefined,
-    event: inCurrentVersion({ ...event, at: at.toISOString() }),
+    // What is in the log was checked when it was written.
+    event: inCurrentVersion({ ...event, at: at.toISOString() }) as VpnEvent,
   }));
-}
-
-/** What is in the log was checked when it was written. */
-function inCurrentVersion(event: Omit<VpnEvent, 'data'> & { readonly data: object }): VpnEvent {
-  const version = currentVersion(event.type);
-  if (event.version === version) return event as VpnEvent;
-  return { ...event, version, data: upcast(event.type, event.version, event.data) } as VpnEvent;
 }

@@ -3,7 +3,7 @@ import { Compile } from 'typebox/compile';
 import { CodedError } from '../errors.ts';
 import { type ControlEventData, type ControlEventType, controlEventSchemas } from './control-events.ts';
 import { NodeId, RandomId, Timestamp } from './event-schema.ts';
-import { currentVersion, upcast } from './event-versions.ts';
+import { currentVersion, inCurrentVersion } from './event-versions.ts';
 import { type NodeEventData, type NodeEventType, nodeEventSchemas } from './node-events.ts';
 
 /** The `node` of events that the control plane itself appends. */
@@ -95,10 +95,9 @@ export function validateEvent(envelope: EventEnvelope): VpnEvent {
   if (envelope.version > version) {
     throw new InvalidEventError(what, `unknown version ${envelope.version}, known are those up to ${version}`);
   }
-  const isCurrent = envelope.version === version;
-  const data = isCurrent ? envelope.data : upcast(type, envelope.version, envelope.data);
-  if (!validator.Check(data)) throw new InvalidEventError(what, firstProblem(validator.Errors(data)));
-  return (isCurrent ? envelope : { ...envelope, version, data }) as unknown as VpnEvent;
+  const event = inCurrentVersion(envelope);
+  if (!validator.Check(event.data)) throw new InvalidEventError(what, firstProblem(validator.Errors(event.data)));
+  return event as unknown as VpnEvent;
 }
 
 function firstProblem(errors: Iterable<{ instancePath: string; message: string }>): string {

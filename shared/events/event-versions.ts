@@ -4,6 +4,13 @@ import type { EventType } from './envelope.ts';
 /** Data of one version into that of the next. Pure, and total: what was wrong before is wrong afterwards, and found then. */
 type Upcaster = (data: object) => object;
 
+/** What of an event depends on its version. */
+export interface VersionedEvent {
+  readonly type: string;
+  readonly version: number;
+  readonly data: object;
+}
+
 /** Clients belonged to no pool by name before there was more than one. */
 const withPool: Upcaster = (data) => ({ ...data, pool: DEFAULT_POOL });
 
@@ -21,7 +28,10 @@ export function currentVersion(type: EventType): number {
   return (UPCASTERS[type]?.length ?? 0) + 1;
 }
 
-/** Data of any version up to the current one, as the current version has it. */
-export function upcast(type: EventType, version: number, data: object): object {
-  return (UPCASTERS[type] ?? []).slice(version - 1).reduce((older, step) => step(older), data);
+/** An event of any version up to the current one, as the current version of its type has it. */
+export function inCurrentVersion<E extends VersionedEvent>(event: E): E {
+  const version = currentVersion(event.type as EventType);
+  if (event.version === version) return event;
+  const steps = (UPCASTERS[event.type as EventType] ?? []).slice(event.version - 1);
+  return { ...event, version, data: steps.reduce((older, step) => step(older), event.data) };
 }
