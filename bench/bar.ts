@@ -26,3 +26,8 @@ export function judgeBar({ name, limit, actual, unit }: Bar): JudgedBar {
     verdict: actual === undefined ? 'not measured' : met ? 'met' : 'MISSED',
   };
 }
+
+/** Whether none is missed; one that was not measured is not. */
+export function areMet(bars: readonly JudgedBar[]): boolean {
+  return bars.every(({ verdict }) => verdict !== 'MISSED');
+}

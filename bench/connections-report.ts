@@ -1,5 +1,5 @@
 import { textTable } from '../deploy/local/text-table.ts';
-import { type JudgedBar, judgeBar } from './bar.ts';
+import { areMet, type JudgedBar, judgeBar } from './bar.ts';
 
 /** What one run measured. Bytes are resident memory, CPU is in seconds. */
 export interface ConnectionFigures {
@@ -73,7 +73,7 @@ export function reportConnections(figures: ConnectionFigures): ConnectionsReport
   ];
   const round = (value: number) => Number(value.toFixed(DIGITS));
   return {
-    ok: bars.every(({ verdict }) => verdict !== 'MISSED'),
+    ok: areMet(bars),
     benchmark: 'connections',
     tunnels,
     tunnelsPerSecond: round(tunnelsPerSecond),

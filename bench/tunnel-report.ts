@@ -1,5 +1,5 @@
 import { textTable } from '../deploy/local/text-table.ts';
-import type { JudgedBar } from './bar.ts';
+import { areMet, type JudgedBar } from './bar.ts';
 import { PATH_NAMES } from './path-names.ts';
 import { judgeTunnel, throughputRatios } from './tunnel-bars.ts';
 import { CPU_COSTS, type Figure, type FiguresByPath, medianFigures, RATES, ROUND_TRIPS } from './tunnel-figures.ts';
@@ -22,7 +22,7 @@ export function reportTunnel(seconds: number, rounds: readonly FiguresByPath[]):
   const medians = medianFigures(rounds);
   const bars = judgeTunnel(medians);
   return {
-    ok: bars.every(({ verdict }) => verdict !== 'MISSED'),
+    ok: areMet(bars),
     benchmark: 'tunnel',
     seconds,
     rounds: rounds.length,
