@@ -4,6 +4,7 @@ import type { EventEnvelope } from '../../shared/events/envelope.ts';
 import { appendEntries } from '../log/append-entries.ts';
 import { checkEvent } from '../log/check-event.ts';
 import type { LogEntry } from '../log/log-entry.ts';
+import { readNewestPosition } from '../log/read-newest-position.ts';
 import { foldTraffic } from '../projections/fold-traffic.ts';
 import { projectEntries } from '../projections/project-entries.ts';
 import { isPoison } from '../projector/apply-events.ts';
@@ -51,7 +52,7 @@ async function attempt(
   payload: Buffer,
   streamSeq: number | null,
 ): Promise<Exclude<RetryOutcome, { type: 'refused' }>> {
-  const { position: newest } = await trx.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
+  const newest = await readNewestPosition(trx);
   const position = newest + 1;
   await sql`SAVEPOINT retry`.execute(trx);
   try {

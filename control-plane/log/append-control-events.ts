@@ -8,6 +8,7 @@ import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts'
 import { appendEntries } from './append-entries.ts';
 import { checkEvent } from './check-event.ts';
 import type { LogEntry } from './log-entry.ts';
+import { readNewestPosition } from './read-newest-position.ts';
 
 /** Who appends: the term, and the process (128 random bits, hexadecimal). */
 export interface ControlAuthor {
@@ -41,7 +42,7 @@ export async function appendControlEvents(
     .where('node', '=', CONTROL_NODE)
     .where('current', '=', true)
     .executeTakeFirstOrThrow();
-  const { position } = await trx.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
+  const position = await readNewestPosition(trx);
   const entries = events.map(({ type, at, data }, index): LogEntry => {
     const identity = { node: CONTROL_NODE, epoch, seq: seq + index + 1, incarnation: author.incarnation };
     const event = checkEvent({ ...identity, type, version: currentVersion(type), at, data });

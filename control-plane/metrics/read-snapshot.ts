@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { readNewestPosition } from '../log/read-newest-position.ts';
 import { type PoolUsage, readPoolUsage, totalOfPools } from '../pools/pool-usage.ts';
 import { DURATION_SECONDS_BOUNDS, LATENCY_MS_BOUNDS } from '../projections/histogram-buckets.ts';
 import { holdProjectionTables } from '../projections/hold-tables.ts';
@@ -35,7 +36,7 @@ export class SnapshotReader {
       .setAccessMode('read only')
       .execute(async (trx) => {
         await holdProjectionTables(trx);
-        const { position } = await trx.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
+        const position = await readNewestPosition(trx);
         if (this.cached?.position !== position) this.cached = { position, clients: await readClientTotals(trx) };
         const counters = await trx.selectFrom('event_counters').select(['name', 'label', 'value']).execute();
         const counter = (name: string, label: string) =>

@@ -1,3 +1,4 @@
+import { readNewestPosition } from '../log/read-newest-position.ts';
 import type { Database } from '../storage/database.ts';
 import type { OnProgress } from './progress.ts';
 import type { ProjectionCopy } from './projection-copy.ts';
@@ -14,12 +15,6 @@ export interface CatchUp {
   readonly records: number;
   /** Of the replay alone. */
   readonly seconds: number;
-}
-
-/** Position of the newest event of the log. */
-export async function readNewestPosition(database: Database): Promise<number> {
-  const { position } = await database.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
-  return position;
 }
 
 /** Projects the log into a copy until hardly anything is left, with all of its indexes made. */

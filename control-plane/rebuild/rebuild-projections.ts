@@ -1,9 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError, errorCode } from '../../shared/errors.ts';
 import { readEntries } from '../log/read-entries.ts';
+import { readNewestPosition } from '../log/read-newest-position.ts';
 import type { Database } from '../storage/database.ts';
 import { lockProjections } from '../storage/projection-lock.ts';
-import { catchUp, readNewestPosition } from './catch-up.ts';
+import { catchUp } from './catch-up.ts';
 import { exclusively } from './exclusively.ts';
 import type { OnProgress } from './progress.ts';
 import { beginCopy, discardCopy, findCopy, type ProjectionCopy } from './projection-copy.ts';

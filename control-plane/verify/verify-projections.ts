@@ -1,9 +1,10 @@
 import { sql } from 'kysely';
 import { readEntries } from '../log/read-entries.ts';
+import { readNewestPosition } from '../log/read-newest-position.ts';
 import { foldTraffic } from '../projections/fold-traffic.ts';
 import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
-import { catchUp, readNewestPosition } from '../rebuild/catch-up.ts';
+import { catchUp } from '../rebuild/catch-up.ts';
 import { exclusively } from '../rebuild/exclusively.ts';
 import { readPartitions } from '../rebuild/partitions.ts';
 import type { OnProgress } from '../rebuild/progress.ts';
