@@ -1,10 +1,12 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type pg from 'pg';
+import pg from 'pg';
 import { freePort } from '../deploy/local/free-port.ts';
 import { isOk } from '../deploy/local/http-client.ts';
 import { discharge, entrust, type Leftover } from '../deploy/local/janitor.ts';
+import { type NatsServer, startNatsServer } from '../deploy/local/nats-server.ts';
+import { type PostgresServer, startPostgres } from '../deploy/local/postgres.ts';
 import { createService, type Service } from '../deploy/local/service.ts';
 import type { SimulatedLoad } from '../test/support/simulated-node/simulated-load.ts';
 import { SimulatedNodesProcess } from '../test/support/simulated-node/simulated-nodes-process.ts';
@@ -20,11 +22,32 @@ const POOLS = '10.0.0.0/10,fd00:99::/64';
 const BLOCK_PREFIX_V4 = '24';
 const READY_TIMEOUT_MS = 60_000;
 
+/** What simulated nodes and control planes work with; ends with the benchmark. */
+export interface Servers {
+  readonly nats: NatsServer;
+  readonly postgres: PostgresServer;
+  readonly sql: pg.Pool;
+}
+
+/** NATS and Postgres; `settings` are of postgresql.conf. */
+export async function startServers(
+  { directory, atEnd }: BenchContext,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Servers> {
+  const nats = await startNatsServer({ directory: join(directory, 'nats') });
+  atEnd(() => nats.stop());
+  const postgres = await startPostgres({ directory: join(directory, 'postgres'), settings });
+  atEnd(() => postgres.stop());
+  const sql = new pg.Pool({ connectionString: postgres.url, max: 2 });
+  sql.on('error', () => undefined);
+  atEnd(() => sql.end());
+  return { nats, postgres, sql };
+}
+
 /** One control plane, as leader; `env` has what is not as usual here. */
 export async function startControlPlane(
-  directory: string,
-  databaseUrl: string,
-  natsUrl: string,
+  { directory, atEnd }: BenchContext,
+  { nats, postgres }: Servers,
   env: NodeJS.ProcessEnv = {},
 ): Promise<{ leader: Service; url: string }> {
   const port = await freePort('127.0.0.1');
@@ -34,8 +57,8 @@ export async function startControlPlane(
     command: process.execPath,
     args: [MAX_HEAP, CONTROL_PLANE],
     env: {
-      DATABASE_URL: databaseUrl,
-      NATS_URL: natsUrl,
+      DATABASE_URL: postgres.url,
+      NATS_URL: nats.url,
       HTTP_LISTEN: `127.0.0.1:${port}`,
       ADMIN_TOKEN: 'not-a-secret-of-anything',
       POOLS,
@@ -47,6 +70,7 @@ export async function startControlPlane(
     ready: { what: 'readiness', timeoutMs: READY_TIMEOUT_MS, probe: () => isOk(`${url}/readyz`) },
   });
   await leader.start();
+  atEnd(() => leader.stop());
   return { leader, url };
 }
 

@@ -1,6 +1,6 @@
 import type pg from 'pg';
 
-/** The tables that a projected record becomes rows of, and the column that says by which event. */
+/** The tables that a projected record becomes rows of, and the column that says by which event; undefined: by the connection. */
 const TABLES = {
   events: 'position',
   traffic: 'position',
@@ -31,18 +31,20 @@ export async function measureCeilings(
   span: Span,
 ): Promise<{ copySeconds: number[]; unnestSeconds: number[] }> {
   await client.query('SET statement_timeout = 0');
+  const within = (column: string) => `${column} BETWEEN ${span.first} AND ${span.last}`;
+  const ofNewConnections = `connection_id IN (SELECT (data->>'connectionId')::uuid FROM public.events
+    WHERE ${within('position')} AND type = 'connection.established')`;
   const columns = new Map<string, string>();
-  for (const table of Object.keys(TABLES)) columns.set(table, await insertableColumns(client, table));
-  for (const table of Object.keys(TABLES)) {
-    const list = columns.get(table);
-    await client.query(
-      `CREATE TEMP TABLE rows_${table} AS SELECT ${list} FROM public.${table} WHERE ${wanted(table, span)}`,
-    );
+  for (const [table, position] of Object.entries(TABLES)) {
+    const list = await insertableColumns(client, table);
+    columns.set(table, list);
+    const wanted = position === undefined ? ofNewConnections : within(position);
+    await client.query(`CREATE TEMP TABLE rows_${table} AS SELECT ${list} FROM public.${table} WHERE ${wanted}`);
     await client.query(`COPY rows_${table} TO '${directory}/${table}.copy'`);
-    const names = list?.split(', ') ?? [];
+    const arrays = list.split(', ').map((name) => `array_agg(${name}) AS ${name}`);
     await client.query(
       `CREATE TEMP TABLE arrays_${table} AS
-       SELECT (number - 1) / ${POSITIONS_PER_BATCH} AS batch, ${names.map((name) => `array_agg(${name}) AS ${name}`).join(', ')}
+       SELECT (number - 1) / ${POSITIONS_PER_BATCH} AS batch, ${arrays.join(', ')}
        FROM (SELECT *, row_number() OVER () AS number FROM rows_${table}) r GROUP BY 1`,
     );
   }
@@ -96,14 +98,6 @@ async function insertableColumns(client: pg.Client, table: string): Promise<stri
     [table],
   );
   return rows[0]?.list ?? '';
-}
-
-function wanted(table: string, { first, last }: Span): string {
-  const column = TABLES[table as keyof typeof TABLES];
-  if (column !== undefined) return `${column} BETWEEN ${first} AND ${last}`;
-  const within = (type: string) =>
-    `(SELECT (data->>'connectionId')::uuid FROM public.events WHERE position BETWEEN ${first} AND ${last} AND type = '${type}')`;
-  return `connection_id IN ${within('connection.established')}`;
 }
 
 async function seconds(work: () => Promise<unknown>): Promise<number> {

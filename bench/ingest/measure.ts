@@ -1,13 +1,12 @@
-import { chmodSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { startNatsServer } from '../../deploy/local/nats-server.ts';
-import { startPostgres } from '../../deploy/local/postgres.ts';
+import { parentOf } from '../../deploy/local/process-identity.ts';
 import { cpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { BenchContext } from '../bench-context.ts';
-import { createFleet, readCounts, startControlPlane } from '../simulated-cluster.ts';
+import { createFleet, readCounts, type Servers, startControlPlane, startServers } from '../simulated-cluster.ts';
 import { median } from '../statistics.ts';
 import { measureCeilings, type Span } from './ceilings.ts';
 import { fillEvents } from './fill-events.ts';
@@ -32,23 +31,15 @@ const OPENS_PER_SECOND = 1_500;
 const SETUP_TIMEOUT_MS = 180_000;
 const CATCH_UP_MS = 60_000;
 const SAMPLE_MS = 250;
-const COMMAND_INDEX = 2;
-const PARENT_INDEX = 1;
 
 /** Runs the load, then the ceilings on what it left, then the start of a control plane on a long log. */
 export async function measureIngest(options: IngestOptions, context: BenchContext): Promise<IngestReport> {
   const { rate, seconds } = options;
   const { directory, progress, signal, atEnd } = context;
   progress('NATS, Postgres and the control plane');
-  const nats = await startNatsServer({ directory: join(directory, 'nats') });
-  atEnd(() => nats.stop());
-  const postgres = await startPostgres({ directory: join(directory, 'postgres'), settings: POSTGRES_SETTINGS });
-  atEnd(() => postgres.stop());
-  const sql = new pg.Pool({ connectionString: postgres.url, max: 2 });
-  sql.on('error', () => undefined);
-  atEnd(() => sql.end());
-  const { leader } = await startControlPlane(directory, postgres.url, nats.url);
-  atEnd(() => leader.stop());
+  const servers = await startServers(context, POSTGRES_SETTINGS);
+  const { nats, postgres, sql } = servers;
+  const { leader } = await startControlPlane(context, servers);
 
   const nodes = Math.max(1, Math.round((rate * SHARE_OF_SAMPLES * (WINDOW_MS / 1_000)) / CONNECTIONS_PER_NODE));
   const lives = (rate * (1 - SHARE_OF_SAMPLES)) / EVENTS_PER_LIFE;
@@ -115,8 +106,7 @@ export async function measureIngest(options: IngestOptions, context: BenchContex
   const { copySeconds, unnestSeconds } = await measureCeilings(client, files, span);
   await client.end();
   signal.throwIfAborted();
-  const start =
-    options.log > 0 ? await measureStart(options.log * 1_000, { directory, progress, postgres, nats, atEnd }) : {};
+  const start = options.log > 0 ? await measureStart(options.log * 1_000, context, servers) : {};
   return reportIngest({
     rate,
     seconds: took,
@@ -140,27 +130,19 @@ export async function measureIngest(options: IngestOptions, context: BenchContex
 /** A control plane on a log with `events` more, until it is ready: its API answers, and it leads. */
 async function measureStart(
   events: number,
-  {
-    directory,
-    progress,
-    postgres,
-    nats,
-    atEnd,
-  }: Pick<BenchContext, 'directory' | 'progress' | 'atEnd'> & {
-    postgres: { readonly url: string };
-    nats: { readonly url: string };
-  },
+  context: BenchContext,
+  servers: Servers,
 ): Promise<{ startEvents: number; startSeconds: number }> {
-  const client = new pg.Client({ connectionString: postgres.url });
+  const { progress } = context;
+  const client = new pg.Client({ connectionString: servers.postgres.url });
   await client.connect();
   await fillEvents(client, events, progress);
   const { rows } = await client.query<{ events: number }>('SELECT count(*)::int AS events FROM events');
   await client.end();
   progress('starting a control plane on it');
   const begin = performance.now();
-  const { leader } = await startControlPlane(directory, postgres.url, nats.url);
+  await startControlPlane(context, servers);
   const startSeconds = (performance.now() - begin) / 1_000;
-  atEnd(() => leader.stop());
   return { startEvents: rows[0]?.events ?? 0, startSeconds };
 }
 
@@ -186,16 +168,7 @@ async function readLag(sql: pg.Pool, { first, last }: Span): Promise<{ p50LagMs:
 
 /** Of a process and its children, which Postgres has one of for each connection. */
 function familyCpuSeconds(pid: number): number {
-  const children = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && parentOf(name) === pid);
-  return [String(pid), ...children].reduce((sum, child) => sum + cpuSeconds(Number(child)), 0);
-}
-
-function parentOf(pid: string): number | undefined {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-    return Number(stat.slice(stat.lastIndexOf(')') + COMMAND_INDEX).split(' ')[PARENT_INDEX]);
-  } catch {
-    // It has ended meanwhile.
-    return undefined;
-  }
+  const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  const children = pids.filter((other) => parentOf(other)?.pid === pid);
+  return [pid, ...children].reduce((sum, one) => sum + cpuSeconds(one), 0);
 }

@@ -1,15 +1,12 @@
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { scrape } from '../../deploy/local/http-client.ts';
-import { startNatsServer } from '../../deploy/local/nats-server.ts';
-import { startPostgres } from '../../deploy/local/postgres.ts';
 import { cpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
 import type { Service } from '../../deploy/local/service.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { SimulatedNodesProcess } from '../../test/support/simulated-node/simulated-nodes-process.ts';
 import type { BenchContext } from '../bench-context.ts';
-import { createFleet, readCounts, startControlPlane } from '../simulated-cluster.ts';
+import { createFleet, readCounts, startControlPlane, startServers } from '../simulated-cluster.ts';
 import type { NodesOptions } from './options.ts';
 import { type NodesReport, reportNodes } from './report.ts';
 
@@ -27,19 +24,12 @@ const SCRAPE_MS = 15_000;
 
 /** Starts them all, waits until all connections are open, and watches them. */
 export async function measureNodes(options: NodesOptions, context: BenchContext): Promise<NodesReport> {
-  const { directory, progress, signal, atEnd } = context;
+  const { progress, signal, atEnd } = context;
   progress('NATS, Postgres and the control plane');
-  const nats = await startNatsServer({ directory: join(directory, 'nats') });
-  atEnd(() => nats.stop());
-  const postgres = await startPostgres({ directory: join(directory, 'postgres') });
-  atEnd(() => postgres.stop());
-  const sql = new pg.Pool({ connectionString: postgres.url, max: 2 });
-  sql.on('error', () => undefined);
-  atEnd(() => sql.end());
-  const { leader, url } = await startControlPlane(directory, postgres.url, nats.url, { LEASE_SECONDS });
-  atEnd(() => leader.stop());
+  const servers = await startServers(context);
+  const { leader, url } = await startControlPlane(context, servers, { LEASE_SECONDS });
 
-  const fleet = createFleet(context, nats.url, options.nodes, {
+  const fleet = createFleet(context, servers.nats.url, options.nodes, {
     connections: options.connections,
     opensPerSecond: OPENS_PER_SECOND / options.nodes,
     churnPerSecond: CHURN_PER_SECOND / options.nodes,
@@ -69,7 +59,7 @@ export async function measureNodes(options: NodesOptions, context: BenchContext)
   );
   signal.throwIfAborted();
   progress(`watching them for ${options.seconds} s, ${fleet.status()?.depth} events are in their spools`);
-  const watched = await watch(options.seconds, signal, { sql, fleet, leader, url });
+  const watched = await watch(options.seconds, signal, { sql: servers.sql, fleet, leader, url });
   return reportNodes({
     nodes: options.nodes,
     connections: options.connections,
