@@ -12,8 +12,7 @@ const ConnectionQuery = Type.Object(
     state: Type.Optional(Type.Union([Type.Literal('open'), Type.Literal('presumed'), Type.Literal('closed')])),
     clientId: Type.Optional(freeText(200)),
     nodeId: Type.Optional(freeText(200)),
-    /** 1 to 9999. */
-    limit: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,3}$' })),
+    limit: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,3}$', description: 'a whole number from 1 to 9999' })),
   },
   { additionalProperties: false },
 );

@@ -8,7 +8,6 @@ import {
   type RawServerDefault,
 } from 'fastify';
 import { errorCode } from '../../shared/errors.ts';
-import { ClientId, PoolName } from '../../shared/events/event-schema.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import { StaticAddressError } from '../clients/check-static-addresses.ts';
 import { ClientCommandError } from '../clients/client-aggregate.ts';
@@ -19,7 +18,6 @@ import { PoolCommandError } from '../pools/pool-aggregate.ts';
 import { NotLeaderError } from '../storage/term.ts';
 import type { AdminToken } from './admin-tokens.ts';
 import { createAuthenticator } from './authenticate.ts';
-import { freeText } from './free-text.ts';
 import { HttpError, PROBLEM_CONTENT_TYPE, type Problem, problem } from './problem.ts';
 
 /** Bodies are a few short fields (ours). */
@@ -48,7 +46,7 @@ export function createApi({ adminTokens, metrics, log }: ApiOptions): Api {
     logger: false,
     bodyLimit: MAX_BODY_BYTES,
     forceCloseConnections: 'idle',
-    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false } },
+    ajv: { customOptions: { coerceTypes: false, removeAdditional: false, allErrors: false, verbose: true } },
   }).withTypeProvider<TypeBoxTypeProvider>();
   const authenticate = createAuthenticator(adminTokens);
   app.decorateRequest('actor', '');
@@ -80,13 +78,9 @@ export function createApi({ adminTokens, metrics, log }: ApiOptions): Api {
   return app;
 }
 
-/** By the pattern of a schema: what it allows, for people. */
-const PATTERNS: Readonly<Record<string, string>> = {
-  [patternOf(freeText(1))]: 'text without control characters',
-  [patternOf(ClientId)]:
-    '1 to 63 of a-z, 0-9, ".", "_" and "-", with a letter or digit at both ends and no two dots in a row',
-  [patternOf(PoolName)]: '1 to 63 of a-z, 0-9 and "-", with a letter or digit at both ends',
-  '^[1-9][0-9]{0,3}$': 'a whole number from 1 to 9999',
+/** With `verbose`, ajv says which schema was not met. */
+type Violation = NonNullable<FastifyError['validation']>[number] & {
+  readonly parentSchema?: { readonly description?: string };
 };
 
 function send(
@@ -134,14 +128,9 @@ function toProblem(error: unknown): Problem {
   return problem(500, 'INTERNAL', 'the request failed');
 }
 
-function patternOf(schema: object): string {
-  return 'pattern' in schema ? String(schema.pattern) : '';
-}
-
-/** What is allowed, in words where the schema has patterns for programs. */
-function describeProblem({ keyword, message, params }: NonNullable<FastifyError['validation']>[number]): string {
-  if (keyword !== 'pattern') return message ?? 'does not fit';
-  const expected = PATTERNS[String(params.pattern)];
+/** What is allowed: in the words of the schema, where it has a pattern, which is for programs. */
+function describeProblem({ keyword, message, parentSchema }: Violation): string {
+  const expected = keyword === 'pattern' ? parentSchema?.description : undefined;
   return expected === undefined ? (message ?? 'does not fit') : `must be ${expected}`;
 }
 

@@ -6,7 +6,10 @@ export const NodeId = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])
  * As a node id, with dots and underscores allowed inside; two dots in a row are no KV key. Underscore first is reserved for
  * the metrics' `_other`.
  */
-export const ClientId = Type.String({ pattern: '^(?!.*[.]{2})[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$' });
+export const ClientId = Type.String({
+  pattern: '^(?!.*[.]{2})[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$',
+  description: '1 to 63 of a-z, 0-9, ".", "_" and "-", with a letter or digit at both ends and no two dots in a row',
+});
 /** 128 random bits, hexadecimal: epochs and incarnations. */
 export const RandomId = Type.String({ pattern: '^[0-9a-f]{32}$' });
 /** A pool of addresses, as administrators call it. */
