@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { badArgument, parseWholeNumber } from '../shared/config/arguments.ts';
 import { CodedError } from '../shared/errors.ts';
 import { PATH_NAMES, type PathName } from './path-names.ts';
 
@@ -90,14 +91,9 @@ export function parseArguments(args: readonly string[], types: Readonly<Record<s
   }
 }
 
-/** Throws CodedError BAD_ARGUMENT, which names what is allowed. */
-export function wholeNumber(name: string, text: unknown, fallback: number, min: number, max: number): number {
-  if (text === undefined) return fallback;
-  const value = Number(text);
-  if (!/^\d+$/.test(String(text)) || value < min || value > max) {
-    throw badArgument(name, text, `a whole number from ${min} to ${max}`);
-  }
-  return value;
+/** `fallback` where it is not given. Throws CodedError BAD_ARGUMENT, which names what is allowed. */
+export function wholeNumber(name: string, text: Values[string], fallback: number, min: number, max: number): number {
+  return text === undefined ? fallback : parseWholeNumber(name, String(text), min, max);
 }
 
 function pathNames(text: unknown): readonly PathName[] {
@@ -109,6 +105,3 @@ function pathNames(text: unknown): readonly PathName[] {
   }
   return known;
 }
-
-const badArgument = (name: string, got: unknown, expected: string): CodedError =>
-  new CodedError('BAD_ARGUMENT', `${name}: got ${JSON.stringify(got)}, expected ${expected}`);

@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { badArgument, parseWholeNumber } from '../../shared/config/arguments.ts';
 import { describeVariables } from '../../shared/config/parse-config.ts';
 import { CodedError } from '../../shared/errors.ts';
 import { controlPlaneVariables } from '../config.ts';
@@ -60,7 +61,7 @@ export function parseAdminCommand(args: readonly string[]): AdminCommand | undef
     if (rest[0] !== undefined) throw badArgument(name ?? '', rest[0], 'no further argument');
     takesOptions(...options);
   };
-  const limit = () => wholeNumber('--limit', values.limit ?? String(DEFAULT_LIMIT), 1, MAX_LIMIT);
+  const limit = () => parseWholeNumber('--limit', values.limit ?? String(DEFAULT_LIMIT), 1, MAX_LIMIT);
   switch (name) {
     case 'rebuild':
       takes('discard');
@@ -88,7 +89,7 @@ function retried(ids: readonly string[], all: boolean): readonly number[] | 'all
   if (all === ids.length > 0) {
     throw badArgument('dead-letter retry', all ? `--all and ${ids.join(' ')}` : 'nothing', 'either ids or --all');
   }
-  return all ? 'all' : ids.map((id) => wholeNumber('dead-letter retry', id, 1, Number.MAX_SAFE_INTEGER));
+  return all ? 'all' : ids.map((id) => parseWholeNumber('dead-letter retry', id, 1, Number.MAX_SAFE_INTEGER));
 }
 
 function parse(args: readonly string[]) {
@@ -101,14 +102,4 @@ function parse(args: readonly string[]) {
 
 function allowed(options: readonly string[]): string {
   return options.map((option) => `--${option}`).join(', ');
-}
-
-function wholeNumber(name: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-  throw badArgument(name, text, `a whole number from ${min} to ${max}`);
-}
-
-function badArgument(name: string, got: string, expected: string): CodedError {
-  return new CodedError('BAD_ARGUMENT', `${name}: got ${JSON.stringify(got)}, expected ${expected}`);
 }
