@@ -72,9 +72,8 @@ export class Node {
       spoolLimits: { maxEvents: config.SPOOL_MAX_EVENTS, maxBytes: config.SPOOL_MAX_BYTES },
       log,
     });
-    const { spool, incarnation } = this.#record;
-    const presence = () => ({ epoch: spool.epoch, incarnation });
-    this.#presence = new PresenceSender({ node, link, log, presence });
+    const { spool, publisher } = this.#record;
+    this.#presence = new PresenceSender({ node, link, log, presence: () => publisher.presence });
     this.#credentials = new CredentialStore({
       link,
       database,

@@ -17,6 +17,7 @@ import type { Term } from '../storage/term.ts';
 import { loseNodes } from './lose-nodes.ts';
 import { effectiveState } from './node-states.ts';
 import { NodeWatch } from './node-watch.ts';
+import { recordLostTails } from './record-lost-tails.ts';
 
 /** How often silence is judged and what was heard is written down (ours). */
 const JUDGE_INTERVAL_MS = 1_000;
@@ -45,7 +46,7 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
           const heard = decode(nodeOfPresenceSubject(message.subject), message.data, log);
           if (!heard) return;
           watch.hear(heard.node, performance.now());
-          unsaved.set(heard.node, heard);
+          keep(unsaved, heard);
         },
       });
       // One that is lost and back between two questions would go unnoticed.
@@ -53,6 +54,8 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
       try {
         while (!term.signal.aborted) {
           await savePresence(term, context, unsaved);
+          for (const lost of await recordLostTails(context.database, term))
+            log.error(lost, 'events of a spool that was replaced will never come: see event_gaps');
           if (!(await answers(nats, term.signal))) watch.stopListening();
           else if (!watch.isListening()) watch.startListening(performance.now());
           else await judge(term, watch, context, log);
@@ -105,10 +108,22 @@ function decode(node: string, data: Uint8Array, log: Logger): Heard | undefined 
   }
 }
 
+/** The newest of each spool, in the order in which they were heard. */
+function keep(unsaved: Map<string, Heard>, heard: Heard): void {
+  const key = `${heard.node}/${heard.epoch}`;
+  const lastSeq = heard.lastSeq ?? unsaved.get(key)?.lastSeq;
+  unsaved.delete(key);
+  unsaved.set(key, { ...heard, ...(lastSeq === undefined ? {} : { lastSeq }) });
+}
+
 async function savePresence(term: Term, { database }: DecisionContext, unsaved: Map<string, Heard>): Promise<void> {
   if (unsaved.size === 0) return;
   const heard = [...unsaved.values()];
   unsaved.clear();
+  const newest = [...new Map(heard.map((one) => [one.node, one])).values()];
+  const reports = heard.flatMap(({ node, epoch, lastSeq }) =>
+    lastSeq === undefined ? [] : [{ node, epoch, lastSeq }],
+  );
   const now = performance.now();
   await database.transaction().execute(async (trx) => {
     await checkOwnerEpoch(trx, term.ownerEpoch);
@@ -116,10 +131,17 @@ async function savePresence(term: Term, { database }: DecisionContext, unsaved: 
     await sql`
       INSERT INTO node_presence (node, epoch, incarnation, last_seen_at)
       SELECT node, epoch, incarnation, clock_timestamp() - age_ms * interval '1 millisecond'
-      FROM unnest(${heard.map(({ node }) => node)}::text[], ${heard.map(({ epoch }) => epoch)}::text[],
-        ${heard.map(({ incarnation }) => incarnation)}::text[], ${heard.map(({ atMs }) => now - atMs)}::float8[])
+      FROM unnest(${newest.map(({ node }) => node)}::text[], ${newest.map(({ epoch }) => epoch)}::text[],
+        ${newest.map(({ incarnation }) => incarnation)}::text[], ${newest.map(({ atMs }) => now - atMs)}::float8[])
         AS heard (node, epoch, incarnation, age_ms)
       ON CONFLICT (node) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation,
         last_seen_at = excluded.last_seen_at`.execute(trx);
+    await sql`
+      INSERT INTO spool_reports AS known (node, epoch, last_seq, reported_at)
+      SELECT node, epoch, last_seq, clock_timestamp()
+      FROM unnest(${reports.map(({ node }) => node)}::text[], ${reports.map(({ epoch }) => epoch)}::text[],
+        ${reports.map(({ lastSeq }) => lastSeq)}::bigint[]) AS heard (node, epoch, last_seq)
+      ON CONFLICT (node, epoch) DO UPDATE SET last_seq = excluded.last_seq, reported_at = excluded.reported_at
+        WHERE known.last_seq < excluded.last_seq`.execute(trx);
   });
 }

@@ -106,6 +106,7 @@ export const OTHER_TABLES: readonly string[] = [
   'block_requests',
   'client_credentials',
   'node_presence',
+  'spool_reports',
   'client_series',
   'epoch_counts',
   'static_addresses',

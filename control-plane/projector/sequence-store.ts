@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { EventEnvelope } from '../../shared/events/envelope.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite } from '../storage/insert-rows.ts';
+import { fillGaps } from './fill-gaps.ts';
 import type { DeadLetter, IncomingEvent } from './read-message.ts';
 import { type EpochState, endOfRun, type Gap, type SequenceKey, type SequenceResult } from './sequence.ts';
 
@@ -153,6 +154,7 @@ export async function storeSequence(trx: DatabaseTransaction, result: SequenceRe
   // A node's old spool stops being the current one before its new one becomes it.
   const ordered = [...result.epochs].sort((a, b) => Number(a.current) - Number(b.current));
   const former = ordered.filter(({ current }) => !current);
+  await fillGaps(trx, former);
   await insertRows(trx, 'node_epochs', EPOCH_COLUMNS, former, overwrite(['node', 'epoch'], EPOCH_COLUMNS));
   const current = ordered.slice(former.length);
   await insertRows(trx, 'node_epochs', EPOCH_COLUMNS, current, overwrite(['node', 'epoch'], EPOCH_COLUMNS));

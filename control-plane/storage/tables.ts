@@ -424,6 +424,7 @@ export interface CompletenessView {
   last_at: Date | null;
   recorded_at: Date | null;
   verdict: string;
+  reported_seq: number | null;
 }
 
 export interface PoolStatesTable {

@@ -4,6 +4,7 @@ import { MAX_EVENTS_PER_MESSAGE } from '../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../shared/events/subjects.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
+  type Presence,
   type Watermark,
   watermarkMessage,
   watermarkRequestMessage,
@@ -78,6 +79,8 @@ export class EventPublisher {
   #failuresInARow = 0;
   #trimming = false;
   #renewing = false;
+  /** The control plane knows no more of the spool than is in it: it is no older copy of itself. */
+  #isConfirmed = false;
   #stops: (() => void)[] = [];
   #drained: (() => void) | undefined;
   #acked = 0;
@@ -96,6 +99,12 @@ export class EventPublisher {
   get stats(): PublisherStats {
     const { uncommitted } = this.#ledger;
     return { acked: this.#acked, repeated: this.#repeated, failures: this.#failures, uncommitted };
+  }
+
+  /** What the node says of its spool. Numbers of an older copy of a spool would be taken for those of the spool itself. */
+  get presence(): Presence {
+    const { epoch, incarnation, lastSeq } = this.#spool;
+    return { epoch, incarnation, ...(this.#isConfirmed && !this.#renewing ? { lastSeq } : {}) };
   }
 
   start(): void {
@@ -208,6 +217,7 @@ export class EventPublisher {
       void this.#renewEpoch(watermark);
       return;
     }
+    this.#isConfirmed = true;
     if (!sameStream(session.stream, watermark.streamCreated)) {
       void this.#lookUpStream(session);
     }
@@ -237,6 +247,7 @@ export class EventPublisher {
       this.#log.error({ watermark }, 'the spool is an older copy of what was published from it, starting a new epoch');
       await this.#spool.renewEpoch();
       this.#ledger = new PublishLedger(0);
+      this.#isConfirmed = true;
     } catch (error) {
       this.#log.error({ err: error }, 'no new epoch could be started');
     } finally {

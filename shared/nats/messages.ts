@@ -46,8 +46,11 @@ export function message<S extends TSchema>(name: string, schema: S): Message<Sta
   };
 }
 
-/** Sent by each node every PRESENCE_INTERVAL_MS by core NATS. */
-export const Presence = record({ epoch: RandomId, incarnation: RandomId });
+/**
+ * Sent by each node every PRESENCE_INTERVAL_MS by core NATS. `lastSeq` is the last event that its spool has on disk: what is not
+ * committed of them when the disk is lost is known to be lost. Nodes of old leave it out.
+ */
+export const Presence = record({ epoch: RandomId, incarnation: RandomId, lastSeq: Type.Optional(Count) });
 export type Presence = Static<typeof Presence>;
 export const presenceMessage = message('presence', Presence);
 export const PRESENCE_INTERVAL_MS = 2_000;

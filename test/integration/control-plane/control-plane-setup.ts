@@ -28,11 +28,11 @@ export interface TestServers {
   stop(): Promise<void>;
 }
 
-/** A Postgres and a NATS of this test file alone. */
-export async function startServers(): Promise<TestServers> {
+/** A Postgres and a NATS of this test file alone; each of `nodes` has a user of its own. */
+export async function startServers(nodes: readonly string[] = []): Promise<TestServers> {
   const directory = mkdtempSync(join(tmpdir(), 'masque-vpn-'));
   const [nats, postgres] = await Promise.all([
-    startNatsServer({ directory: join(directory, 'nats') }),
+    startNatsServer({ directory: join(directory, 'nats'), nodes }),
     startPostgres({ directory: join(directory, 'postgres'), settings: { fsync: 'off' } }),
   ]);
   const connection = await connectTo(nats.url);

@@ -188,6 +188,7 @@ test('a spool restored from an older copy goes on in a new epoch', { skip }, asy
   committer.appliedSeq = 50;
   await committer.commit();
   const publisher = new EventPublisher({ spool: older, link, log });
+  assert.equal(publisher.presence.lastSeq, undefined, 'its numbers may be those of other events');
   t.after(async () => {
     await publisher.stop(0);
     await link.close();
@@ -205,4 +206,5 @@ test('a spool restored from an older copy goes on in a new epoch', { skip }, asy
   );
   await waitFor(() => publisher.stats.acked >= 1, { timeoutMs: 10_000, what: 'its event to be published' });
   assert.deepEqual([older.lastSeq, older.depth], [1, 1]);
+  assert.deepEqual(publisher.presence, { epoch: older.epoch, incarnation: older.incarnation, lastSeq: 1 });
 });

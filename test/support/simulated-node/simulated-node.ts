@@ -92,11 +92,7 @@ export class SimulatedNode {
     this.#link = new NatsLink({ url: natsUrl, name: `node ${id}`, inboxPrefix: nodeInbox(id), log: logger });
     const common = { link: this.#link, log: logger };
     this.#publisher = new EventPublisher({ ...common, spool: this.#spool });
-    this.#presence = new PresenceSender({
-      ...common,
-      node: id,
-      presence: () => ({ epoch: this.#spool.epoch, incarnation }),
-    });
+    this.#presence = new PresenceSender({ ...common, node: id, presence: () => this.#publisher.presence });
     const leases = new BlockLeases();
     const book = new AddressBook({
       now: monotonicMs,

@@ -7,7 +7,7 @@ import { credentialMessage, nodeOfPresenceSubject, presenceSubject } from '../..
 import { credential, samples } from './sample-messages.ts';
 
 /** What earlier builds do not send. */
-const OPTIONAL = new Set(['pool', 'remembers']);
+const OPTIONAL = new Set(['pool', 'remembers', 'lastSeq']);
 const invalid = { code: 'INVALID_MESSAGE' };
 
 suite('messages over NATS', () => {

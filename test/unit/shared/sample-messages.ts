@@ -25,7 +25,13 @@ export const credential = {
 
 /** Good messages of each kind. */
 export const samples: readonly (readonly [Message<never>, readonly object[]])[] = [
-  [presenceMessage as Message<never>, [{ epoch: id, incarnation: id }]],
+  [
+    presenceMessage as Message<never>,
+    [
+      { epoch: id, incarnation: id },
+      { epoch: id, incarnation: id, lastSeq: 7 },
+    ],
+  ],
   [watermarkMessage as Message<never>, [{ epoch: id, appliedSeq: 0, streamSeq: 9, streamCreated: 'x' }]],
   [watermarkRequestMessage as Message<never>, [{ node: 'node-a', epoch: id }]],
   [
