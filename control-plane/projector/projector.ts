@@ -159,8 +159,13 @@ export class Projector {
       streamSeq: to.streamSeq,
       lastCommitAt: Date.now(),
     };
-    const { deadLetters, gaps } = result;
+    const { deadLetters, gaps, refused } = result;
     if (deadLetters > 0) this.options.log.error({ deadLetters, streamSeq: to.streamSeq }, 'events were set aside');
+    if (refused > 0)
+      this.options.log.error(
+        { refused, streamSeq: to.streamSeq },
+        'too many events wait for an earlier one: these come again',
+      );
     if (gaps > 0) this.options.log.error({ gaps, streamSeq: to.streamSeq }, 'events will never come: see event_gaps');
     return result;
   }

@@ -1,127 +1,47 @@
 import { sql } from 'kysely';
-import type { EventEnvelope } from '../../shared/events/envelope.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite } from '../storage/insert-rows.ts';
+import type { Row } from '../storage/tables.ts';
 import { fillGaps } from './fill-gaps.ts';
 import type { DeadLetter, IncomingEvent } from './read-message.ts';
-import { type EpochState, endOfRun, type Gap, type SequenceKey, type SequenceResult } from './sequence.ts';
+import type { EpochState, Gap, SequenceResult } from './sequence.ts';
 
 /** The states of all spools of the nodes that are named, locked until the transaction ends. */
 export async function loadEpochs(trx: DatabaseTransaction, incoming: readonly IncomingEvent[]): Promise<EpochState[]> {
   const nodes = [...new Set(incoming.map(({ node }) => node))];
   if (nodes.length === 0) return [];
   const rows = await trx.selectFrom('node_epochs').selectAll().where('node', 'in', nodes).forUpdate().execute();
-  return rows.map((row) => ({
+  return rows.map(stateOf);
+}
+
+/** The states of spools that a parked event continues, locked until the transaction ends: an earlier batch had no time for it. */
+export async function loadReadyEpochs(trx: DatabaseTransaction): Promise<EpochState[]> {
+  const rows = await trx
+    .selectFrom('node_epochs as e')
+    .selectAll('e')
+    .where(({ exists, selectFrom }) =>
+      exists(
+        selectFrom('parked_events as p')
+          .select('p.seq')
+          .whereRef('p.node', '=', 'e.node')
+          .whereRef('p.epoch', '=', 'e.epoch')
+          .where('p.seq', '=', sql<number>`e.applied_seq + 1`),
+      ),
+    )
+    .forUpdate()
+    .execute();
+  return rows.map(stateOf);
+}
+
+function stateOf(row: Row<'node_epochs'>): EpochState {
+  return {
     node: row.node,
     epoch: row.epoch,
     appliedSeq: row.applied_seq,
     current: row.current,
     firstAt: row.first_at?.toISOString() ?? null,
     lastAt: row.last_at?.toISOString() ?? null,
-  }));
-}
-
-export interface ParkedEvents {
-  /** Those that the batch releases. */
-  readonly loaded: readonly IncomingEvent[];
-  /** Others that it repeats, or of which it was asked whether they follow. */
-  readonly absent: readonly SequenceKey[];
-}
-
-interface Wanted {
-  readonly state: EpochState;
-  readonly incoming: Set<number>;
-  /** Its node has a new spool: everything that was parked is released. */
-  readonly isReplaced: boolean;
-}
-
-/**
- * What a batch needs of the parked events, in rows that do not grow with their number while they wait: keys of those that it
- * repeats; once the next event of a spool is there, all keys of that spool, and the events up to the first hole.
- */
-export async function loadParked(
-  trx: DatabaseTransaction,
-  known: readonly EpochState[],
-  incoming: readonly IncomingEvent[],
-): Promise<ParkedEvents> {
-  const wanted = wantedSpools(known, incoming);
-  const stored = await loadKeys(trx, wanted);
-  const ranges = wanted.flatMap(({ state, incoming: seqs, isReplaced }) => {
-    const { node, epoch, appliedSeq } = state;
-    if (isReplaced) return [{ node, epoch, from: appliedSeq + 1, to: Number.MAX_SAFE_INTEGER }];
-    const to = endOfRun(appliedSeq, seqs.union(stored.get(keyOf(state)) ?? new Set()));
-    return to > appliedSeq ? [{ node, epoch, from: appliedSeq + 1, to }] : [];
-  });
-  const loaded = await loadRanges(trx, ranges);
-  for (const event of loaded) stored.get(keyOf(event))?.delete(event.seq);
-  const absent = wanted.flatMap(({ state: { node, epoch } }) =>
-    [...(stored.get(keyOf({ node, epoch })) ?? [])].map((seq) => ({ node, epoch, seq })),
-  );
-  return { loaded, absent };
-}
-
-function wantedSpools(known: readonly EpochState[], incoming: readonly IncomingEvent[]): Wanted[] {
-  const named = new Map<string, Set<number>>();
-  for (const event of incoming) {
-    const seqs = named.get(keyOf(event)) ?? new Set();
-    named.set(keyOf(event), seqs.add(event.seq));
-  }
-  const isKnown = new Set(known.map(keyOf));
-  const replaced = new Set(incoming.filter((event) => !isKnown.has(keyOf(event))).map(({ node }) => node));
-  return known.flatMap((state) => {
-    const isReplaced = state.current && replaced.has(state.node);
-    const seqs = named.get(keyOf(state));
-    return seqs !== undefined || isReplaced ? [{ state, incoming: seqs ?? new Set(), isReplaced }] : [];
-  });
-}
-
-/** By spool: of those whose next event comes, all keys; of the others those that come again. */
-async function loadKeys(trx: DatabaseTransaction, wanted: readonly Wanted[]): Promise<Map<string, Set<number>>> {
-  const isFilled = ({ state, incoming }: Wanted) => incoming.has(state.appliedSeq + 1);
-  const filled = wanted.filter((spool) => isFilled(spool) && !spool.isReplaced).map(({ state }) => state);
-  const repeated = wanted
-    .filter((spool) => !isFilled(spool) && !spool.isReplaced)
-    .flatMap(({ state: { node, epoch }, incoming }) => [...incoming].map((seq) => ({ node, epoch, seq })));
-  const keys = new Map<string, Set<number>>();
-  if (filled.length === 0 && repeated.length === 0) return keys;
-  const { rows } = await sql<SequenceKey>`
-    SELECT p.node, p.epoch, p.seq
-    FROM unnest(${column(filled, 'node')}::text[], ${column(filled, 'epoch')}::text[]) AS s (node, epoch)
-    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch
-    UNION ALL
-    SELECT p.node, p.epoch, p.seq
-    FROM unnest(${column(repeated, 'node')}::text[], ${column(repeated, 'epoch')}::text[],
-      ${column(repeated, 'seq')}::bigint[]) AS s (node, epoch, seq)
-    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch AND p.seq = s.seq`.execute(trx);
-  for (const key of rows) keys.set(keyOf(key), (keys.get(keyOf(key)) ?? new Set()).add(key.seq));
-  return keys;
-}
-
-interface ParkedRange {
-  readonly node: string;
-  readonly epoch: string;
-  readonly from: number;
-  readonly to: number;
-}
-
-async function loadRanges(trx: DatabaseTransaction, ranges: readonly ParkedRange[]): Promise<IncomingEvent[]> {
-  if (ranges.length === 0) return [];
-  const { rows } = await sql<SequenceKey & { envelope: EventEnvelope; stream_seq: number }>`
-    SELECT p.node, p.epoch, p.seq, p.envelope, p.stream_seq
-    FROM unnest(${column(ranges, 'node')}::text[], ${column(ranges, 'epoch')}::text[],
-      ${column(ranges, 'from')}::bigint[], ${column(ranges, 'to')}::bigint[]) AS s (node, epoch, first, last)
-    JOIN parked_events p ON p.node = s.node AND p.epoch = s.epoch AND p.seq BETWEEN s.first AND s.last`.execute(trx);
-  return rows.map(({ node, epoch, seq, envelope, stream_seq: streamSeq }) => {
-    return { node, epoch, seq, at: envelope.at, streamSeq, subject: null, envelope };
-  });
-}
-
-function column<T, K extends keyof T>(rows: readonly T[], key: K): T[K][] {
-  return rows.map((row) => row[key]);
-}
-
-function keyOf({ node, epoch }: { readonly node: string; readonly epoch: string }): string {
-  return `${node}/${epoch}`;
+  };
 }
 
 const EPOCH_COLUMNS: Readonly<Record<string, Column<EpochState>>> = {

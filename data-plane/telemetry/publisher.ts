@@ -4,6 +4,7 @@ import { MAX_EVENTS_PER_MESSAGE } from '../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../shared/events/subjects.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import {
+  MAX_UNCOMMITTED_EVENTS,
   type Presence,
   type Watermark,
   watermarkMessage,
@@ -20,8 +21,6 @@ import type { Spool, SpooledEvent } from './spool.ts';
 const FLUSH_MS = 50;
 /** Ours: the most messages that wait for their PubAck at once. */
 const MAX_IN_FLIGHT = 16;
-/** Ours: the most events that are published and not known to be committed; bounds what a reconnect repeats. */
-const MAX_UNCOMMITTED = 50_000;
 /** Ours: half of NATS' default limit for one message. */
 const MAX_MESSAGE_BYTES = 512 * 1024;
 /** Ours: a publish without an answer has failed after this. */
@@ -91,7 +90,7 @@ export class EventPublisher {
     this.#spool = options.spool;
     this.#link = options.link;
     this.#log = options.log;
-    this.#maxUncommitted = options.maxUncommitted ?? MAX_UNCOMMITTED;
+    this.#maxUncommitted = options.maxUncommitted ?? MAX_UNCOMMITTED_EVENTS;
     this.#openedSeq = options.spool.lastSeq;
     this.#ledger = new PublishLedger(options.spool.appliedSeq);
   }

@@ -67,6 +67,11 @@ export const nodeOfPresenceSubject = (subject: string): string => subject.slice(
 export const Watermark = record({ epoch: RandomId, appliedSeq: Count, streamSeq: Count, streamCreated: ShortText });
 export type Watermark = Static<typeof Watermark>;
 export const watermarkMessage = message('watermark', Watermark);
+/**
+ * Ours: the most events that a node has published and does not know to be committed, so no more of a spool can wait for an
+ * earlier one. It bounds what a reconnect repeats, and what the control plane keeps of a node that does not hold to it.
+ */
+export const MAX_UNCOMMITTED_EVENTS = 50_000;
 /** The leader publishes here after each commit. */
 export const watermarkSubject = (nodeId: string): string => `vpn.watermark.${nodeId}`;
 /** A node asks on its own subject; the reply is a Watermark (appliedSeq 0 for an epoch that was never seen). */
