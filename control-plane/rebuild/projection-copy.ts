@@ -45,9 +45,14 @@ export async function findCopy(database: Database, schema: string): Promise<Proj
 
 /**
  * Makes a copy of the projections as of the snapshot, or as of the beginning where there is none; all of it in one
- * transaction. Throws ProjectionCopyError where the snapshot is of another version of the projections.
+ * transaction, in which `guard` runs before anything is read or written. Throws what that throws, and ProjectionCopyError where the
+ * snapshot is of another version of the projections.
  */
-export async function beginCopy(database: Database, schema: string): Promise<ProjectionCopy> {
+export async function beginCopy(
+  database: Database,
+  schema: string,
+  guard?: (trx: DatabaseTransaction) => Promise<void>,
+): Promise<ProjectionCopy> {
   return await database
     .transaction()
     .setIsolationLevel('repeatable read')
@@ -56,6 +61,8 @@ export async function beginCopy(database: Database, schema: string): Promise<Pro
       // Before anything is read: the events that it begins behind must not be dropped between its snapshot and its row.
       await sql`LOCK TABLE projection_copies IN ROW EXCLUSIVE MODE`.execute(trx);
       await holdProjectionTables(trx);
+      // The first that reads: where it waited, what it waited for is in the one snapshot of this transaction.
+      await guard?.(trx);
       const snapshot = schema === SNAPSHOT_SCHEMA ? undefined : await findCopy(trx, SNAPSHOT_SCHEMA);
       const definitions = snapshot?.definitions ?? (await readDefinitions(trx));
       const from = snapshot?.position ?? 0;

@@ -4,6 +4,7 @@ import { errorCode } from '../../shared/errors.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 import type { LeaderService } from '../leader/leader-service.ts';
 import type { Database } from '../storage/database.ts';
+import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
 import type { Term } from '../storage/term.ts';
 import { retireOldestEvents } from './retire-events.ts';
 import { retireOldestTraffic } from './retire-traffic.ts';
@@ -11,8 +12,8 @@ import { retireOldestTraffic } from './retire-traffic.ts';
 /** How often it is looked for what is too old (ours); partitions are much longer. */
 const INTERVAL_MS = 10 * 60_000;
 const MS_PER_DAY = 86_400_000;
-/** Postgres: lock not available, deadlock detected; ours: another process works on the snapshot. */
-const BUSY_CODES = new Set(['55P03', '40P01', 'COPY_IN_USE']);
+/** Postgres: lock not available, deadlock detected, serialization failure; ours: another process works on the snapshot. */
+const BUSY_CODES = new Set(['55P03', '40P01', '40001', 'COPY_IN_USE']);
 
 /** Days that are kept; 0: for ever. */
 export interface Retention {
@@ -39,10 +40,7 @@ export function retentionService(database: Database, retention: Retention, log: 
     name: 'retention',
     async run(term) {
       while (!term.signal.aborted) {
-        await sql`
-          SELECT ensure_event_partitions(position), ensure_traffic_partitions(position) FROM event_checkpoint`.execute(
-          database,
-        );
+        await makePartitionsAhead(database, term);
         try {
           await retire(term, retention.trafficDays, retireOldestTraffic);
           await retire(term, retention.eventsDays, retireOldestEvents);
@@ -54,4 +52,13 @@ export function retentionService(database: Database, retention: Retention, log: 
       }
     },
   };
+}
+
+async function makePartitionsAhead(database: Database, term: Term): Promise<void> {
+  await database.transaction().execute(async (trx) => {
+    await lockProjections(trx);
+    await checkOwnerEpoch(trx, term.ownerEpoch);
+    await sql`
+      SELECT ensure_event_partitions(position), ensure_traffic_partitions(position) FROM event_checkpoint`.execute(trx);
+  });
 }

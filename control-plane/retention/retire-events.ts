@@ -28,8 +28,8 @@ export async function retireOldestEvents(database: Database, term: Term, before:
   const last = oldest.to - 1;
   if (await holdsEventsFor(database, last)) return undefined;
   return await exclusively(database, SNAPSHOT_SCHEMA, async () => {
-    const snapshot = (await findCopy(database, SNAPSHOT_SCHEMA)) ?? (await beginCopy(database, SNAPSHOT_SCHEMA));
     const guard = (trx: DatabaseTransaction) => checkOwnerEpoch(trx, term.ownerEpoch);
+    const snapshot = (await findCopy(database, SNAPSHOT_SCHEMA)) ?? (await beginCopy(database, SNAPSHOT_SCHEMA, guard));
     const { signal } = term;
     const position = await replayLog(database, SNAPSHOT_SCHEMA, snapshot.position, { through: last, guard, signal });
     if (position < last) throw new Error(`the snapshot ends at ${position}, before ${last}`);

@@ -66,6 +66,17 @@ async function differences(database: Database): Promise<string[]> {
   return findings.flatMap((found) => found.differences.map(describeDifference));
 }
 
+/** Until a statement that begins so waits for a lock. */
+async function untilWaiting(database: Database, statement: string): Promise<void> {
+  const isWaiting = async () => {
+    const { rows } = await sql`
+      SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+        AND ltrim(query, E' \\n') ILIKE ${`${statement}%`}`.execute(database);
+    return rows.length > 0;
+  };
+  await waitFor(isWaiting, { timeoutMs: 10_000, what: `${statement} to wait` });
+}
+
 test('partitions are dropped whole, usage and totals stay, and what is rebuilt from the snapshot is the same', async () => {
   const { log, busy, term } = await openShortPartitions();
   const { database } = log;
@@ -108,6 +119,61 @@ test('what is young, not whole, still to be rebuilt from, or of a leader of the 
   const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
   await assert.rejects(retireOldestEvents(database, past, NOW), { code: 'NOT_LEADER' });
   await assert.rejects(retireOldestTraffic(database, past, NOW), { code: 'NOT_LEADER' });
+  assert.deepEqual(await differences(database), []);
+});
+
+test('a leader of the past makes neither a snapshot nor partitions', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
+  await assert.rejects(retireOldestEvents(database, past, NOW), { code: 'NOT_LEADER' });
+  assert.deepEqual(await database.selectFrom('projection_copies').selectAll().execute(), []);
+  const { rows } = await sql`SELECT FROM pg_namespace WHERE nspname = 'snapshot'`.execute(database);
+  assert.deepEqual(rows, []);
+  const partitions = async () => (await readPartitions(database, 'public', 'events')).length;
+  const before = await partitions();
+  await database.updateTable('log_keeping').set({ positions_ahead: 5_000 }).execute();
+  const service = retentionService(database, { eventsDays: 0, trafficDays: 0 }, createLogger('test', 'silent'));
+  await assert.rejects(service.run(past), { code: 'NOT_LEADER' });
+  assert.equal(await partitions(), before);
+});
+
+test('events are kept for a rebuild that begins while the snapshot moves over them', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  await retireOldestEvents(database, term, NOW);
+  const holder = await database.startTransaction().execute();
+  await sql`SELECT FROM projection_copies FOR UPDATE`.execute(holder);
+  const retiring = retireOldestEvents(database, term, NOW);
+  await untilWaiting(database, 'UPDATE "projection_copies"');
+  await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  await holder.rollback().execute();
+  assert.equal(await retiring, undefined);
+  assert.equal((await readPartitions(database, 'public', 'events'))[0]?.from, PARTITION_SIZE);
+  const report = await rebuildProjections(database);
+  assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
+  assert.deepEqual(await differences(database), []);
+  assert.notEqual(await retireOldestEvents(database, term, NOW), undefined);
+});
+
+test('events are kept for a rebuild that has read where the snapshot is, and not said so yet', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  await retireOldestEvents(database, term, NOW);
+  const holder = await database.startTransaction().execute();
+  await sql`CREATE SCHEMA rebuild`.execute(holder);
+  const rebuilding = rebuildProjections(database, { signal: AbortSignal.abort() });
+  await untilWaiting(database, 'CREATE SCHEMA "rebuild"');
+  await assert.rejects(
+    retireOldestEvents(database, term, NOW),
+    { code: '55P03' },
+    'it waits for what the rebuild says',
+  );
+  await holder.rollback().execute();
+  await assert.rejects(rebuilding, { name: 'AbortError' });
+  assert.equal(await retireOldestEvents(database, term, NOW), undefined);
+  const report = await rebuildProjections(database);
+  assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
   assert.deepEqual(await differences(database), []);
 });
 

@@ -3,6 +3,7 @@ import { after, before, test } from 'node:test';
 import { type RawBuilder, sql } from 'kysely';
 import { describeDifference } from '../../../control-plane/verify/difference.ts';
 import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
+import { waitFor } from '../../support/wait-for.ts';
 import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from '../rebuild/busy-log.ts';
@@ -176,4 +177,38 @@ test('the live projection goes on while it is verified, and does not disturb the
   for (; !done; rounds++) await busy.feed(1);
   assert.equal((await verifying).differences, 0);
   assert.ok(rounds > 1, `${rounds}`);
+});
+
+test('verify that stands still while the log waits for it loses the lock of the log, and its report', async () => {
+  const fresh = await TestLog.open(postgres);
+  const { database } = fresh;
+  const busy = new BusyLog(fresh);
+  await busy.feed(3);
+  const reader = await database.startTransaction().execute();
+  await sql`SET LOCAL idle_in_transaction_session_timeout = 0`.execute(reader);
+  let locking: Promise<unknown> | undefined;
+  // Nobody writes this table here, and verify has made its copy of it.
+  const onProgress = () => {
+    locking ??= sql`LOCK TABLE admin_events IN ACCESS EXCLUSIVE MODE`.execute(reader);
+  };
+  const verifying = verifyProjections(database, {
+    limit: 3,
+    onProgress: ({ phase }) => phase === 'replay' && onProgress(),
+  });
+  const refused = assert.rejects(verifying);
+  const isStanding = async () => {
+    const { rows } = await sql`
+      SELECT FROM pg_locks held JOIN pg_stat_activity a USING (pid)
+      WHERE held.relation = 'log_lock'::regclass AND held.granted AND a.state = 'idle in transaction'
+        AND EXISTS (SELECT FROM pg_locks WHERE relation = 'admin_events'::regclass AND NOT granted)`.execute(database);
+    return rows.length > 0;
+  };
+  await waitFor(isStanding, { timeoutMs: 10_000, what: 'verify to hold the log and to wait' });
+  await busy.feed(1);
+  await locking;
+  await reader.rollback().execute();
+  await refused;
+  const { rows } = await sql`SELECT FROM pg_namespace WHERE nspname = 'verify'`.execute(database);
+  assert.deepEqual(rows, [], 'its own copy is gone');
+  assert.equal((await verifyProjections(database, { limit: 3 })).differences, 0);
 });
