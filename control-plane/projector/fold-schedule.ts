@@ -70,8 +70,10 @@ export class FoldSchedule {
     const tookMs = this.now() - startedAt;
     // What took long for once, e.g. while the disk was busy, is no reason to let traffic wait for minutes.
     this.budgetMs = Math.max(this.budgetMs - tookMs, -MAX_FOLD_MS);
-    this.slicesLeft = isWhole || slices >= this.slicesLeft ? FOLD_SLICES : this.slicesLeft - slices;
-    this.unfolded = isWhole ? 0 : Math.max(1, unfolded - folded);
+    const endsRound = slices >= this.slicesLeft;
+    this.slicesLeft = isWhole || endsRound ? FOLD_SLICES : this.slicesLeft - slices;
+    // Verification and retention fold as well: after a round it is counted what is left.
+    this.unfolded = isWhole ? 0 : endsRound ? undefined : Math.max(1, unfolded - folded);
     if (folded === 0) return;
     const measured = Math.max(0, tookMs - STATEMENT_MS) / folded;
     this.msPerRow += SMOOTHING * (measured - this.msPerRow);

@@ -139,3 +139,17 @@ test('one fold that takes long, for a reason that is not its own, does not put o
     assert.ok(world.nowMs < since + 10_000, `${world.unfolded} rows wait 10 s later`);
   }
 });
+
+test('what others have folded meanwhile is noticed', async () => {
+  const world = new World(0.02);
+  for (let i = 0; i < 500; i++) await world.batch(1_000, 50);
+  assert.ok(world.unfolded > 100_000);
+  await world.foldTraffic();
+  const { folds } = world.folding;
+  for (let i = 0; world.isBehind; i++) {
+    assert.ok(i < 2 * FOLD_SLICES, `it folds nothing for the ${i}th time`);
+    world.nowMs += 100;
+    await world.run(true);
+  }
+  assert.ok(world.folding.folds > folds);
+});
