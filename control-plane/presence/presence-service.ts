@@ -23,6 +23,8 @@ import { recordLostTails } from './record-lost-tails.ts';
 const JUDGE_INTERVAL_MS = 1_000;
 /** Ours: a server that takes longer to answer is cut off from us, whatever the connection looks like. */
 const ANSWER_TIMEOUT_MS = 2_000;
+/** Ours: spools of one node of which it is written down at a time how far they are: a lost disk makes two, a liar any number. */
+const SPOOLS_AT_ONCE = 2;
 
 interface Heard extends Presence {
   readonly node: string;
@@ -39,7 +41,7 @@ export function presenceService(nats: NatsConnection, context: DecisionContext, 
     name: 'presence',
     async run(term) {
       const watch = new NodeWatch();
-      const unsaved = new Map<string, Heard>();
+      const unsaved: Unsaved = new Map();
       const subscription = nats.subscribe(PRESENCE_SUBJECTS, {
         callback: (error, message) => {
           if (error) return;
@@ -108,19 +110,21 @@ function decode(node: string, data: Uint8Array, log: Logger): Heard | undefined 
   }
 }
 
-/** The newest of each spool, in the order in which they were heard. */
-function keep(unsaved: Map<string, Heard>, heard: Heard): void {
-  const key = `${heard.node}/${heard.epoch}`;
-  const lastSeq = heard.lastSeq ?? unsaved.get(key)?.lastSeq;
-  unsaved.delete(key);
-  unsaved.set(key, { ...heard, ...(lastSeq === undefined ? {} : { lastSeq }) });
+/** By node: the newest of each of its newest spools, the latest last. */
+type Unsaved = Map<string, readonly Heard[]>;
+
+function keep(unsaved: Unsaved, heard: Heard): void {
+  const before = unsaved.get(heard.node) ?? [];
+  const lastSeq = heard.lastSeq ?? before.find(({ epoch }) => epoch === heard.epoch)?.lastSeq;
+  const others = before.filter(({ epoch }) => epoch !== heard.epoch).slice(1 - SPOOLS_AT_ONCE);
+  unsaved.set(heard.node, [...others, { ...heard, ...(lastSeq === undefined ? {} : { lastSeq }) }]);
 }
 
-async function savePresence(term: Term, { database }: DecisionContext, unsaved: Map<string, Heard>): Promise<void> {
+async function savePresence(term: Term, { database }: DecisionContext, unsaved: Unsaved): Promise<void> {
   if (unsaved.size === 0) return;
-  const heard = [...unsaved.values()];
+  const heard = [...unsaved.values()].flat();
+  const newest = [...unsaved.values()].flatMap((spools) => spools.slice(-1));
   unsaved.clear();
-  const newest = [...new Map(heard.map((one) => [one.node, one])).values()];
   const reports = heard.flatMap(({ node, epoch, lastSeq }) =>
     lastSeq === undefined ? [] : [{ node, epoch, lastSeq }],
   );

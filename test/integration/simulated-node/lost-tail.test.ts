@@ -3,10 +3,12 @@ import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
+import { presenceMessage, presenceSubject } from '../../../shared/nats/messages.ts';
 import { needsBinary } from '../../support/requirements.ts';
 import { SimulatedNode } from '../../support/simulated-node/simulated-node.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { parseExposition } from '../../unit/metrics/parse-exposition.ts';
+import { randomId } from '../../unit/projections/sample-events.ts';
 import {
   type ControlPlane,
   createControlPlane,
@@ -122,4 +124,22 @@ test('what a lost disk held and the stream never had is a gap, until the disk is
   });
   assert.deepEqual(await gaps(), []);
   await waitFor(async () => (await gapsInMetrics()) === 0, { timeoutMs: TIMEOUT_MS, what: 'the metrics without gap' });
+});
+
+test('a node that names another spool with every sign of life fills no table', { skip }, async () => {
+  const signs = 200;
+  const incarnation = randomId();
+  let epoch = '';
+  for (let lastSeq = 1; lastSeq <= signs; lastSeq++) {
+    epoch = randomId();
+    servers.connection.publish(presenceSubject('liar'), presenceMessage.encode({ epoch, incarnation, lastSeq }));
+  }
+  const isSaved = async () => (await servers.sql.query('SELECT FROM node_presence WHERE epoch = $1', [epoch])).rowCount;
+  await waitFor(isSaved, { timeoutMs: TIMEOUT_MS, what: 'the last sign of life' });
+  const { rows } = await servers.sql.query(
+    "SELECT max(last_seq)::int, count(*)::int FROM spool_reports WHERE node = 'liar'",
+  );
+  assert.equal(rows[0].max, signs);
+  // They may have come in two parts.
+  assert.ok(rows[0].count <= 4, `${rows[0].count} spools`);
 });
