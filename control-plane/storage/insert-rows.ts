@@ -22,21 +22,23 @@ export async function insertRows<R>(
 ): Promise<void> {
   if (rows.length === 0) return;
   const names = Object.keys(columns).map((name) => sql.ref(name));
-  const values = Object.entries(columns).map(([name, { type }]) =>
-    wireTypeOf(type) === type ? sql.ref(name) : sql`${sql.ref(name)}::${sql.raw(type)}`,
+  // In the list of what is selected, `unnest` hands on row by row; in FROM, Postgres would first write all of them down.
+  const values = Object.entries(columns).map(
+    ([, column]) => sql`unnest(${arrayOf(column, rows)})${column.type === wireTypeOf(column.type) ? sql`` : sql`::${sql.raw(column.type)}`}`,
   );
   await sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})
-    SELECT ${sql.join(values)} FROM ${unnestOf(columns, rows)} AS rows (${sql.join(names)})
+    SELECT ${sql.join(values)}
     ${onConflict}`.execute(trx);
 }
 
 /** `unnest` of one array parameter a column; those of some types are text, see `wireTypeOf`. */
 export function unnestOf<R>(columns: Readonly<Record<string, Column<R>>>, rows: readonly R[]): RawBuilder<unknown> {
-  const arrays = Object.values(columns).map(
-    ({ type, value }) => sql`${encodeArray(type, rows.map(value))}::${sql.raw(wireTypeOf(type))}[]`,
-  );
-  return sql`unnest(${sql.join(arrays)})`;
+  return sql`unnest(${sql.join(Object.values(columns).map((column) => arrayOf(column, rows)))})`;
+}
+
+function arrayOf<R>({ type, value }: Column<R>, rows: readonly R[]): RawBuilder<unknown> {
+  return sql`${encodeArray(type, rows.map(value))}::${sql.raw(wireTypeOf(type))}[]`;
 }
 
 /** `ON CONFLICT (keys) DO UPDATE` that overwrites all other columns. */
