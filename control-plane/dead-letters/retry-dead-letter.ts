@@ -1,12 +1,11 @@
 import { sql } from 'kysely';
 import { describeError, errorCode } from '../../shared/errors.ts';
 import type { EventEnvelope } from '../../shared/events/envelope.ts';
-import { appendEntries } from '../log/append-entries.ts';
 import { checkEvent } from '../log/check-event.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import { readNewestPosition } from '../log/read-newest-position.ts';
+import { recordEntries } from '../log/record-entries.ts';
 import { foldTraffic } from '../projections/fold-traffic.ts';
-import { projectEntries } from '../projections/project-entries.ts';
 import { isPoison } from '../projector/apply-events.ts';
 import { storableText } from '../projector/sequence-store.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
@@ -60,8 +59,7 @@ async function attempt(
     const event = checkEvent(envelope);
     const written = envelope.version === event.version ? undefined : envelope;
     const entries: LogEntry[] = [{ position, streamSeq, event, written, retryOf: id }];
-    await appendEntries(trx, entries);
-    await projectEntries(trx, entries);
+    await recordEntries(trx, entries);
     await foldTraffic(trx);
   } catch (error) {
     if (!isPoison(error)) throw error;

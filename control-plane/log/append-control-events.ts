@@ -1,14 +1,13 @@
 import { sql } from 'kysely';
 import { CONTROL_NODE, type NewEvent, type VpnEvent } from '../../shared/events/envelope.ts';
 import { currentVersion } from '../../shared/events/event-versions.ts';
-import { projectEntries } from '../projections/project-entries.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
-import { appendEntries } from './append-entries.ts';
 import { checkEvent } from './check-event.ts';
 import type { LogEntry } from './log-entry.ts';
 import { readNewestPosition } from './read-newest-position.ts';
+import { recordEntries } from './record-entries.ts';
 
 /** Who appends: the term, and the process (128 random bits, hexadecimal). */
 export interface ControlAuthor {
@@ -48,8 +47,7 @@ export async function appendControlEvents(
     const event = checkEvent({ ...identity, type, version: currentVersion(type), at, data });
     return { position: position + index + 1, streamSeq: null, event };
   });
-  await appendEntries(trx, entries);
-  await projectEntries(trx, entries);
+  await recordEntries(trx, entries);
   await insertRows(trx, 'outbox', OUTBOX_COLUMNS, entries);
   await trx
     .updateTable('node_epochs')

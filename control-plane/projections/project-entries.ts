@@ -1,5 +1,6 @@
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
+import { overlap } from '../storage/overlap.ts';
 import { AddressAssignmentsProjection } from './address-assignments.ts';
 import { AdminEventsProjection } from './admin-events.ts';
 import { BlockGrantsProjection } from './block-grants.ts';
@@ -17,12 +18,13 @@ import { TrafficProjection } from './traffic.ts';
 /**
  * Projects entries of the log, in their order, into all tables: loads the rows they touch, evolves them in memory, and
  * writes each table once. Each entry must come exactly once, under the projection lock. What follows from traffic is not
- * complete before `foldTraffic`. Who projects often passes the same `memory` each time.
+ * complete before `foldTraffic`. Who projects often passes the same `memory` each time. `alongside` is written first of all.
  */
 export async function projectEntries(
   trx: DatabaseTransaction,
   entries: readonly LogEntry[],
   memory = new ProjectionMemory(),
+  alongside: () => Promise<void> = () => Promise.resolve(),
 ): Promise<void> {
   const first = entries[0]?.position;
   const last = entries.at(-1)?.position;
@@ -68,6 +70,7 @@ export async function projectEntries(
   }
 
   const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
-  for (const projection of [...projections, counters, totals, histograms]) await projection.write(trx);
+  const writes = [...projections, counters, totals, histograms].map((projection) => () => projection.write(trx));
+  await overlap([alongside, ...writes]);
   memory.connections.remember(last, connections.all());
 }

@@ -7,7 +7,7 @@ import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
 import { applyEvents } from './apply-events.ts';
 import { findCrowded, loadDraining, loadParked, loadReady } from './parked-store.ts';
-import { type IncomingEvent, type ReadMessage, readMessage, type StreamMessage } from './read-message.ts';
+import type { IncomingEvent, ReadMessage } from './read-message.ts';
 import { type EpochState, type SequenceResult, sequence, spoolKey } from './sequence.ts';
 import { loadEpochs, loadReadyEpochs, storeDeadLetters, storeSequence } from './sequence-store.ts';
 
@@ -84,11 +84,11 @@ export async function applyBatch(
   ownerEpoch: number,
   from: StreamPosition,
   to: StreamPosition,
-  messages: readonly StreamMessage[],
+  messages: readonly ReadMessage[],
   memory: ProjectionMemory,
   fold: (trx: DatabaseTransaction) => Promise<unknown> = foldTraffic,
 ): Promise<BatchResult> {
-  let left = messages.map((message) => ({ ...readMessage(message), streamSeq: message.streamSeq }));
+  let left = messages;
   let at = from;
   let total: BatchResult | undefined;
   let isMoreReady = false;
@@ -110,14 +110,12 @@ export async function applyBatch(
   }
 }
 
-type LeftMessage = ReadMessage & Pick<StreamMessage, 'streamSeq'>;
-
 async function applyPart(
   trx: DatabaseTransaction,
   ownerEpoch: number,
   from: StreamPosition,
   to: StreamPosition,
-  left: readonly LeftMessage[],
+  left: readonly ReadMessage[],
   memory: ProjectionMemory,
   fold: (trx: DatabaseTransaction) => Promise<unknown>,
 ): Promise<BatchPart> {
@@ -190,7 +188,7 @@ interface SequencedPart {
  * Sequences as many of the messages as one transaction takes. Before a spool is replaced of which much is parked, that is released
  * step by step.
  */
-async function sequencePart(trx: DatabaseTransaction, left: readonly LeftMessage[]): Promise<SequencedPart> {
+async function sequencePart(trx: DatabaseTransaction, left: readonly ReadMessage[]): Promise<SequencedPart> {
   if (left.length === 0) {
     const known = await loadReadyEpochs(trx);
     const result = sequence(known, await loadReady(trx, known), [], MAX_UNCOMMITTED_EVENTS);

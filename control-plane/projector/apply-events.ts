@@ -1,10 +1,8 @@
 import { sql } from 'kysely';
 import pg from 'pg';
 import { CodedError, describeError, errorCode } from '../../shared/errors.ts';
-import { appendEntries } from '../log/append-entries.ts';
-import { checkEvent } from '../log/check-event.ts';
 import type { LogEntry } from '../log/log-entry.ts';
-import { projectEntries } from '../projections/project-entries.ts';
+import { recordEntries } from '../log/record-entries.ts';
 import type { ProjectionMemory } from '../projections/projection-memory.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { DeadLetter, IncomingEvent } from './read-message.ts';
@@ -35,13 +33,9 @@ export async function applyEvents(
   const deadLetters: DeadLetter[] = [];
   const sound: Array<Pick<LogEntry, 'event' | 'written'> & { incoming: IncomingEvent }> = [];
   for (const incoming of events) {
-    try {
-      const { envelope } = incoming;
-      const event = checkEvent(envelope);
-      sound.push({ incoming, event, written: envelope.version === event.version ? undefined : envelope });
-    } catch (error) {
-      deadLetters.push(deadLetterOf(incoming, error));
-    }
+    const { envelope, checked } = incoming;
+    if (checked instanceof Error) deadLetters.push(deadLetterOf(incoming, checked));
+    else sound.push({ incoming, event: checked, written: envelope.version === checked.version ? undefined : envelope });
   }
 
   /** Halves what fails until the event that is to blame is alone. Returns the new position. */
@@ -57,8 +51,7 @@ export async function applyEvents(
     );
     await sql`SAVEPOINT apply_range`.execute(trx);
     try {
-      await appendEntries(trx, entries);
-      await projectEntries(trx, entries, memory);
+      await recordEntries(trx, entries, memory);
       await sql`RELEASE SAVEPOINT apply_range`.execute(trx);
       return start + range.length;
     } catch (error) {

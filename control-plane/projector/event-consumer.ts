@@ -12,10 +12,11 @@ import {
 } from 'nats';
 import { CodedError, errorCode } from '../../shared/errors.ts';
 import { EVENT_STREAM } from '../../shared/nats/streams.ts';
+import { type ReadMessage, readMessage } from './read-message.ts';
 
 /** Ours: messages in flight from the stream, and the most that one batch has. */
 const MAX_BATCH_MESSAGES = 500;
-/** Ours: a batch ends with the message that reaches it. */
+/** Ours: a batch ends with the message that reaches it, and so many bytes are read ahead. */
 const MAX_BATCH_BYTES = 4 * 2 ** 20;
 /** Ours: far more than a batch, so that a slow commit never stops the flow. */
 const MAX_ACK_PENDING = 10 * MAX_BATCH_MESSAGES;
@@ -28,6 +29,12 @@ const WATCHDOG_MS = 5_000;
 const CONSUMER_PREFIX = 'projector-';
 /** What the client library reports only as a status, and goes on waiting. */
 const FATAL_STATUSES = new Set(['consumer_deleted', 'consumer_not_found', 'stream_not_found']);
+
+/** A message that is decoded and checked already: that is done while the batch before it is committed. */
+export interface ReceivedMessage {
+  readonly message: JsMsg;
+  readonly read: ReadMessage;
+}
 
 /** The consumer is of no use any more: build another one from the checkpoint. */
 export class ConsumerBrokenError extends CodedError {
@@ -49,7 +56,7 @@ export async function* readEvents(
   first: number,
   signal: AbortSignal,
   idleMs: () => number | undefined = () => undefined,
-): AsyncGenerator<readonly JsMsg[], void, undefined> {
+): AsyncGenerator<readonly ReceivedMessage[], void, undefined> {
   const consumer = await createConsumer(nats, manager, ownerEpoch, first);
   const messages = await consumer.consume({ max_messages: MAX_BATCH_MESSAGES });
   const inbox = new Inbox(messages, first);
@@ -62,7 +69,7 @@ export async function* readEvents(
       if (batch.length > 0) {
         yield batch;
         // With ack-all this is the whole batch; it only makes room for more, the position is the checkpoint's matter.
-        batch.at(-1)?.ack();
+        batch.at(-1)?.message.ack();
       } else if (idle !== undefined && !signal.aborted && inbox.isEmpty()) {
         yield batch;
       } else if (!signal.aborted && (await lastSequence(manager)) >= inbox.expected) {
@@ -131,7 +138,8 @@ async function lastSequence(manager: JetStreamManager): Promise<number> {
 class Inbox {
   /** The sequence that has to come next. */
   expected: number;
-  private readonly waiting: JsMsg[] = [];
+  private readonly waiting: ReceivedMessage[] = [];
+  private waitingBytes = 0;
   private broken: ConsumerBrokenError | undefined;
   private closed = false;
   private arrival = Promise.withResolvers<void>();
@@ -147,6 +155,10 @@ class Inbox {
     return this.waiting.length === 0 && this.broken === undefined;
   }
 
+  private isFull(): boolean {
+    return this.waiting.length >= MAX_BATCH_MESSAGES || this.waitingBytes >= MAX_BATCH_BYTES;
+  }
+
   wake(): void {
     this.arrival.resolve();
   }
@@ -158,7 +170,7 @@ class Inbox {
   }
 
   /** What has arrived; waits for it up to `timeoutMs`. Throws ConsumerBrokenError once all that came before is taken. */
-  async take(timeoutMs: number, signal: AbortSignal): Promise<readonly JsMsg[]> {
+  async take(timeoutMs: number, signal: AbortSignal): Promise<readonly ReceivedMessage[]> {
     if (this.isEmpty() && !signal.aborted) {
       const timer = new AbortController();
       const timeout = delay(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
@@ -169,8 +181,9 @@ class Inbox {
     if (this.waiting.length === 0 && this.broken) throw this.broken;
     let bytes = 0;
     let count = 0;
-    while (count < this.waiting.length && bytes < MAX_BATCH_BYTES) bytes += this.waiting[count++]!.data.length;
+    while (count < this.waiting.length && bytes < MAX_BATCH_BYTES) bytes += this.waiting[count++]!.message.data.length;
     const batch = this.waiting.splice(0, count);
+    this.waitingBytes -= bytes;
     this.room.resolve();
     this.room = Promise.withResolvers();
     return batch;
@@ -187,9 +200,11 @@ class Inbox {
           return;
         }
         this.expected += 1;
-        this.waiting.push(message);
+        const { seq: streamSeq, subject, data } = message;
+        this.waiting.push({ message, read: readMessage({ streamSeq, subject, data }) });
+        this.waitingBytes += data.length;
         this.wake();
-        while (this.waiting.length >= MAX_BATCH_MESSAGES && !this.closed) await this.room.promise;
+        while (this.isFull() && !this.closed) await this.room.promise;
       }
       this.fail('the consumer ended');
     } catch (error) {

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { EventEnvelope } from '../../shared/events/envelope.ts';
 import { MAX_UNCOMMITTED_EVENTS } from '../../shared/nats/messages.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import type { IncomingEvent } from './read-message.ts';
+import { type IncomingEvent, incomingEvent } from './read-message.ts';
 import { type EpochState, endOfRun, type ParkedEvents, type SequenceKey, spoolKey } from './sequence.ts';
 
 /** Ours: parked events that one transaction releases, about as much work as a batch has. The rest waits for the next one. */
@@ -214,9 +214,7 @@ async function loadKey(trx: DatabaseTransaction, { node, epoch, seq }: SequenceK
   return rows;
 }
 
-function eventOf({ node, epoch, seq, envelope, stream_seq: streamSeq }: ParkedRow): IncomingEvent {
-  return { node, epoch, seq, at: envelope.at, streamSeq, subject: null, envelope };
-}
+const eventOf = ({ envelope, stream_seq: streamSeq }: ParkedRow) => incomingEvent(envelope, streamSeq, null);
 
 function column<T, K extends keyof T>(rows: readonly T[], key: K): T[K][] {
   return rows.map((row) => row[key]);

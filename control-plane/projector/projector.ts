@@ -8,7 +8,7 @@ import { NotLeaderError, type Term } from '../storage/term.ts';
 import { applyBatch, type BatchResult, readCheckpoint, type StreamPosition } from './apply-batch.ts';
 import { deleteEarlierConsumers, readEvents } from './event-consumer.ts';
 import { FoldSchedule } from './fold-schedule.ts';
-import type { StreamMessage } from './read-message.ts';
+import type { ReadMessage } from './read-message.ts';
 import { answerWatermarkRequests, publishWatermarks, readAppliedEpochs } from './watermarks.ts';
 
 /** Ours: pauses between attempts while something is away; doubled each time. */
@@ -120,13 +120,13 @@ export class Projector {
     const idleMs = () => (projection.folds.isBehind() ? IDLE_MS : undefined);
     const first = position.streamSeq + 1;
     for await (const batch of readEvents(nats, manager, term.ownerEpoch, first, term.signal, idleMs)) {
-      const last = batch.at(-1);
+      const last = batch.at(-1)?.message;
       if (last === undefined) {
         await this.commit(term, position, position, [], projection);
         continue;
       }
       const next = { streamCreated: position.streamCreated, streamSeq: last.seq };
-      const messages = batch.map(({ seq: streamSeq, subject, data }) => ({ streamSeq, subject, data }));
+      const messages = batch.map(({ read }) => read);
       const { epochs, aheadSeconds } = await this.commit(term, position, next, messages, projection);
       if (last.info.pending < LIVE_BACKLOG)
         for (const [node, seconds] of aheadSeconds) this.clockSkews.set(node, seconds);
@@ -139,7 +139,7 @@ export class Projector {
     term: Term,
     from: StreamPosition,
     to: StreamPosition,
-    messages: readonly StreamMessage[],
+    messages: readonly ReadMessage[],
     { memory, folds }: { readonly memory: ProjectionMemory; readonly folds: FoldSchedule },
   ): Promise<BatchResult> {
     const isIdle = messages.length === 0;

@@ -24,7 +24,8 @@ export async function insertRows<R>(
   const names = Object.keys(columns).map((name) => sql.ref(name));
   // In the list of what is selected, `unnest` hands on row by row; in FROM, Postgres would first write all of them down.
   const values = Object.entries(columns).map(
-    ([, column]) => sql`unnest(${arrayOf(column, rows)})${column.type === wireTypeOf(column.type) ? sql`` : sql`::${sql.raw(column.type)}`}`,
+    ([, column]) =>
+      sql`unnest(${arrayOf(column, rows)})${column.type === wireTypeOf(column.type) ? sql`` : sql`::${sql.raw(column.type)}`}`,
   );
   await sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { appendEntries } from '../../../control-plane/log/append-entries.ts';
 import { checkEvent } from '../../../control-plane/log/check-event.ts';
 import type { LogEntry } from '../../../control-plane/log/log-entry.ts';
-import { projectEntries } from '../../../control-plane/projections/project-entries.ts';
+import { recordEntries } from '../../../control-plane/log/record-entries.ts';
 import { lockProjections } from '../../../control-plane/storage/projection-lock.ts';
 import { readGoldenEvents } from '../../support/golden-events.ts';
 import { startTestPostgres, type TestPostgres } from './projector-database.ts';
@@ -27,8 +26,7 @@ test('events of every version ever written are projected, and the log keeps them
   );
   await database.transaction().execute(async (trx) => {
     await lockProjections(trx);
-    await appendEntries(trx, entries);
-    await projectEntries(trx, entries);
+    await recordEntries(trx, entries);
   });
 
   const log = await database.selectFrom('events').select(['type', 'version', 'data']).orderBy('position').execute();

@@ -4,6 +4,7 @@ import { sql } from 'kysely';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
 import { applyBatch, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
 import { MAX_RELEASED } from '../../../control-plane/projector/parked-store.ts';
+import { readMessage } from '../../../control-plane/projector/read-message.ts';
 import { encodeEvents, type VpnEvent } from '../../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import { MAX_UNCOMMITTED_EVENTS } from '../../../shared/nats/messages.ts';
@@ -51,8 +52,9 @@ const range = (epoch: string, from: number, to: number) =>
 /** Delivers, and breaks off in the transaction with that number. */
 async function breakOff(log: TestLog, transaction: number, events: readonly VpnEvent[]): Promise<void> {
   const from = await readCheckpoint(log.database);
-  const message = { streamSeq: from.streamSeq + 1, subject: nodeEventSubject('node-a'), data: encodeEvents(events) };
-  const to = { streamCreated: 'stream', streamSeq: message.streamSeq };
+  const streamSeq = from.streamSeq + 1;
+  const message = readMessage({ streamSeq, subject: nodeEventSubject('node-a'), data: encodeEvents(events) });
+  const to = { streamCreated: 'stream', streamSeq };
   let begun = 0;
   const fold = async () => {
     if (++begun === transaction) throw new Error('the process ends here');

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
 import { applyBatch, type BatchResult, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
+import { readMessage } from '../../../control-plane/projector/read-message.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
@@ -50,7 +51,7 @@ export class TestLog {
 
   async deliverRaw(...messages: ReadonlyArray<{ subject: string; data: Uint8Array }>): Promise<BatchResult> {
     const from = await readCheckpoint(this.database);
-    const read = messages.map((message) => ({ ...message, streamSeq: ++this.streamSeq }));
+    const read = messages.map((message) => readMessage({ ...message, streamSeq: ++this.streamSeq }));
     const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
     return await applyBatch(this.database, this.ownerEpoch, from, to, read, this.memory);
   }

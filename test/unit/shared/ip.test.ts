@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { isIPv4, isIPv6 } from 'node:net';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
+import ipaddr from 'ipaddr.js';
 import {
   ADDRESS_BITS,
   addressFromBytes,
   addressToBytes,
+  canonicalAddress,
   formatAddress,
   type IpAddress,
   parseAddress,
@@ -57,6 +59,17 @@ const prefixAndAddress = anyPrefix.chain((prefix) => {
 });
 
 suite('addresses', () => {
+  test('of IPv6 are written as RFC 5952 says, with any zeros', () => {
+    const group = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffff }));
+    const groups = fc.array(group, { minLength: 8, maxLength: 8 });
+    fc.assert(
+      fc.property(groups, (parts) => {
+        const address = new ipaddr.IPv6(parts);
+        assert.equal(canonicalAddress(address.toNormalizedString()), address.toRFC5952String());
+      }),
+    );
+  });
+
   test('text and bytes bring back every address, in the form that Node takes too', () => {
     fc.assert(
       fc.property(anyAddress, (address) => {
