@@ -1,6 +1,6 @@
 import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, statfsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { SCHEMA_VERSIONS } from './schema.ts';
 import { corrupt, openingError, StateError } from './state-error.ts';
 
@@ -28,6 +28,20 @@ interface Pending {
   readonly work: (db: DatabaseSync) => unknown;
   readonly resolve: (value: never) => void;
   readonly reject: (error: unknown) => void;
+}
+
+/** Parses each statement once. Their texts are few, and to parse one takes longer than to run it. */
+class ParsingOnce extends DatabaseSync {
+  readonly #statements = new Map<string, StatementSync>();
+
+  override prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = super.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
 }
 
 type Outcome = { readonly value: unknown } | { readonly error: unknown };
@@ -113,9 +127,9 @@ export class NodeDatabase {
     this.#pending = [];
     const outcomes: Outcome[] = [];
     try {
-      this.#db.exec('BEGIN IMMEDIATE');
+      this.#db.prepare('BEGIN IMMEDIATE').run();
       for (const { work } of group) outcomes.push(this.#attempt(work));
-      this.#db.exec('COMMIT');
+      this.#db.prepare('COMMIT').run();
     } catch (cause) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
       const error = new StateError('STATE_WRITE_FAILED', `${this.file} cannot be written`, { cause });
@@ -132,10 +146,10 @@ export class NodeDatabase {
   }
 
   #attempt(work: (db: DatabaseSync) => unknown): Outcome {
-    this.#db.exec('SAVEPOINT work');
+    this.#db.prepare('SAVEPOINT work').run();
     try {
       const value = work(this.#db);
-      this.#db.exec('RELEASE work');
+      this.#db.prepare('RELEASE work').run();
       return { value };
     } catch (error) {
       // A full disk can end the whole transaction; then there is no savepoint left, and COMMIT fails for everyone.
@@ -147,7 +161,7 @@ export class NodeDatabase {
 }
 
 function open(file: string): DatabaseSync {
-  const db = new DatabaseSync(file);
+  const db = new ParsingOnce(file);
   try {
     // EXCLUSIVE keeps the file lock until the connection closes: a second process gets SQLITE_BUSY at once.
     db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');

@@ -46,13 +46,17 @@ export interface SpoolOptions {
   readonly reserveBytes?: number;
 }
 
-/** An event and the JSON of its data: a window of 50 connections has 12 KiB of it, which is written once. */
+/** An event and the JSON of its data: a window of 50 connections has 12 KiB of it, which is written and measured once. */
 interface WrittenEvent {
   readonly event: NewEvent;
   readonly json: string;
+  readonly bytes: number;
 }
 
-const writeData = (event: NewEvent): WrittenEvent => ({ event, json: JSON.stringify(event.data) });
+function writeData(event: NewEvent): WrittenEvent {
+  const json = JSON.stringify(event.data);
+  return { event, json, bytes: Buffer.byteLength(json) };
+}
 
 /** An event as it goes into a message: the JSON of its envelope. */
 export interface SpooledEvent {
@@ -144,7 +148,7 @@ export class Spool {
     const urgent = events.every((event) => URGENT.has(event.type));
     // The envelope's own fields are given later; their sequence is counted at its longest.
     const written = events.map(writeData);
-    const bytes = written.reduce((sum, one) => sum + Buffer.byteLength(this.#encode(one, 2 ** 53).json), 0);
+    const bytes = written.reduce((sum, one) => sum + this.#encode(one, 2 ** 53).bytes, 0);
     const { events: maxEvents, bytes: maxBytes, reserveEvents, reserveBytes } = this.#limits;
     if (
       this.#events + events.length > maxEvents + (urgent ? reserveEvents : 0) ||
@@ -243,8 +247,7 @@ export class Spool {
     const insert = db.prepare('INSERT INTO spool (seq, incarnation, bytes, event) VALUES (?, ?, ?, ?)');
     let total = 0;
     const stored = events.map((written, i) => {
-      const { event, json } = this.#encode(written, first + i);
-      const bytes = Buffer.byteLength(json);
+      const { event, json, bytes } = this.#encode(written, first + i);
       total += bytes;
       insert.run(first + i, this.incarnation, bytes, json);
       return event;
@@ -262,12 +265,17 @@ export class Spool {
     return Number(row?.last_seq) - count + 1;
   }
 
-  #encode({ event: { type, at, data }, json }: WrittenEvent, seq: number): { event: VpnEvent; json: string } {
+  #encode(
+    { event: { type, at, data }, json, bytes }: WrittenEvent,
+    seq: number,
+  ): { event: VpnEvent; json: string; bytes: number } {
     const { node, incarnation, epoch } = this;
     const envelope = { node, epoch, seq, incarnation, type, version: currentVersion(type), at };
+    const begin = `${JSON.stringify(envelope).slice(0, -1)},"data":`;
     return {
       event: { ...envelope, data } as VpnEvent,
-      json: `${JSON.stringify(envelope).slice(0, -1)},"data":${json}}`,
+      json: `${begin}${json}}`,
+      bytes: Buffer.byteLength(begin) + bytes + 1,
     };
   }
 }

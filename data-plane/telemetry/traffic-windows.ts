@@ -5,6 +5,8 @@ import type { NodeEventData, TrafficSample, TrafficTotals } from '../../shared/e
 const MAX_CONNECTIONS_PER_EVENT = 500;
 /** Ours: an event fits into a message with room for others. */
 const MAX_EVENT_BYTES = 256 * 1024;
+/** More than a sample takes, by its schema: so many connections fit without a look. */
+const MAX_SAMPLE_BYTES = 1_024;
 /** Ours: latencies kept of one connection while the spool refuses windows; the oldest go first. */
 const MAX_LATENCIES = 1_000;
 /** Ours: how many windows a closed connection is remembered, so that a snapshot that was under way adds nothing. */
@@ -187,7 +189,9 @@ function eventsOf(window: Window, errors: Errors, samples: TrafficSample[]): New
     at: window.windowEnd,
     data: { ...window, ...errors, connections: samples },
   };
-  const fits = samples.length <= MAX_CONNECTIONS_PER_EVENT && JSON.stringify(event).length <= MAX_EVENT_BYTES;
+  const fits =
+    samples.length <= MAX_CONNECTIONS_PER_EVENT &&
+    (samples.length < MAX_EVENT_BYTES / MAX_SAMPLE_BYTES || JSON.stringify(event).length <= MAX_EVENT_BYTES);
   if (fits || samples.length <= 1) return [event];
   const half = Math.min(MAX_CONNECTIONS_PER_EVENT, Math.ceil(samples.length / 2));
   // The counters of the node are in the first event only.

@@ -36,6 +36,8 @@ export async function connectNats(
         ignoreAuthErrorAbort: true,
         reconnectTimeWait: RECONNECT_WAIT_MS,
         pingInterval: PING_INTERVAL_MS,
+        // Else each request takes a stack trace, in case that it fails.
+        noAsyncTraces: true,
         timeout: PING_INTERVAL_MS,
       });
       void logStatus(connection, host, log);

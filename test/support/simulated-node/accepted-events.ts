@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { existsSync, openSync, readFileSync, writeSync } from 'node:fs';
 
 /**
  * What simulated nodes accepted: of every epoch the last sequence whose append was acknowledged. It lives outside of the state
@@ -6,6 +6,8 @@ import { appendFileSync, existsSync, readFileSync } from 'node:fs';
  */
 export class AcceptedEvents {
   readonly #lastSeqs = new Map<string, Map<string, number>>();
+  /** Where each acknowledgement is noted; opened with the first. */
+  #noted: number | undefined;
   readonly #file: string | undefined;
 
   /** With a file: goes on with what is in it. */
@@ -21,7 +23,8 @@ export class AcceptedEvents {
 
   note(node: string, epoch: string, lastSeq: number): void {
     if (!this.#raise(node, epoch, lastSeq) || this.#file === undefined) return;
-    appendFileSync(this.#file, `${node} ${epoch} ${lastSeq}\n`);
+    this.#noted ??= openSync(this.#file, 'a');
+    writeSync(this.#noted, `${node} ${epoch} ${lastSeq}\n`);
   }
 
   /** One entry an epoch. */
