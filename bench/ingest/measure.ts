@@ -22,7 +22,7 @@ const POSTGRES_SETTINGS = {
   // Says when a row was committed.
   track_commit_timestamp: 'on',
 };
-const CONNECTIONS_PER_NODE = 50;
+const CONNECTIONS_PER_WINDOW = 50;
 const WINDOW_MS = 1_000;
 const SHARE_OF_SAMPLES = 0.8;
 /** Of a connection's life: established, closed, and two addresses that are assigned and released. */
@@ -34,25 +34,27 @@ const SAMPLE_MS = 250;
 
 /** Runs the load, then the ceilings on what it left, then the start of a control plane on a long log. */
 export async function measureIngest(options: IngestOptions, context: BenchContext): Promise<IngestReport> {
-  const { rate, seconds } = options;
+  const { rate, seconds, shards } = options;
   const { directory, progress, signal, atEnd } = context;
   progress('NATS, Postgres and the control plane');
   const servers = await startServers(context, POSTGRES_SETTINGS);
   const { nats, postgres, sql } = servers;
   const { leader } = await startControlPlane(context, servers);
 
-  const nodes = Math.max(1, Math.round((rate * SHARE_OF_SAMPLES * (WINDOW_MS / 1_000)) / CONNECTIONS_PER_NODE));
+  const connections = shards * CONNECTIONS_PER_WINDOW;
+  const nodes = Math.max(1, Math.round((rate * SHARE_OF_SAMPLES * (WINDOW_MS / 1_000)) / connections));
   const lives = (rate * (1 - SHARE_OF_SAMPLES)) / EVENTS_PER_LIFE;
   const fleet = createFleet(context, nats.url, nodes, {
-    connections: CONNECTIONS_PER_NODE,
+    connections,
+    shards,
     opensPerSecond: OPENS_PER_SECOND / nodes,
     churnPerSecond: lives / nodes,
     windowMs: WINDOW_MS,
   });
-  progress(`${nodes} nodes with ${CONNECTIONS_PER_NODE} connections each`);
+  progress(`${nodes} nodes with ${connections} connections each, in ${shards} shards`);
   await fleet.launch();
   atEnd(() => fleet.service.kill());
-  const hasAll = () => (fleet.status()?.connections ?? 0) >= 0.99 * nodes * CONNECTIONS_PER_NODE;
+  const hasAll = () => (fleet.status()?.connections ?? 0) >= 0.99 * nodes * connections;
   await waitFor(
     () => {
       signal.throwIfAborted();

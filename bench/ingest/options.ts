@@ -4,6 +4,8 @@ export interface IngestOptions {
   /** Records that the nodes accept in a second. */
   readonly rate: number;
   readonly seconds: number;
+  /** Of each node, 50 connections each; each writes a window a second. */
+  readonly shards: number;
   /** Events in the log, in thousands, on which a control plane is started; 0: none is. */
   readonly log: number;
   readonly json: boolean;
@@ -14,6 +16,8 @@ const MIN_RATE = 1_000;
 const MAX_RATE = 100_000;
 const MIN_SECONDS = 5;
 const MAX_SECONDS = 3_600;
+const DEFAULT_SHARDS = 4;
+const MAX_SHARDS = 64;
 const DEFAULT_LOG_THOUSANDS = 10_000;
 const MAX_LOG_THOUSANDS = 100_000;
 
@@ -24,6 +28,7 @@ five records are samples. Exit code 1 when a bar is missed.
   npm run bench:ingest                          ${DEFAULT_RATE} records a second for 60 s
   npm run bench:ingest -- --rate N              records a second, ${MIN_RATE} to ${MAX_RATE}
   npm run bench:ingest -- --seconds N           how long, ${MIN_SECONDS} to ${MAX_SECONDS} s (60)
+  npm run bench:ingest -- --shards N            shards of a node with 50 connections each, 1 to ${MAX_SHARDS} (${DEFAULT_SHARDS}): the more, the fewer nodes
   npm run bench:ingest -- --log N               thousands of events on which a control plane is started, up to ${MAX_LOG_THOUSANDS} (${DEFAULT_LOG_THOUSANDS}); 0: none
   npm run bench:ingest -- --json                the result as JSON on the last line
   npm run bench:ingest -- --help                this text
@@ -31,11 +36,18 @@ five records are samples. Exit code 1 when a bar is missed.
 
 /** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
 export function parseIngestOptions(args: readonly string[]): IngestOptions | undefined {
-  const values = parseArguments(args, { rate: 'string', seconds: 'string', log: 'string', json: 'boolean' });
+  const values = parseArguments(args, {
+    rate: 'string',
+    seconds: 'string',
+    shards: 'string',
+    log: 'string',
+    json: 'boolean',
+  });
   if (values.help) return undefined;
   return {
     rate: wholeNumber('--rate', values.rate, DEFAULT_RATE, MIN_RATE, MAX_RATE),
     seconds: wholeNumber('--seconds', values.seconds, 60, MIN_SECONDS, MAX_SECONDS),
+    shards: wholeNumber('--shards', values.shards, DEFAULT_SHARDS, 1, MAX_SHARDS),
     log: wholeNumber('--log', values.log, DEFAULT_LOG_THOUSANDS, 0, MAX_LOG_THOUSANDS),
     json: values.json === true,
   };

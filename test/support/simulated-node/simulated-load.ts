@@ -2,8 +2,10 @@ import type { SimulatedNode } from './simulated-node.ts';
 
 /** What a simulated node does by itself. */
 export interface SimulatedLoad {
-  /** The connections that it keeps open, each of a client in turn; a traffic window has all of them. */
+  /** The connections that it keeps open, each of a client in turn; the traffic windows of a moment have all of them. */
   readonly connections: number;
+  /** Each writes windows of its own, of every so-and-so-manyth connection; 1 where it is not given. */
+  readonly shards?: number;
   /** How fast it gets there, connections a second. */
   readonly opensPerSecond: number;
   /** Once there: the oldest ends and a new one is opened, so many times a second. */

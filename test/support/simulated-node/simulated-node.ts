@@ -11,7 +11,7 @@ import { StaticAddresses } from '../../../data-plane/static-addresses/static-add
 import { FailureReporter } from '../../../data-plane/telemetry/failure-reporter.ts';
 import { EventPublisher, type PublisherStats } from '../../../data-plane/telemetry/publisher.ts';
 import { Spool, type SpoolOptions } from '../../../data-plane/telemetry/spool.ts';
-import { TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
+import { type ConnectionSnapshot, TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
 import type { CloseReason, TrafficTotals } from '../../../shared/events/node-events.ts';
 import { parseAddress } from '../../../shared/ip/address.ts';
 import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
@@ -47,6 +47,8 @@ interface SimulatedConnection {
   readonly clientId: string;
   readonly addresses: readonly string[];
   readonly openedAt: number;
+  /** Whose windows have it. */
+  readonly shard: number;
   /** Of itself alone, so that connections differ. */
   readonly pace: number;
   totals: TrafficTotals;
@@ -70,7 +72,8 @@ export class SimulatedNode {
   readonly #statics: StaticAddresses;
   readonly #admission: Admission;
   readonly #failures: FailureReporter;
-  readonly #windows: TrafficWindows;
+  /** By shard. */
+  readonly #windows: readonly TrafficWindows[];
   readonly #load: LoadDriver | undefined;
   readonly #connections = new Map<string, SimulatedConnection>();
   readonly #totals: Record<keyof TrafficTotals, number> = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
@@ -142,7 +145,11 @@ export class SimulatedNode {
       log: logger,
     });
     this.#failures = new FailureReporter({ spool: this.#spool, log: logger });
-    this.#windows = new TrafficWindows({ append: (events) => this.#spool.append(events), startedAt: new Date() });
+    const startedAt = new Date();
+    this.#windows = Array.from(
+      { length: load?.shards ?? 1 },
+      () => new TrafficWindows({ append: (events) => this.#spool.append(events), startedAt }),
+    );
     this.#load = load && new LoadDriver(this, load);
   }
 
@@ -238,7 +245,8 @@ export class SimulatedNode {
       const pace = 1 + (createHash('sha1').update(connectionId).digest()[0] ?? 0);
       const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
       const openedAt = performance.now();
-      this.#connections.set(connectionId, { connectionId, clientId: owner, addresses, openedAt, pace, totals });
+      const shard = number % this.#windows.length;
+      this.#connections.set(connectionId, { connectionId, clientId: owner, addresses, openedAt, shard, pace, totals });
       return connectionId;
     } finally {
       this.#opening--;
@@ -256,7 +264,7 @@ export class SimulatedNode {
     if (connection === undefined) return;
     this.#move(connection);
     this.#connections.delete(connectionId);
-    this.#windows.forget(connectionId);
+    this.#windows[connection.shard]?.forget(connectionId);
     const { clientId, totals, openedAt } = connection;
     const durationMs = Math.round(performance.now() - openedAt);
     await this.#admission.closed({ type: 'closed', connectionId, clientId, reason, detail: '', durationMs, totals });
@@ -271,15 +279,18 @@ export class SimulatedNode {
 
   /** The end of a traffic window: every connection has moved something. What the spool refuses is in the next one. */
   writeWindow(): void {
-    const connections = [...this.#connections.values()].map((connection) => {
+    const snapshots = this.#windows.map((): ConnectionSnapshot[] => []);
+    for (const connection of this.#connections.values()) {
       this.#move(connection);
-      const { connectionId, clientId, totals, pace } = connection;
+      const { connectionId, clientId, totals, pace, shard } = connection;
       const latenciesMs = [pace / 8, pace / 4, pace / 2];
       const probe = { sent: 4, answered: latenciesMs.length, latenciesMs };
-      return { connectionId, clientId, totals, rttMs: pace / 10, probe };
-    });
+      snapshots[shard]?.push({ connectionId, clientId, totals, rttMs: pace / 10, probe });
+    }
+    const at = new Date();
     // A window that waits for room is no error.
-    this.#windows.record(new Date(), connections, NO_ERRORS).catch(() => undefined);
+    for (const [shard, windows] of this.#windows.entries())
+      windows.record(at, snapshots[shard] ?? [], NO_ERRORS).catch(() => undefined);
   }
 
   /** Ends what the load does by itself, and all connections; the node goes on publishing. */
@@ -322,7 +333,7 @@ export class SimulatedNode {
 
   async #settle(): Promise<void> {
     await this.#admission.settle();
-    await this.#windows.settle();
+    await Promise.all(this.#windows.map((windows) => windows.settle()));
   }
 
   #move(connection: SimulatedConnection): void {
