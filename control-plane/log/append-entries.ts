@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
+import { UnstorableValueError } from '../storage/encode-array.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { LogEntry } from './log-entry.ts';
 
@@ -12,10 +13,20 @@ const COLUMNS: Readonly<Record<string, Column<LogEntry>>> = {
   type: { type: 'text', value: ({ event }) => event.type },
   version: { type: 'smallint', value: ({ event, written }) => (written ?? event).version },
   at: { type: 'timestamptz', value: ({ event }) => event.at },
-  data: { type: 'jsonb', value: ({ event, written }) => JSON.stringify((written ?? event).data) },
+  data: { type: 'json', value: ({ event, written }) => storableJson((written ?? event).data) },
   stream_seq: { type: 'bigint', value: (row) => row.streamSeq },
   retry_of: { type: 'bigint', value: (row) => row.retryOf ?? null },
 };
+
+/** What JSON can say of text and Postgres cannot store as text: NUL, and halves of surrogate pairs. */
+const UNSTORABLE_TEXT = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
+
+/** Throws UnstorableValueError: a question about such an event would fail, and with it all others that the question is about. */
+function storableJson(data: object): string {
+  const json = JSON.stringify(data);
+  if (UNSTORABLE_TEXT.test(json)) throw new UnstorableValueError('json with text', json);
+  return json;
+}
 
 /** Positions between two looks at the partitions; far less than one of them holds, so that they are made ahead. */
 const PARTITION_CHECK_INTERVAL = 100_000;

@@ -49,28 +49,30 @@ export async function projectEntries(
     memory.connections,
   );
 
-  for (const entry of entries) {
-    const { event } = entry;
-    clients.apply(entry);
-    admin.apply(entry);
-    failures.apply(entry);
-    grants.apply(entry);
-    ledger.apply(entry);
-    const outcomes = connections.apply(entry, nodes.apply(entry));
-    if (event.type === 'block.reclaimed') {
-      const { node, block, leaseEnd } = event.data;
-      const holders = new Set(addresses.connectionsIn(node, block));
-      outcomes.push(...connections.abandon(holders, Date.parse(leaseEnd), `the lease of ${block} ended`));
+  function* write(): Generator<() => Promise<unknown>> {
+    yield alongside;
+    for (const entry of entries) {
+      const { event } = entry;
+      clients.apply(entry);
+      admin.apply(entry);
+      failures.apply(entry);
+      grants.apply(entry);
+      ledger.apply(entry);
+      const outcomes = connections.apply(entry, nodes.apply(entry));
+      if (event.type === 'block.reclaimed') {
+        const { node, block, leaseEnd } = event.data;
+        const holders = new Set(addresses.connectionsIn(node, block));
+        outcomes.push(...connections.abandon(holders, Date.parse(leaseEnd), `the lease of ${block} ended`));
+      }
+      addresses.apply(entry, outcomes);
+      traffic.apply(entry, outcomes);
+      counters.apply(entry, outcomes);
+      totals.apply(entry, outcomes);
+      histograms.apply(outcomes);
     }
-    addresses.apply(entry, outcomes);
-    traffic.apply(entry, outcomes);
-    counters.apply(entry, outcomes);
-    totals.apply(entry, outcomes);
-    histograms.apply(outcomes);
+    const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
+    for (const projection of [...projections, counters, totals, histograms]) yield () => projection.write(trx);
   }
-
-  const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
-  const writes = [...projections, counters, totals, histograms].map((projection) => () => projection.write(trx));
-  await overlap([alongside, ...writes]);
+  await overlap(write());
   memory.connections.remember(last, connections.all());
 }
