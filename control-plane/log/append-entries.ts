@@ -13,9 +13,10 @@ const COLUMNS: Readonly<Record<string, Column<LogEntry>>> = {
   type: { type: 'text', value: ({ event }) => event.type },
   version: { type: 'smallint', value: ({ event, written }) => (written ?? event).version },
   at: { type: 'timestamptz', value: ({ event }) => event.at },
-  data: { type: 'json', value: ({ event, written }) => storableJson((written ?? event).data) },
   stream_seq: { type: 'bigint', value: (row) => row.streamSeq },
   retry_of: { type: 'bigint', value: (row) => row.retryOf ?? null },
+  // Last, so that the message to Postgres, which grows with each column, need not grow behind the largest.
+  data: { type: 'json', value: ({ event, written }) => storableJson((written ?? event).data) },
 };
 
 /** What JSON can say of text and Postgres cannot store as text: NUL, and halves of surrogate pairs. */
