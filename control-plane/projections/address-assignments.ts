@@ -111,9 +111,10 @@ export class AddressAssignmentsProjection {
     }
   }
 
-  /** The connections of all assignments that were loaded. */
-  connectionIds(): string[] {
-    return [...this.assignments.values()].flat().map(({ connectionId }) => connectionId);
+  /** The connections that hold an address of those that were loaded. */
+  holders(): string[] {
+    const held = [...this.assignments.values()].flat().filter(({ until }) => until === null);
+    return held.map(({ connectionId }) => connectionId);
   }
 
   apply(entry: LogEntry, outcomes: readonly ConnectionOutcome[]): void {

@@ -45,7 +45,7 @@ export async function projectEntries(
     trx,
     entries,
     nodes,
-    addresses.connectionIds(),
+    addresses.holders(),
     memory.connections,
   );
 

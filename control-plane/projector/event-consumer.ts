@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as turn } from 'node:timers/promises';
 import {
   AckPolicy,
   type Consumer,
@@ -18,6 +18,8 @@ import { type ReadMessage, readMessage } from './read-message.ts';
 const MAX_BATCH_MESSAGES = 500;
 /** Ours: a batch ends with the message that reaches it, and so many bytes are read ahead. */
 const MAX_BATCH_BYTES = 4 * 2 ** 20;
+/** Ours: bytes that are decoded in one go, some milliseconds, before others get their turn, e.g. what Postgres has answered. */
+const MAX_BYTES_IN_ONE_GO = 256 * 1024;
 /** Ours: far more than a batch, so that a slow commit never stops the flow. */
 const MAX_ACK_PENDING = 10 * MAX_BATCH_MESSAGES;
 /** Ours: longer than any commit may take. What is redelivered all the same is recognised. */
@@ -190,6 +192,7 @@ class Inbox {
   }
 
   private async pump(messages: ConsumerMessages): Promise<void> {
+    let bytes = 0;
     try {
       for await (const message of messages) {
         if (this.closed) return;
@@ -205,6 +208,10 @@ class Inbox {
         this.waitingBytes += data.length;
         this.wake();
         while (this.isFull() && !this.closed) await this.room.promise;
+        bytes += data.length;
+        if (bytes < MAX_BYTES_IN_ONE_GO) continue;
+        bytes = 0;
+        await turn();
       }
       this.fail('the consumer ended');
     } catch (error) {
