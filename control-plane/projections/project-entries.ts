@@ -41,13 +41,7 @@ export async function projectEntries(
   const nodes = await NodesProjection.load(trx, entries);
   const grants = await BlockGrantsProjection.load(trx, entries);
   const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger);
-  const connections = await ConnectionsProjection.load(
-    trx,
-    entries,
-    nodes,
-    addresses.holders(),
-    memory.connections,
-  );
+  const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.holders(), memory.connections);
 
   function* write(): Generator<() => Promise<unknown>> {
     yield alongside;
