@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import { addressOf, check, closeQuietly, errno, read, send, shutdown } from '../os/libc.ts';
 import { OsError } from '../os/os-error.ts';
+import { Poller } from '../os/poller.ts';
 import type { LoopSource, LoopSources } from '../packet-thread/packet-loop.ts';
 
 const { EAGAIN, ECONNRESET, EINTR, EPIPE } = constants.errno;
@@ -37,8 +38,11 @@ const input = new Uint8Array(READ_BYTES);
 export interface ByteChannelEvents {
   /** Bytes came. Good until the handler returns. */
   onBytes(bytes: Uint8Array): void;
-  /** The other end has said its last, or is gone: nothing more comes. Sending may still work. */
-  onEnd(): void;
+  /**
+   * Nothing more comes: the other end has said its last, and sending may still work, or it is `gone`, closed without a word or with its
+   * thread. One that was closed after its last word counts as gone too, if that happened before the word was read.
+   */
+  onEnd(gone: boolean): void;
   /** The first bytes since the queue was empty were queued. */
   onQueued?(): void;
 }
@@ -156,11 +160,18 @@ export class ByteChannel implements LoopSource {
     }
     // It would be readable for ever from here on.
     this.#unwatch();
-    this.#events.onEnd();
+    this.#events.onEnd(this.#isOtherEndClosed());
   }
 
   writable(): void {
     this.flush();
+  }
+
+  #isOtherEndClosed(): boolean {
+    const poller = new Poller();
+    const slot = poller.add(this.#fd);
+    poller.wait(0);
+    return poller.isHungUp(slot);
   }
 
   /** Whether what is queued waits too long. */

@@ -72,6 +72,11 @@ export class Poller {
     return ((this.#events[slot * 4 + 3] ?? 0) & POLLOUT) !== 0;
   }
 
+  /** Whether the last wait found that nothing can come or go there any more: the other end of a stream of AF_UNIX is closed, if ours has not ended. */
+  isHungUp(slot: number): boolean {
+    return ((this.#events[slot * 4 + 3] ?? 0) & POLLHUP) !== 0;
+  }
+
   #set(slot: number, fd: number): number {
     this.#fds[slot * 2] = fd;
     this.#events[slot * 4 + 2] = POLLIN;

@@ -4,7 +4,7 @@ import { H3_EXCESSIVE_LOAD, Http3StreamError } from '../http3/error-codes.ts';
 import type { LoopSources } from '../packet-thread/packet-loop.ts';
 import { Tunnel } from './tunnel.ts';
 import type { TunnelHost } from './tunnel-host.ts';
-import type { TunnelGrant } from './tunnel-messages.ts';
+import { type TunnelGrant, WEB_THREAD_FAILED } from './tunnel-messages.ts';
 import type { TunnelTransport } from './tunnel-transport.ts';
 
 /** What a tunnel behind a byte channel asks of the server. */
@@ -23,7 +23,7 @@ const CLOSE_TIMEOUT_MS = 5_000;
 /**
  * A tunnel whose client is reached through another thread, by a byte channel that carries its capsules both ways (RFC 9297 3.2): HTTP/2,
  * where every packet is in a DATAGRAM capsule, and WebTransport. A clean end is the end of the bytes; any other is told by message, and
- * who hears of it closes its end of the channel at once.
+ * who hears of it closes its end of the channel at once. A web thread that fails closes its ends without a word, before anybody can tell.
  */
 export class ChannelTunnel implements TunnelTransport {
   readonly maxPacketBytes = Number.POSITIVE_INFINITY;
@@ -39,7 +39,7 @@ export class ChannelTunnel implements TunnelTransport {
     this.#host = host;
     this.#channel = new ByteChannel(fd, sources, {
       onBytes: (bytes) => this.#receive(bytes),
-      onEnd: () => this.#receiveEnd(),
+      onEnd: (gone) => this.#receiveEnd(gone),
       onQueued: () => host.channelQueued(this),
     });
     this.#tunnel = new Tunnel(host, this, () => {});
@@ -110,7 +110,8 @@ export class ChannelTunnel implements TunnelTransport {
     }
   }
 
-  #receiveEnd(): void {
+  #receiveEnd(gone: boolean): void {
+    if (gone) this.#tunnel.end('error', WEB_THREAD_FAILED);
     if (this.#tunnel.session.state.kind === 'open') {
       try {
         this.#tunnel.receiveEnd();

@@ -39,6 +39,9 @@ export interface ServerThreadOptions {
   readonly trafficWindowMs: number;
 }
 
+/** Why a tunnel has ended whose client was reached through a thread that is no more. */
+export const WEB_THREAD_FAILED = 'the web thread failed';
+
 /** What a tunnel was asked for, its target as prefixes; null: anywhere. */
 export interface AcceptedScope {
   readonly targets: readonly string[] | null;

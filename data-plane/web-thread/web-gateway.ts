@@ -5,7 +5,12 @@ import { socketPair } from '../byte-channel/socket-pair.ts';
 import { closeQuietly } from '../os/libc.ts';
 import { WorkerThread } from '../packet-thread/worker-thread.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
-import type { FailureReport, RequestReport, ServerThreadCommand } from '../tunnel/tunnel-messages.ts';
+import {
+  type FailureReport,
+  type RequestReport,
+  type ServerThreadCommand,
+  WEB_THREAD_FAILED,
+} from '../tunnel/tunnel-messages.ts';
 import {
   NO_WEB_STATE,
   type WebState,
@@ -162,12 +167,12 @@ export class WebGateway {
     this.#onDrained();
     this.#state = { ...this.#state, connections: 0, handshakes: 0 };
     // Nothing happens where it was ready.
-    reject(new CodedError('WEB_THREAD', `the web thread failed: ${why}`));
+    reject(new CodedError('WEB_THREAD', `${WEB_THREAD_FAILED}: ${why}`));
     if (this.#stopping || !this.#wasReady) return;
     this.#options.log.error({ why }, 'the web thread failed and is started again; its clients have to come back');
-    const detail = 'the web thread failed';
+    // The packet thread has seen it by the end of the channel, unless the thread had not taken up its end yet.
     for (const connectionId of this.#tunnels)
-      this.#options.post({ type: 'lost', connectionId, reason: 'error', detail });
+      this.#options.post({ type: 'lost', connectionId, reason: 'error', detail: WEB_THREAD_FAILED });
     this.#restart = setTimeout(() => {
       this.start().catch((error: unknown) => {
         this.#options.log.error({ err: error }, 'the web thread does not start');

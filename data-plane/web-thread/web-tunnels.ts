@@ -1,9 +1,9 @@
 import { Socket } from 'node:net';
 import type { CloseReason, Transport } from '../../shared/events/node-events.ts';
+import { awaitChannelEnd } from '../http2/await-channel-end.ts';
 import { LimitCounters } from '../limits.ts';
 import type { AcceptedRequest } from '../masque/connect-ip-request.ts';
 import type { ProxyError } from '../masque/connect-ip-response.ts';
-import { closeQuietly } from '../os/libc.ts';
 import { DropCounters } from '../tunnel/drop-counters.ts';
 import type { WebThreadCommand, WebThreadReport, WebThreadStart } from './web-messages.ts';
 
@@ -96,13 +96,16 @@ export class WebTunnels {
 
   #accept({ requestId, connectionId, fd }: Extract<WebThreadCommand, { type: 'accept' }>): void {
     const tunnel = this.#take(requestId);
+    const socket = new Socket({ fd, readable: true, writable: true, allowHalfOpen: true });
     if (tunnel === undefined) {
-      // The client left while the main thread decided. The packet thread sees that by the end of the channel.
-      closeQuietly(fd);
+      // The client left while the main thread decided.
+      socket.on('error', () => {});
+      socket.end();
+      awaitChannelEnd(socket);
       return;
     }
     this.#open.set(connectionId, tunnel);
-    tunnel.accept(connectionId, new Socket({ fd, readable: true, writable: true, allowHalfOpen: true }));
+    tunnel.accept(connectionId, socket);
   }
 
   #take(requestId: number): WebTunnel | undefined {

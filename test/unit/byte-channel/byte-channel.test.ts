@@ -11,8 +11,10 @@ import {
 import { queuePacket } from '../../../data-plane/byte-channel/queue-packet.ts';
 import { SOCKET_PAIR_BYTES, socketPair } from '../../../data-plane/byte-channel/socket-pair.ts';
 import { CapsuleReader } from '../../../data-plane/masque/capsule-reader.ts';
-import { closeQuietly, read, write } from '../../../data-plane/os/libc.ts';
+import { closeQuietly, read, shutdown, write } from '../../../data-plane/os/libc.ts';
 import type { LoopSources } from '../../../data-plane/packet-thread/packet-loop.ts';
+
+const SHUT_WR = 1;
 
 /** A channel whose loop is the test; `peer` is the descriptor of the other end. */
 function openChannel(t: TestContext) {
@@ -24,10 +26,10 @@ function openChannel(t: TestContext) {
     watchWritable: (fd, wanted) => watched.set(fd, wanted),
   };
   const came: Buffer[] = [];
-  let ends = 0;
+  const ends: ('last word' | 'gone')[] = [];
   const channel = new ByteChannel(own, sources, {
     onBytes: (bytes) => came.push(Buffer.from(bytes)),
-    onEnd: () => ends++,
+    onEnd: (gone) => ends.push(gone ? 'gone' : 'last word'),
   });
   let peerOpen = true;
   const closePeer = () => {
@@ -42,10 +44,12 @@ function openChannel(t: TestContext) {
   return {
     channel,
     came: () => Buffer.concat(came),
-    ends: () => ends,
+    ends,
     /** Whether the loop watches it, and if so whether for writing too. */
     watched: () => watched.get(own),
     closePeer,
+    /** The other end says its last; it still reads. */
+    endPeer: () => shutdown(peer, SHUT_WR),
     write: (bytes: Uint8Array) => write(peer, bytes, bytes.length),
     /** What the other end can read; undefined: the end. */
     read: () => {
@@ -166,16 +170,26 @@ test('packets come out of their capsules byte for byte, short and long ones', (t
 });
 
 test('the end is told once, after all bytes before it, and the loop watches no more', (t) => {
+  const { channel, came, ends, write, endPeer, watched } = openChannel(t);
+  write(Uint8Array.of(1, 2, 3));
+  endPeer();
+  channel.drain();
+  assert.deepEqual([came(), ends], [Buffer.of(1, 2, 3), []]);
+  channel.drain();
+  assert.deepEqual([ends, watched()], [['last word'], undefined]);
+});
+
+test('a peer that is gone without a last word is told from one that has said it', (t) => {
   const { channel, came, ends, write, closePeer, watched } = openChannel(t);
   write(Uint8Array.of(1, 2, 3));
   closePeer();
   channel.drain();
-  assert.deepEqual([came(), ends()], [Buffer.of(1, 2, 3), 0]);
+  assert.deepEqual([came(), ends], [Buffer.of(1, 2, 3), []]);
   channel.drain();
-  assert.deepEqual([ends(), watched()], [1, undefined]);
+  assert.deepEqual([ends, watched()], [['gone'], undefined]);
 });
 
-test('a peer that closes with bytes unread is an end like any other, and writing to it is no error', (t) => {
+test('a peer that closes with bytes unread is gone like any other, and writing to it is no error', (t) => {
   const { channel, ends, closePeer } = openChannel(t);
   channel.send(bytes(100));
   channel.flush();
@@ -185,7 +199,7 @@ test('a peer that closes with bytes unread is an end like any other, and writing
   assert.equal(queuePacket(channel, bytes(20), 0, 20), false);
   assert.equal(channel.send(bytes(20)), true);
   channel.drain();
-  assert.equal(ends(), 1);
+  assert.deepEqual(ends, ['gone']);
 });
 
 test('our end comes after what is queued, and nothing after it; the other way stays open', (t) => {
