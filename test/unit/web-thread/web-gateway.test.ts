@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { before, test } from 'node:test';
+import { ByteChannel } from '../../../data-plane/byte-channel/byte-channel.ts';
 import { closeQuietly } from '../../../data-plane/os/libc.ts';
 import { WebGateway, type WebGatewayOptions } from '../../../data-plane/web-thread/web-gateway.ts';
 import { freePort } from '../../../deploy/local/free-port.ts';
@@ -86,6 +87,44 @@ test('a client that is lost is told of once, and who hears of it closes the chan
   peer.session.destroy();
   await waitFor(() => told.length > 1, { timeoutMs: TIMEOUT_MS, what: 'the loss' });
   assert.deepEqual(told, ['adopt', 'lost c client']);
+});
+
+test('a client that left while it was decided about has said its last', async (t) => {
+  const ends: boolean[] = [];
+  let requestId = 0;
+  const sources = { add: () => {}, remove: () => {}, watchWritable: () => {} };
+  let channel: ByteChannel | undefined;
+  const web = gateway('127.0.0.1:0', {
+    onRequest: (request) => {
+      requestId = request.requestId;
+    },
+    post: (command) => {
+      if (command.type === 'adopt') {
+        channel = new ByteChannel(command.fd, sources, { onBytes: () => {}, onEnd: (gone) => ends.push(gone) });
+      }
+      return true;
+    },
+  });
+  t.after(() => {
+    channel?.close();
+    web.stop();
+  });
+  const server = await web.start();
+  const peer = await Http2Peer.connect({ server, serverName: NAME, ca: pem.ca, from: '127.0.0.1' });
+  peer.send('secret');
+  await peer.until(() => requestId > 0 && web.state.connections === 1, 'the request');
+  peer.close();
+  await peer.until(() => web.state.connections === 0, 'that the thread knows');
+  const scope = { targets: null, protocol: 'any' } as const;
+  web.accept({ type: 'accept', requestId, connectionId: 'c', clientId: 'x', addresses: [], scope });
+  await waitFor(
+    () => {
+      channel?.drain();
+      return ends.length > 0;
+    },
+    { timeoutMs: TIMEOUT_MS, what: 'the end of the channel' },
+  );
+  assert.deepEqual(ends, [false]);
 });
 
 test('a web thread that failed is started again: no counter falls, and an answer to its requests is for nobody of the next one', async (t) => {
