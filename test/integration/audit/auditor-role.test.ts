@@ -20,6 +20,8 @@ const VIEWS = [
   'completeness',
   'connection_history',
   'failed_authentications',
+  'leaked_addresses',
+  'orphaned_addresses',
   'usage_daily',
 ];
 const CALLS = [
