@@ -45,6 +45,12 @@ export function auditQueries(address: string, at: Date): readonly AuditQuery[] {
       sql: `SELECT node, sessions, clients, presumed FROM session_counts_at('${moment}')`,
     },
     {
+      question: 'Which addresses are held that should not be, and why?',
+      sql:
+        "SELECT address, client_id, node, held_from, 'its connection ended at ' || closed_at AS why FROM leaked_addresses WHERE held\n" +
+        'UNION ALL SELECT address, client_id, node, held_from, why FROM orphaned_addresses',
+    },
+    {
       question: 'Which addresses did a client have, one after the other?',
       sql:
         'SELECT address, node, held_from, held_until, end_reason\n' +
