@@ -4,6 +4,7 @@ import { type PoolUsage, readPoolUsage, totalOfPools } from '../pools/pool-usage
 import { DURATION_SECONDS_BOUNDS, LATENCY_MS_BOUNDS } from '../projections/histogram-buckets.ts';
 import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { recentWindows } from '../projections/recent-windows.ts';
+import { readTrafficFold } from '../projections/unfolded-traffic.ts';
 import type { Database } from '../storage/database.ts';
 import { CLUSTER_FAMILIES } from './contract.ts';
 import { type ClientTotalsSample, readClientTotals } from './read-client-totals.ts';
@@ -17,8 +18,11 @@ export interface SnapshotAndPools {
 /** Reads everything that the cluster's metrics show, as of one position of the log. */
 export class SnapshotReader {
   private readonly database: Database;
-  /** Totals change only with the log, so they are read again only when it has grown. */
-  private cached: { readonly position: number; readonly clients: readonly ClientTotalsSample[] } | undefined;
+  /**
+   * Totals change only when the log has grown or traffic that it has was folded into them, which comes later; so they are read
+   * again only then.
+   */
+  private cached: { readonly asOf: string; readonly clients: readonly ClientTotalsSample[] } | undefined;
 
   constructor(database: Database) {
     this.database = database;
@@ -36,8 +40,9 @@ export class SnapshotReader {
       .setAccessMode('read only')
       .execute(async (trx) => {
         await holdProjectionTables(trx);
-        const position = await readNewestPosition(trx);
-        if (this.cached?.position !== position) this.cached = { position, clients: await readClientTotals(trx) };
+        const fold = await readTrafficFold(trx);
+        const asOf = [await readNewestPosition(trx), fold.position, fold.slices].join('/');
+        if (this.cached?.asOf !== asOf) this.cached = { asOf, clients: await readClientTotals(trx) };
         const counters = await trx.selectFrom('event_counters').select(['name', 'label', 'value']).execute();
         const counter = (name: string, label: string) =>
           counters.find((row) => row.name === name && row.label === label)?.value ?? 0;

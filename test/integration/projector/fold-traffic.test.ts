@@ -2,10 +2,13 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import type { LogEntry } from '../../../control-plane/log/log-entry.ts';
+import { updateClientSeries } from '../../../control-plane/metrics/client-series.ts';
+import { SnapshotReader } from '../../../control-plane/metrics/read-snapshot.ts';
 import { foldSlices, foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
 import { bucketOf, LATENCY_MS_BOUNDS } from '../../../control-plane/projections/histogram-buckets.ts';
 import { projectEntries } from '../../../control-plane/projections/project-entries.ts';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
+import { FOLD_SLICES } from '../../../control-plane/projections/unfolded-traffic.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import type { VpnEvent } from '../../../shared/events/envelope.ts';
 import {
@@ -242,4 +245,26 @@ test('one fold takes what slices have left', async () => {
   for (const { connectionId } of connections) {
     assert.equal((await projection.connection(connectionId)).sampled_bytes_in, 1000);
   }
+});
+
+test('metrics that were read before traffic was folded have it afterwards, though the log has not grown', async () => {
+  const projection = await Projection.open();
+  const { database } = projection;
+  await projection.project(events());
+  await updateClientSeries(database, { ownerEpoch: 0 }, 10);
+  const reader = new SnapshotReader(database);
+  const received = async () => {
+    const { snapshot } = await reader.read();
+    return snapshot.clients.map(({ bytesReceived }) => Number(bytesReceived));
+  };
+  assert.deepEqual(await received(), [0, 0]);
+  await database.transaction().execute((trx) => foldSlices(trx, FOLD_SLICES / 2));
+  await received();
+  await database.transaction().execute((trx) => foldSlices(trx, FOLD_SLICES / 2));
+  const { rows } = await sql<{ bytes: number }>`
+    SELECT sum(bytes_in)::int AS bytes FROM traffic GROUP BY client_id ORDER BY client_id`.execute(database);
+  assert.deepEqual(
+    await received(),
+    rows.map(({ bytes }) => bytes),
+  );
 });
