@@ -97,6 +97,21 @@ test('what it opens, moves and closes is in the log once, with its true totals, 
   assert.equal((await logged('sim-a')).length, 2);
 });
 
+test('at the end of its load it ends also the connections that are about to open', { skip }, async () => {
+  const stateDir = join(servers.directory, 'sim-b');
+  const node = new SimulatedNode({ id: 'sim-b', natsUrl: servers.nats.url, stateDir, clients: ['ada'] });
+  await node.start();
+  await waitFor(() => node.isSupplied, { timeoutMs: TIMEOUT_MS, what: 'addresses' });
+  const opening = [node.open(), node.open()];
+  await node.endLoad();
+  assert.ok((await Promise.all(opening)).every((connectionId) => connectionId !== undefined));
+  assert.equal(node.size, 0);
+  await untilCommitted(node);
+  const { rows } = await servers.sql.query("SELECT state FROM connections WHERE node = 'sim-b'");
+  assert.deepEqual(rows, [{ state: 'closed' }, { state: 'closed' }]);
+  await node.stop();
+});
+
 test('as a process it survives SIGKILL, and what it accepted is committed exactly once', { skip }, async () => {
   const directory = join(servers.directory, 'process');
   mkdirSync(directory);
@@ -120,6 +135,11 @@ test('as a process it survives SIGKILL, and what it accepted is committed exactl
   });
   await simulated.service.stop();
   for (const { node, epoch, lastSeq } of simulated.accepted().entries()) {
+    // The last that it wrote as it stopped may still be on its way.
+    await waitFor(async () => ((await logged(node))[0]?.last ?? 0) >= lastSeq, {
+      timeoutMs: TIMEOUT_MS,
+      what: `the last event of ${node} in the log`,
+    });
     assert.deepEqual(await logged(node), [{ epoch, events: lastSeq, last: lastSeq }]);
   }
 });

@@ -76,10 +76,10 @@ export class SimulatedNode {
   readonly #windows: readonly TrafficWindows[];
   readonly #load: LoadDriver | undefined;
   readonly #connections = new Map<string, SimulatedConnection>();
+  readonly #openings = new Set<Promise<unknown>>();
   readonly #totals: Record<keyof TrafficTotals, number> = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
   #requests = 0;
   #refusals = 0;
-  #opening = 0;
 
   /** Opens the state directory, which may hold the state of an earlier life. Throws StateError. */
   constructor(options: SimulatedNodeOptions) {
@@ -174,7 +174,7 @@ export class SimulatedNode {
 
   /** Connections that are open or about to be. */
   get size(): number {
-    return this.#connections.size + this.#opening;
+    return this.#connections.size + this.#openings.size;
   }
 
   /** Whether it has addresses to give. */
@@ -218,39 +218,40 @@ export class SimulatedNode {
   }
 
   /** A client's request, of the next one where none is named. Undefined when it is refused, e.g. for want of an address. */
-  async open(clientId?: string): Promise<string | undefined> {
+  open(clientId?: string): Promise<string | undefined> {
+    const opening = this.#open(clientId).finally(() => this.#openings.delete(opening));
+    this.#openings.add(opening);
+    return opening;
+  }
+
+  async #open(clientId: string | undefined): Promise<string | undefined> {
     const number = this.#requests++;
-    this.#opening++;
-    try {
-      const token = clientId ?? this.#clients[number % this.#clients.length] ?? null;
-      const { answer, failure } = await this.#admission.decide({
-        type: 'request',
-        shard: 0,
-        requestId: number,
-        transport: 'http3',
-        remoteAddress: `203.0.113.${1 + (number % 254)}`,
-        remotePort: 1024 + (number % 60_000),
-        token,
-        target: { kind: 'any' },
-        protocol: 'any',
-      });
-      this.#blocks.nudge();
-      if (failure !== undefined) this.#failures.report(failure);
-      if (answer.type === 'reject') {
-        this.#refusals++;
-        return undefined;
-      }
-      const { connectionId, clientId: owner } = answer;
-      const addresses = answer.addresses.map(({ address }) => address);
-      const pace = 1 + (createHash('sha1').update(connectionId).digest()[0] ?? 0);
-      const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
-      const openedAt = performance.now();
-      const shard = number % this.#windows.length;
-      this.#connections.set(connectionId, { connectionId, clientId: owner, addresses, openedAt, shard, pace, totals });
-      return connectionId;
-    } finally {
-      this.#opening--;
+    const token = clientId ?? this.#clients[number % this.#clients.length] ?? null;
+    const { answer, failure } = await this.#admission.decide({
+      type: 'request',
+      shard: 0,
+      requestId: number,
+      transport: 'http3',
+      remoteAddress: `203.0.113.${1 + (number % 254)}`,
+      remotePort: 1024 + (number % 60_000),
+      token,
+      target: { kind: 'any' },
+      protocol: 'any',
+    });
+    this.#blocks.nudge();
+    if (failure !== undefined) this.#failures.report(failure);
+    if (answer.type === 'reject') {
+      this.#refusals++;
+      return undefined;
     }
+    const { connectionId, clientId: owner } = answer;
+    const addresses = answer.addresses.map(({ address }) => address);
+    const pace = 1 + (createHash('sha1').update(connectionId).digest()[0] ?? 0);
+    const totals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+    const openedAt = performance.now();
+    const shard = number % this.#windows.length;
+    this.#connections.set(connectionId, { connectionId, clientId: owner, addresses, openedAt, shard, pace, totals });
+    return connectionId;
   }
 
   /** Of an open connection; none of one that has ended. */
@@ -296,7 +297,7 @@ export class SimulatedNode {
   /** Ends what the load does by itself, and all connections; the node goes on publishing. */
   async endLoad(): Promise<void> {
     this.#load?.stop();
-    for (const connectionId of [...this.#connections.keys()]) void this.close(connectionId);
+    await this.#closeAll('client');
     await this.#settle();
   }
 
@@ -306,7 +307,7 @@ export class SimulatedNode {
     const at = new Date().toISOString();
     await this.#spool.append([{ type: 'node.draining', at, data: { reason: 'asked to stop' } }]);
     this.#admission.drain();
-    for (const connectionId of [...this.#connections.keys()]) void this.close(connectionId, 'drained');
+    await this.#closeAll('drained');
     await this.#settle();
     await this.#statics.stop();
     await this.#failures.stop();
@@ -320,6 +321,12 @@ export class SimulatedNode {
     this.#admission.drain();
     await this.#failures.stop();
     await this.#release(0);
+  }
+
+  /** Also what is about to open. */
+  async #closeAll(reason: CloseReason): Promise<void> {
+    await Promise.allSettled(this.#openings);
+    await Promise.all([...this.#connections.keys()].map((connectionId) => this.close(connectionId, reason)));
   }
 
   async #release(publishTimeoutMs: number): Promise<void> {
