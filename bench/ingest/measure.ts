@@ -1,8 +1,8 @@
-import { chmodSync, mkdirSync, readdirSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { parentOf } from '../../deploy/local/process-identity.ts';
+import { childrenOf } from '../../deploy/local/process-identity.ts';
 import { cpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { BenchContext } from '../bench-context.ts';
@@ -173,7 +173,5 @@ async function readLag(sql: pg.Pool, { first, last }: Span): Promise<{ p50LagMs:
 
 /** Of a process and its children, which Postgres has one of for each connection. */
 function familyCpuSeconds(pid: number): number {
-  const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
-  const children = pids.filter((other) => parentOf(other)?.pid === pid);
-  return [pid, ...children].reduce((sum, one) => sum + cpuSeconds(one), 0);
+  return [pid, ...childrenOf(pid)].reduce((sum, one) => sum + cpuSeconds(one), 0);
 }

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 /** One process, told apart from a later one with the same pid by its start time (clock ticks since boot). */
 export interface ProcessIdentity {
@@ -47,4 +47,10 @@ export function parentOf(pid: number): ProcessIdentity | undefined {
   }
   const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
   return identifyProcess(parent);
+}
+
+/** The pids of what a process has started and is running. */
+export function childrenOf(pid: number): number[] {
+  const pids = readdirSync('/proc').map(Number).filter(Number.isInteger);
+  return pids.filter((other) => parentOf(other)?.pid === pid);
 }

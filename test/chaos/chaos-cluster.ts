@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { type Cluster, startCluster } from '../../deploy/local/cluster.ts';
 import { createControlPlane } from '../../deploy/local/cluster-parts.ts';
 import { freePort } from '../../deploy/local/free-port.ts';
-import { httpRequest, isOk } from '../../deploy/local/http-client.ts';
+import { httpRequest, isOk, scrape } from '../../deploy/local/http-client.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import { SimulatedNodesProcess } from '../support/simulated-node/simulated-nodes-process.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
@@ -16,6 +16,8 @@ const DISK_MEGABYTES = 24;
 const SIMULATED_LOAD = { connections: 10, opensPerSecond: 20, churnPerSecond: 4, windowMs: 1_000 };
 /** Two processes: one has its state on the small disk. */
 const FLEETS = { 'fleet-1': 4, 'fleet-2': 2 } as const;
+/** By client: of the end of the pool, where no block is. */
+export const OWN_ADDRESSES = { 'client-2': ['10.99.255.7', 'fd00:99::ffff:7'] } as const;
 const DOWNLOAD_BYTES = 500_000;
 const DOWNLOAD_PAUSE_MS = 200;
 /** What a driver whose downloads hang is waited for. */
@@ -89,10 +91,13 @@ export class ChaosCluster {
       progress,
       ...(signal && { signal }),
       clients: ['client-1', 'client-2'],
+      connect: [],
       controlPlaneEnv: { LOG_LEVEL: 'info' },
     });
     const ends: (() => Promise<unknown>)[] = [() => cluster.stop()];
     try {
+      for (const [id, addresses] of Object.entries(OWN_ADDRESSES))
+        await cluster.api('PUT', `/v1/clients/${id}/addresses`, { addresses });
       progress('a second control plane, six simulated nodes');
       const nats = new URL(cluster.natsUrl);
       const postgres = new URL(cluster.databaseUrl);
@@ -210,22 +215,39 @@ export class ChaosCluster {
     await waitFor(ready, { timeoutMs: READY_TIMEOUT_MS, what: 'all processes to be ready', intervalMs: 200 });
   }
 
-  /** Ends all connections, and waits until everything that any node accepted is committed. */
-  async drain(): Promise<void> {
-    await Promise.all(this.cluster.clients.map((client) => client.stopTraffic(TRAFFIC_STOP_MS)));
+  /**
+   * Ends all connections, and waits until everything that any node accepted is committed, and traffic folded. Says what
+   * each client has downloaded, bytes.
+   */
+  async drain(): Promise<Record<string, number>> {
+    const downloaded = await Promise.all(
+      this.cluster.clients.map(async (client) => {
+        const report = await client.stopTraffic(TRAFFIC_STOP_MS);
+        return [client.id, Object.values(report?.hosts ?? {}).reduce((sum, { bytes }) => sum + bytes, 0)] as const;
+      }),
+    );
     await Promise.all(this.cluster.clients.map((client) => client.service.stop()));
     for (const fleet of this.fleets) fleet.endLoad();
-    const isDrained = () => this.fleets.every((fleet) => fleet.status()?.loadEnded && fleet.status()?.depth === 0);
+    await waitFor(() => this.#areNodesEmpty(), { timeoutMs: READY_TIMEOUT_MS, what: 'the end of all tunnels' });
+    const isDrained = () =>
+      this.fleets.every((fleet) => {
+        const status = fleet.status();
+        return status?.loadEnded && status.connections === 0 && status.depth === 0;
+      });
     await waitFor(isDrained, { timeoutMs: READY_TIMEOUT_MS, what: 'empty spools of the simulated nodes' });
     await this.cluster.untilProjected(READY_TIMEOUT_MS);
     const { leader } = await this.askWhoLeads();
     const isQuiet = async () => {
       const { body } = await httpRequest('GET', `${leader.url}/v1/projection`, { token: this.cluster.adminToken });
       const status = JSON.parse(body);
-      return status.lagEvents === 0 && status.outbox === 0 && status.parked === 0;
+      const [traffic] = await this.cluster.sql<{ unfolded: string }>(
+        'SELECT count(*) AS unfolded FROM traffic t, traffic_fold f WHERE t.position > f.position',
+      );
+      return status.lagEvents === 0 && status.outbox === 0 && status.parked === 0 && Number(traffic?.unfolded) === 0;
     };
     await waitFor(isQuiet, { timeoutMs: READY_TIMEOUT_MS, what: 'an idle projector' });
     clearInterval(this.#supervision);
+    return Object.fromEntries(downloaded);
   }
 
   /** Stops the nodes, so that their state on disk can be read. */
@@ -239,6 +261,15 @@ export class ChaosCluster {
     for (const link of [this.fleetLink, this.natsLink, this.postgresLink]) link.close();
     await this.disk.unmount();
     await this.cluster.stop();
+  }
+
+  /** A node that has heard nothing of the end of a client notices it after QUIC's idle timeout. */
+  async #areNodesEmpty(): Promise<boolean> {
+    for (const { metricsUrl } of this.cluster.nodes) {
+      const open = (await scrape(metricsUrl)).filter(({ name }) => name === 'masque_vpn_node_active_connections');
+      if (open.length === 0 || open.some(({ value }) => value > 0)) return false;
+    }
+    return true;
   }
 
   async #look(): Promise<void> {

@@ -12,7 +12,7 @@ export function renderChaos({ seed, seconds, faults, checks, figures, unexpected
     textTable(checks.map(({ name, ok }) => ({ check: name, verdict: ok ? 'ok' : 'FAILED' }))),
     ...failed.map(
       ({ name, expected, actual }) =>
-        `FAILED: ${name}\n    expected ${JSON.stringify(expected)}\n    actual   ${JSON.stringify(actual)}`,
+        `FAILED with seed ${seed}, ${seconds} s: ${name}\n    expected ${JSON.stringify(expected)}\n    actual   ${JSON.stringify(actual)}`,
     ),
   ].join('\n\n');
 }

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { scrape } from '../../deploy/local/http-client.ts';
 import type { Sample } from '../../deploy/local/prometheus-text.ts';
+import { describeError, errorCode } from '../../shared/errors.ts';
 
 const SCRAPE_INTERVAL_MS = 500;
 /** Named as counters are, by the contract, and gauges. */
@@ -15,20 +16,34 @@ interface Seen {
   readonly at: number;
 }
 
+/** What a replica that a fault has hold of answers: nothing. */
+const UNANSWERED = new Set(['ECONNREFUSED', 'ECONNRESET', 'ABORT_ERR']);
+
 /** Scrapes all replicas, as Prometheus does, and notes every counter of the cluster that ever goes down. */
 export class CounterWatch {
   /** In words, one for each fall. */
   readonly falls: string[] = [];
-  /** Scrapes that had the cluster's families. */
-  scrapes = 0;
+  /** Scrapes that had the cluster's families, while there were faults and after them. */
+  readonly scrapes = { disturbed: 0, quiet: 0 };
+  /** Scrapes that a replica did not answer while there were faults. */
+  unanswered = 0;
+  /** In words, one for each other scrape that came to nothing. */
+  readonly errors: string[] = [];
   readonly #seen = new Map<string, Seen>();
   readonly #end = new AbortController();
   readonly #loops: Promise<unknown>;
+  #phase: 'disturbed' | 'quiet' = 'disturbed';
 
   constructor(urls: readonly string[]) {
     this.#loops = Promise.all(urls.map((url) => this.#watch(url)));
   }
 
+  /** All faults are over: from now on every replica answers. */
+  expectAnswers(): void {
+    this.#phase = 'quiet';
+  }
+
+  /** Scrapes once more, and ends. */
   async stop(): Promise<void> {
     this.#end.abort();
     await this.#loops;
@@ -36,14 +51,23 @@ export class CounterWatch {
 
   async #watch(url: string): Promise<void> {
     const { signal } = this.#end;
-    while (!signal.aborted) {
-      const askedAt = performance.now();
-      // A replica that is down or frozen answers nothing.
-      const samples = await scrape(`${url}/metrics`).catch(() => []);
-      const counters = samples.filter(isClusterCounter);
-      if (counters.length > 0) this.scrapes++;
+    for (let isLast = false; !isLast; ) {
+      isLast = signal.aborted;
+      await this.#scrape(url);
+      if (!isLast) await delay(SCRAPE_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+
+  async #scrape(url: string): Promise<void> {
+    const askedAt = performance.now();
+    const phase = this.#phase;
+    try {
+      const counters = (await scrape(`${url}/metrics`)).filter(isClusterCounter);
+      if (counters.length > 0) this.scrapes[phase]++;
       for (const counter of counters) this.#take(url, counter, askedAt);
-      await delay(SCRAPE_INTERVAL_MS, undefined, { signal }).catch(() => undefined);
+    } catch (error) {
+      if (phase === 'disturbed' && UNANSWERED.has(errorCode(error) ?? '')) this.unanswered++;
+      else this.errors.push(`${url}: ${describeError(error)}`);
     }
   }
 

@@ -1,6 +1,8 @@
-import { cpSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ManagedProcess } from '../../deploy/local/child-process.ts';
+import { childrenOf } from '../../deploy/local/process-identity.ts';
+import { errorCode } from '../../shared/errors.ts';
 import type { ChaosCluster } from './chaos-cluster.ts';
 import type { FaultKind } from './fault-plan.ts';
 import type { Supervised } from './supervised.ts';
@@ -54,25 +56,13 @@ const onReplica =
 
 /** A process and those that it started: a frozen server serves nobody. */
 function signalFamily({ pid }: ManagedProcess, signal: NodeJS.Signals): void {
-  const children = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && parentOf(name) === pid)
-    .map(Number);
-  for (const member of [pid, ...children]) {
+  for (const member of [pid, ...childrenOf(pid)]) {
     try {
       process.kill(member, signal);
-    } catch {
+    } catch (error) {
       // It has ended meanwhile.
+      if (errorCode(error) !== 'ESRCH') throw error;
     }
-  }
-}
-
-function parentOf(pid: string): number | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // Behind the name, which may hold anything: state, then parent.
-    return Number(text.slice(text.lastIndexOf(')') + 2).split(' ')[1]);
-  } catch {
-    return undefined;
   }
 }
 

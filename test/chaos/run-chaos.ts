@@ -9,6 +9,7 @@ import { CounterWatch } from './counter-watch.ts';
 import { type PlannedFault, planFaults } from './fault-plan.ts';
 import { FAULTS, type Fault, type Held } from './faults.ts';
 import { checkDatabase, checkMetrics, checkSpools } from './invariants.ts';
+import { checkGrowth, growthOf, some, takeStock } from './stock.ts';
 
 const DIFFERENCES_SHOWN = 10;
 
@@ -44,19 +45,31 @@ export interface ChaosOptions {
 export async function runChaos(chaos: ChaosCluster, options: ChaosOptions): Promise<ChaosResult> {
   const { seed, seconds, progress } = options;
   const [before] = await chaos.cluster.sql<{ term: string }>('SELECT owner_epoch AS term FROM leadership');
-  const watch = new CounterWatch(chaos.replicas.map(({ url }) => url));
+  const stockBefore = await takeStock(chaos);
   await chaos.begin();
+  const watch = new CounterWatch(chaos.replicas.map(({ url }) => url));
   const faults = await disturb(chaos, planFaults(FAULTS, seed, seconds), options);
   progress('all faults are over, draining');
   await chaos.untilReady();
-  await chaos.drain();
+  watch.expectAnswers();
+  const downloaded = await chaos.drain();
   const checks = await checkMetrics(chaos);
   await watch.stop();
-  checks.push(same('no counter ever went down between scrapes', [], watch.falls));
+  const targets = faults.filter(({ target }) => target !== null).length;
+  checks.push(
+    same('no counter ever went down between scrapes', [], watch.falls),
+    same('every scrape was answered, but by what a fault had hold of', [], watch.errors),
+    some('there were scrapes of the cluster under faults', watch.scrapes.disturbed),
+    some('there were scrapes of the cluster after them', watch.scrapes.quiet),
+    some('faults had something to take hold of', targets),
+    ...Object.entries(downloaded).map(([id, bytes]) => some(`${id}: its tunnel carried downloads (bytes)`, bytes)),
+  );
   progress('all events are committed, stopping the nodes');
   await chaos.stopNodes();
   progress('looking whether all holds');
   checks.push(...(await checkSpools(chaos)), ...(await checkDatabase(chaos)), await checkRebuilt(chaos));
+  const growth = growthOf(stockBefore, await takeStock(chaos));
+  checks.push(...checkGrowth(growth));
   const unexpectedEnds = chaos.processes.flatMap(({ unexpected }) => unexpected);
   // A node may: it cannot begin on a full disk.
   const ended = unexpectedEnds.filter((end) => end.startsWith('control-plane'));
@@ -75,7 +88,12 @@ export async function runChaos(chaos: ChaosCluster, options: ChaosOptions): Prom
       events: Number(after?.events),
       connections: Number(after?.connections),
       takeovers: Number(after?.term) - Number(before?.term),
-      scrapes: watch.scrapes,
+      targets,
+      accepted: [...growth.values()].reduce((sum, { accepted = 0 }) => sum + accepted, 0),
+      downloaded: Object.values(downloaded).reduce((sum, bytes) => sum + bytes, 0),
+      'scrapes under faults': watch.scrapes.disturbed,
+      'after them': watch.scrapes.quiet,
+      unanswered: watch.unanswered,
     },
     unexpectedEnds,
   };
