@@ -31,11 +31,16 @@ export class CounterWatch {
   readonly errors: string[] = [];
   readonly #seen = new Map<string, Seen>();
   readonly #end = new AbortController();
-  readonly #loops: Promise<unknown>;
+  readonly #urls: readonly string[];
+  #loops: Promise<unknown> | undefined;
   #phase: 'disturbed' | 'quiet' = 'disturbed';
 
   constructor(urls: readonly string[]) {
-    this.#loops = Promise.all(urls.map((url) => this.#watch(url)));
+    this.#urls = urls;
+  }
+
+  start(): void {
+    this.#loops = Promise.all(this.#urls.map((url) => this.#watch(url)));
   }
 
   /** All faults are over: from now on every replica answers. */
@@ -43,7 +48,7 @@ export class CounterWatch {
     this.#phase = 'quiet';
   }
 
-  /** Scrapes once more, and ends. */
+  /** Scrapes once more, and ends. Safe to call twice, and without `start`. */
   async stop(): Promise<void> {
     this.#end.abort();
     await this.#loops;

@@ -41,13 +41,31 @@ export interface ChaosOptions {
   readonly signal?: AbortSignal;
 }
 
-/** One run of faults, and what holds after it. */
+/** One run of faults, and what holds after it. An error of a run that does not get there has its seed and what was done. */
 export async function runChaos(chaos: ChaosCluster, options: ChaosOptions): Promise<ChaosResult> {
+  const { seed, seconds, signal } = options;
+  const watch = new CounterWatch(chaos.replicas.map(({ url }) => url));
+  const done: string[] = [];
+  const progress = (line: string) => {
+    done.push(line);
+    options.progress(line);
+  };
+  try {
+    return await run(chaos, watch, { ...options, progress });
+  } catch (cause) {
+    if (signal?.aborted) throw cause;
+    throw new Error(`${describeError(cause)}\nseed ${seed}, ${seconds} s:\n${done.join('\n')}`, { cause });
+  } finally {
+    await watch.stop();
+  }
+}
+
+async function run(chaos: ChaosCluster, watch: CounterWatch, options: ChaosOptions): Promise<ChaosResult> {
   const { seed, seconds, progress } = options;
   const [before] = await chaos.cluster.sql<{ term: string }>('SELECT owner_epoch AS term FROM leadership');
   const stockBefore = await takeStock(chaos);
   await chaos.begin();
-  const watch = new CounterWatch(chaos.replicas.map(({ url }) => url));
+  watch.start();
   const faults = await disturb(chaos, planFaults(FAULTS, seed, seconds), options);
   progress('all faults are over, draining');
   await chaos.untilReady();
