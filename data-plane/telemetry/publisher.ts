@@ -28,8 +28,6 @@ const PUBLISH_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 1_000;
 /** Ours: with uncommitted events and no watermark for this long, the node asks: the message may have been lost. */
 const ASK_AFTER_MS = 5_000;
-/** Ours: between two times that committed events are deleted, each of which is a write to the disk; at once where there is no room for more. */
-const TRIM_INTERVAL_MS = 1_000;
 const MIN_RETRY_MS = 100;
 const MAX_RETRY_MS = 5_000;
 
@@ -79,8 +77,6 @@ export class EventPublisher {
   #lastWatermarkAt = 0;
   #failuresInARow = 0;
   #trimming = false;
-  #trimTimer: NodeJS.Timeout | undefined;
-  #trimmedAt = Number.NEGATIVE_INFINITY;
   #renewing = false;
   /** The control plane knows no more of the spool than is in it: it is no older copy of itself. */
   #isConfirmed = false;
@@ -139,7 +135,6 @@ export class EventPublisher {
     for (const stop of this.#stops) stop();
     clearInterval(this.#askTimer);
     clearTimeout(this.#flushTimer);
-    clearTimeout(this.#trimTimer);
     this.#endSession();
   }
 
@@ -228,20 +223,12 @@ export class EventPublisher {
     const lost = this.#ledger.applied(watermark, session.stream);
     if (lost > 0)
       this.#log.warn({ events: lost }, 'the stream has lost events that it had acknowledged, sending again');
-    this.#trimSoon();
+    void this.#trim();
     this.#pump();
   }
 
-  #trimSoon(): void {
-    if (this.#trimming || this.#spool.appliedSeq >= this.#ledger.appliedSeq) return;
-    const waitMs = this.#spool.full ? 0 : this.#trimmedAt + TRIM_INTERVAL_MS - performance.now();
-    if (waitMs <= 0) void this.#trim();
-    else this.#trimTimer ??= setTimeout(() => void this.#trim(), waitMs);
-  }
-
   async #trim(): Promise<void> {
-    clearTimeout(this.#trimTimer);
-    this.#trimTimer = undefined;
+    if (this.#trimming) return;
     this.#trimming = true;
     try {
       while (this.#spool.appliedSeq < this.#ledger.appliedSeq) await this.#spool.trim(this.#ledger.appliedSeq);
@@ -249,7 +236,6 @@ export class EventPublisher {
       this.#log.error({ err: error }, 'the spool cannot be trimmed');
     } finally {
       this.#trimming = false;
-      this.#trimmedAt = performance.now();
     }
   }
 
