@@ -20,12 +20,13 @@ const COLUMNS: Readonly<Record<string, Column<LogEntry>>> = {
 };
 
 /** What JSON can say of text and Postgres cannot store as text: NUL, and halves of surrogate pairs. */
-const UNSTORABLE_TEXT = /(?<!\\)(?:\\\\)*\\u(?:0000|d[89a-f])/;
+const UNSTORABLE_TEXT = /(?<!\\)(?:\\\\)*(\\u(?:0000|d[89a-f]..))/;
 
 /** Throws UnstorableValueError: a question about such an event would fail, and with it all others that the question is about. */
 function storableJson(data: object): string {
   const json = JSON.stringify(data);
-  if (UNSTORABLE_TEXT.test(json)) throw new UnstorableValueError('json with text', json);
+  const found = UNSTORABLE_TEXT.exec(json)?.[1];
+  if (found !== undefined) throw new UnstorableValueError('text', found);
   return json;
 }
 

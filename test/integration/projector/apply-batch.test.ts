@@ -230,7 +230,7 @@ test('a new spool: what the old one lacks is a gap, and what waited behind it is
   assert.deepEqual([row.state, row.reason], ['closed', 'error'], 'the new process closes what the old one left open');
 });
 
-test('an event that Postgres refuses is set aside alone, and counts as applied', async () => {
+test('an event with text that Postgres cannot store is set aside alone, and counts as applied', async () => {
   const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
   const connections = Array.from({ length: 20 }, () => connectionOf('alice'));
@@ -243,13 +243,32 @@ test('an event that Postgres refuses is set aside alone, and counts as applied',
   assert.equal((await counters(log.database))['connections.closed'], 20);
   const letter = await log.database.selectFrom('dead_letter').selectAll().executeTakeFirstOrThrow();
   assert.deepEqual([letter.node, letter.seq, letter.type, letter.stream_seq], ['node-a', 22, 'node.draining', 1]);
-  assert.equal(letter.error_code.slice(0, 2), '22');
+  assert.deepEqual(
+    [letter.error_code, letter.error],
+    ['UNSTORABLE_VALUE', String.raw`"\\u0000" is no text of Postgres`],
+  );
   assert.deepEqual(JSON.parse(letter.payload.toString()), poison);
   const { max } = await log.database
     .selectFrom('events')
     .select(({ fn }) => fn.max('position').as('max'))
     .executeTakeFirstOrThrow();
   assert.equal(max, 41, 'no hole in the positions');
+});
+
+test('what only looks like text that Postgres cannot store is stored as it is', async () => {
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const halves = ['\ud83d', '\ude00', String.raw`\\`.concat('\0')];
+  const whole = [String.raw`\u0000`, String.raw`\\ud83d`, '\u{1f600}', '\\'];
+  const draining = [...halves, ...whole].map((reason) => node.event('node.draining', 2, { reason }));
+  const result = await log.deliver([node.started(0), ...draining]);
+  assert.deepEqual([result.applied, result.deadLetters], [1 + whole.length, halves.length]);
+  const { rows } = await sql<{ reason: string }>`
+    SELECT data->>'reason' AS reason FROM events WHERE type = 'node.draining' ORDER BY position`.execute(log.database);
+  assert.deepEqual(
+    rows.map(({ reason }) => reason),
+    whole,
+  );
 });
 
 test('an event that breaks a rule or a limit of Postgres is set aside; what is no fault of an event stops the batch', async () => {
