@@ -1,6 +1,5 @@
-import { parseArgs } from 'node:util';
-import { badArgument, parseWholeNumber } from '../shared/config/arguments.ts';
-import { CodedError } from '../shared/errors.ts';
+import { FLAG, parseArguments } from '../shared/config/parse-arguments.ts';
+import { integer } from '../shared/config/parse-config.ts';
 import { PATH_NAMES, type PathName } from './path-names.ts';
 
 export interface TunnelOptions {
@@ -52,56 +51,33 @@ code 1 when a bar is missed.
 It needs what npm start needs; it names what is missing and installs nothing.
 `;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what it takes. */
 export function parseTunnelOptions(args: readonly string[]): TunnelOptions | undefined {
-  const values = parseArguments(args, { seconds: 'string', rounds: 'string', only: 'string', json: 'boolean' });
-  if (values.help) return undefined;
-  return {
-    seconds: wholeNumber('--seconds', values.seconds, 5, MIN_RUN_SECONDS, MAX_RUN_SECONDS),
-    rounds: wholeNumber('--rounds', values.rounds, 3, 1, MAX_ROUNDS),
-    only: pathNames(values.only),
-    json: values.json === true,
-  };
+  const given = parseArguments(args, {
+    seconds: integer(MIN_RUN_SECONDS, MAX_RUN_SECONDS),
+    rounds: integer(1, MAX_ROUNDS),
+    only: { expected: `one or more of ${PATH_NAMES.join(', ')}, with commas`, parse: parsePathNames },
+    json: FLAG,
+  });
+  if (given === undefined) return undefined;
+  const { seconds = 5, rounds = 3, only = PATH_NAMES, json } = given.values;
+  return { seconds, rounds, only, json };
 }
 
 /** As parseTunnelOptions. */
 export function parseConnectionsOptions(args: readonly string[]): ConnectionsOptions | undefined {
-  const values = parseArguments(args, { tunnels: 'string', seconds: 'string', json: 'boolean' });
-  if (values.help) return undefined;
-  return {
-    tunnels: wholeNumber('--tunnels', values.tunnels, 500, 1, MAX_TUNNELS),
-    seconds: wholeNumber('--seconds', values.seconds, 20, MIN_IDLE_SECONDS, MAX_IDLE_SECONDS),
-    json: values.json === true,
-  };
+  const given = parseArguments(args, {
+    tunnels: integer(1, MAX_TUNNELS),
+    seconds: integer(MIN_IDLE_SECONDS, MAX_IDLE_SECONDS),
+    json: FLAG,
+  });
+  if (given === undefined) return undefined;
+  const { tunnels = 500, seconds = 20, json } = given.values;
+  return { tunnels, seconds, json };
 }
 
-/** Arguments by name, undefined where one is not given. */
-export type Values = Readonly<Record<string, string | boolean | undefined>>;
-
-/** Throws CodedError BAD_ARGUMENT for an argument that is not in `types`. */
-export function parseArguments(args: readonly string[], types: Readonly<Record<string, 'string' | 'boolean'>>): Values {
-  const options: Record<string, { type: 'string' | 'boolean'; short?: string }> = {
-    help: { type: 'boolean', short: 'h' },
-  };
-  for (const [name, type] of Object.entries(types)) options[name] = { type };
-  try {
-    return parseArgs({ args: [...args], options }).values as Values;
-  } catch (cause) {
-    throw new CodedError('BAD_ARGUMENT', cause instanceof Error ? cause.message : String(cause));
-  }
-}
-
-/** `fallback` where it is not given. Throws CodedError BAD_ARGUMENT, which names what is allowed. */
-export function wholeNumber(name: string, text: Values[string], fallback: number, min: number, max: number): number {
-  return text === undefined ? fallback : parseWholeNumber(name, String(text), min, max);
-}
-
-function pathNames(text: unknown): readonly PathName[] {
-  if (text === undefined) return PATH_NAMES;
-  const given = String(text).split(',');
+function parsePathNames(text: string): readonly PathName[] | undefined {
+  const given = text.split(',');
   const known = PATH_NAMES.filter((name) => given.includes(name));
-  if (known.length !== new Set(given).size) {
-    throw badArgument('--only', text, `one or more of ${PATH_NAMES.join(', ')}, with commas`);
-  }
-  return known;
+  return known.length === new Set(given).size ? known : undefined;
 }

@@ -48,7 +48,7 @@ async function run<Options extends { readonly json: boolean }, Result extends Re
   try {
     options = benchmark.parse(process.argv.slice(2));
   } catch (error) {
-    console.error(`${benchmark.name}: ${describeError(error)}\n\n${benchmark.help}`);
+    console.error(`${benchmark.name}: ${describeError(error)}; help: npm run ${benchmark.name} -- --help`);
     return EXIT_BAD_CONFIG;
   }
   if (options === undefined) {

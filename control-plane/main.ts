@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { NatsConnection } from 'nats';
+import { parseArguments } from '../shared/config/parse-arguments.ts';
 import { ConfigError, describeVariables, EXIT_BAD_CONFIG, formatHostPort } from '../shared/config/parse-config.ts';
 import { describeError, errorCode } from '../shared/errors.ts';
 import { createLogger } from '../shared/log/logger.ts';
@@ -40,19 +41,19 @@ The control plane of a masque-vpn cluster. It takes its configuration from the e
 ${describeVariables(controlPlaneVariables)}
 `;
 
-if (process.argv.includes('--help') || process.argv.includes('-h')) {
-  process.stdout.write(USAGE);
-} else {
-  const config = readConfig();
-  if (config) await run(config);
-}
+const config = readConfig();
+if (config) await run(config);
 
 function readConfig(): ControlPlaneConfig | undefined {
   try {
+    if (parseArguments(process.argv.slice(2), {}) === undefined) {
+      process.stdout.write(USAGE);
+      return undefined;
+    }
     return parseControlPlaneConfig(process.env);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`masque-vpn control plane: ${error.message}\n`);
+    process.stderr.write(`masque-vpn control plane: ${error.message}; help: node control-plane/main.ts --help\n`);
     process.exitCode = EXIT_BAD_CONFIG;
     return undefined;
   }

@@ -1,3 +1,4 @@
+import { parseArguments } from '../shared/config/parse-arguments.ts';
 import { ConfigError, describeVariables, EXIT_BAD_CONFIG, parseConfig } from '../shared/config/parse-config.ts';
 import { describeError, errorCode } from '../shared/errors.ts';
 import { createLogger } from '../shared/log/logger.ts';
@@ -18,19 +19,19 @@ ${describeVariables(nodeVariables)}
 await main();
 
 async function main(): Promise<void> {
-  if (process.argv.includes('--help') || process.argv.includes('-h')) {
-    process.stdout.write(USAGE);
-    return;
-  }
   let config: NodeConfig;
   let identity: TlsIdentity;
   try {
+    if (parseArguments(process.argv.slice(2), {}) === undefined) {
+      process.stdout.write(USAGE);
+      return;
+    }
     config = parseConfig(nodeVariables, process.env);
     checkTunName(config);
     identity = readTlsIdentity(config);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`masque-vpn node: ${error.message}\n`);
+    process.stderr.write(`masque-vpn node: ${error.message}; help: node data-plane/main.ts --help\n`);
     process.exitCode = EXIT_BAD_CONFIG;
     return;
   }

@@ -1,4 +1,5 @@
-import { parseArguments, wholeNumber } from '../options.ts';
+import { FLAG, parseArguments, parseValue } from '../../shared/config/parse-arguments.ts';
+import { integer, text } from '../../shared/config/parse-config.ts';
 
 export interface AuditOptions {
   readonly connections: number;
@@ -26,15 +27,16 @@ function for auditors about several clients, addresses, moments, days, nodes and
 It needs about 19 GB of disk for the full size, where TMPDIR or --data says, and removes them at the end but for --data.
 `;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what it takes. */
 export function parseAuditOptions(args: readonly string[]): AuditOptions | undefined {
-  const values = parseArguments(args, { connections: 'string', traffic: 'string', data: 'string', json: 'boolean' });
-  if (values.help) return undefined;
-  const connections = wholeNumber('--connections', values.connections, 5_000_000, MIN_CONNECTIONS, MAX_CONNECTIONS);
-  return {
-    connections,
-    traffic: wholeNumber('--traffic', values.traffic, 10 * connections, connections, MAX_TRAFFIC),
-    data: values.data === undefined ? undefined : String(values.data),
-    json: values.json === true,
-  };
+  const given = parseArguments(args, {
+    connections: integer(MIN_CONNECTIONS, MAX_CONNECTIONS),
+    traffic: integer(1, MAX_TRAFFIC),
+    data: text('a directory'),
+    json: FLAG,
+  });
+  if (given === undefined) return undefined;
+  const { connections = 5_000_000, traffic = 10 * connections, data, json } = given.values;
+  parseValue('--traffic', String(traffic), integer(connections, MAX_TRAFFIC));
+  return { connections, traffic, data, json };
 }

@@ -1,4 +1,5 @@
-import { parseArguments, wholeNumber } from '../options.ts';
+import { FLAG, parseArguments } from '../../shared/config/parse-arguments.ts';
+import { integer } from '../../shared/config/parse-config.ts';
 
 export interface IngestOptions {
   /** Records that the nodes accept in a second. */
@@ -34,21 +35,22 @@ five records are samples. Exit code 1 when a bar is missed.
   npm run bench:ingest -- --help                this text
 `;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what it takes. */
 export function parseIngestOptions(args: readonly string[]): IngestOptions | undefined {
-  const values = parseArguments(args, {
-    rate: 'string',
-    seconds: 'string',
-    shards: 'string',
-    log: 'string',
-    json: 'boolean',
+  const given = parseArguments(args, {
+    rate: integer(MIN_RATE, MAX_RATE),
+    seconds: integer(MIN_SECONDS, MAX_SECONDS),
+    shards: integer(1, MAX_SHARDS),
+    log: integer(0, MAX_LOG_THOUSANDS),
+    json: FLAG,
   });
-  if (values.help) return undefined;
-  return {
-    rate: wholeNumber('--rate', values.rate, DEFAULT_RATE, MIN_RATE, MAX_RATE),
-    seconds: wholeNumber('--seconds', values.seconds, 60, MIN_SECONDS, MAX_SECONDS),
-    shards: wholeNumber('--shards', values.shards, DEFAULT_SHARDS, 1, MAX_SHARDS),
-    log: wholeNumber('--log', values.log, DEFAULT_LOG_THOUSANDS, 0, MAX_LOG_THOUSANDS),
-    json: values.json === true,
-  };
+  if (given === undefined) return undefined;
+  const {
+    rate = DEFAULT_RATE,
+    seconds = 60,
+    shards = DEFAULT_SHARDS,
+    log = DEFAULT_LOG_THOUSANDS,
+    json,
+  } = given.values;
+  return { rate, seconds, shards, log, json };
 }

@@ -1,4 +1,5 @@
-import { parseArguments, wholeNumber } from '../options.ts';
+import { FLAG, parseArguments } from '../../shared/config/parse-arguments.ts';
+import { integer } from '../../shared/config/parse-config.ts';
 
 export interface NodesOptions {
   readonly nodes: number;
@@ -27,14 +28,15 @@ control plane, and looks whether it keeps up with them. Exit code 1 when a bar i
 The nodes' state is in memory (/dev/shm), since one machine has not the disks of a thousand; NATS and Postgres write to disk.
 `;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what it takes. */
 export function parseNodesOptions(args: readonly string[]): NodesOptions | undefined {
-  const values = parseArguments(args, { nodes: 'string', connections: 'string', seconds: 'string', json: 'boolean' });
-  if (values.help) return undefined;
-  return {
-    nodes: wholeNumber('--nodes', values.nodes, 1_000, 1, MAX_NODES),
-    connections: wholeNumber('--connections', values.connections, 100, 1, MAX_CONNECTIONS),
-    seconds: wholeNumber('--seconds', values.seconds, 60, MIN_SECONDS, MAX_SECONDS),
-    json: values.json === true,
-  };
+  const given = parseArguments(args, {
+    nodes: integer(1, MAX_NODES),
+    connections: integer(1, MAX_CONNECTIONS),
+    seconds: integer(MIN_SECONDS, MAX_SECONDS),
+    json: FLAG,
+  });
+  if (given === undefined) return undefined;
+  const { nodes = 1_000, connections = 100, seconds = 60, json } = given.values;
+  return { nodes, connections, seconds, json };
 }

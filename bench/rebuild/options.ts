@@ -1,4 +1,5 @@
-import { parseArguments, wholeNumber } from '../options.ts';
+import { FLAG, parseArguments } from '../../shared/config/parse-arguments.ts';
+import { integer } from '../../shared/config/parse-config.ts';
 
 export interface RebuildBenchOptions {
   /** Thousands. */
@@ -18,12 +19,10 @@ each window. Exit code 1 when a bar is missed.
   npm run bench:rebuild -- --help        this text
 `;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what it takes. */
 export function parseRebuildOptions(args: readonly string[]): RebuildBenchOptions | undefined {
-  const values = parseArguments(args, { records: 'string', json: 'boolean' });
-  if (values.help) return undefined;
-  return {
-    records: wholeNumber('--records', values.records, DEFAULT_RECORDS, 1, MAX_RECORDS),
-    json: values.json === true,
-  };
+  const given = parseArguments(args, { records: integer(1, MAX_RECORDS), json: FLAG });
+  if (given === undefined) return undefined;
+  const { records = DEFAULT_RECORDS, json } = given.values;
+  return { records, json };
 }

@@ -1,7 +1,5 @@
-import { parseArgs } from 'node:util';
-import { badArgument, parseWholeNumber } from '../../shared/config/arguments.ts';
-import { describeVariables } from '../../shared/config/parse-config.ts';
-import { CodedError } from '../../shared/errors.ts';
+import { FLAG, optionNames, parseArguments, parseValue } from '../../shared/config/parse-arguments.ts';
+import { ConfigError, describeVariables, integer } from '../../shared/config/parse-config.ts';
 import { controlPlaneVariables } from '../config.ts';
 
 export const adminVariables = { DATABASE_URL: controlPlaneVariables.DATABASE_URL } as const;
@@ -39,67 +37,48 @@ ${describeVariables(adminVariables)}
 `;
 
 const COMMANDS = ['rebuild', 'verify', 'dead-letter'] as const;
-const OPTIONS = {
-  help: { type: 'boolean', short: 'h' },
-  json: { type: 'boolean' },
-  discard: { type: 'boolean' },
-  limit: { type: 'string' },
-  all: { type: 'boolean' },
-} as const;
+const OPTIONS = { json: FLAG, discard: FLAG, limit: integer(1, MAX_LIMIT), all: FLAG } as const;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what is allowed. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what is allowed. */
 export function parseAdminCommand(args: readonly string[]): AdminCommand | undefined {
-  const { values, positionals } = parse(args);
-  if (values.help === true) return undefined;
-  const [name, ...rest] = positionals;
-  const json = values.json === true;
-  const takesOptions = (...options: Array<keyof typeof OPTIONS>) => {
-    const other = Object.keys(values).find((option) => option !== 'json' && !options.some((one) => one === option));
-    if (other !== undefined) throw badArgument(name ?? '', `--${other}`, allowed(['json', ...options]));
+  const given = parseArguments(args, OPTIONS, 'taken');
+  if (given === undefined) return undefined;
+  const { json, discard, limit = DEFAULT_LIMIT, all } = given.values;
+  const [name, ...rest] = given.words;
+  const takes = (command: string, words: readonly string[], option: Exclude<keyof typeof OPTIONS, 'json'>) => {
+    if (words[0] !== undefined) throw new ConfigError(command, words[0], 'no further argument');
+    const { json: _, [option]: __, ...others } = given.values;
+    const other = Object.entries(others).find(([, value]) => value !== undefined && value !== false);
+    if (other) throw new ConfigError(command, `--${other[0]}`, optionNames({ json: FLAG, [option]: OPTIONS[option] }));
   };
-  const takes = (...options: Array<keyof typeof OPTIONS>) => {
-    if (rest[0] !== undefined) throw badArgument(name ?? '', rest[0], 'no further argument');
-    takesOptions(...options);
-  };
-  const limit = () => parseWholeNumber('--limit', values.limit ?? String(DEFAULT_LIMIT), 1, MAX_LIMIT);
   switch (name) {
     case 'rebuild':
-      takes('discard');
-      return { name, discard: values.discard === true, json };
+      takes(name, rest, 'discard');
+      return { name, discard, json };
     case 'verify':
-      takes('limit');
-      return { name, limit: limit(), json };
+      takes(name, rest, 'limit');
+      return { name, limit, json };
     case 'dead-letter': {
       const [what, ...ids] = rest;
-      if (what === 'list') {
-        if (ids[0] !== undefined) throw badArgument('dead-letter list', ids[0], 'no further argument');
-        takesOptions('limit');
-        return { name: 'dead-letter list', limit: limit(), json };
+      switch (what) {
+        case 'list':
+          takes('dead-letter list', ids, 'limit');
+          return { name: 'dead-letter list', limit, json };
+        case 'retry':
+          takes('dead-letter retry', [], 'all');
+          return { name: 'dead-letter retry', ids: retried(ids, all), json };
+        default:
+          throw new ConfigError(name, what, 'list or retry');
       }
-      if (what !== 'retry') throw badArgument('dead-letter', what ?? 'nothing', 'list or retry');
-      takesOptions('all');
-      return { name: 'dead-letter retry', ids: retried(ids, values.all === true), json };
     }
     default:
-      throw badArgument('the command', name ?? 'nothing', `one of ${COMMANDS.join(', ')}`);
+      throw new ConfigError('the command', name, `one of ${COMMANDS.join(', ')}`);
   }
 }
 
 function retried(ids: readonly string[], all: boolean): readonly number[] | 'all' {
   if (all === ids.length > 0) {
-    throw badArgument('dead-letter retry', all ? `--all and ${ids.join(' ')}` : 'nothing', 'either ids or --all');
+    throw new ConfigError('dead-letter retry', all ? `--all ${ids.join(' ')}` : undefined, 'either ids or --all');
   }
-  return all ? 'all' : ids.map((id) => parseWholeNumber('dead-letter retry', id, 1, Number.MAX_SAFE_INTEGER));
-}
-
-function parse(args: readonly string[]) {
-  try {
-    return parseArgs({ args: [...args], options: OPTIONS, allowPositionals: true });
-  } catch (cause) {
-    throw new CodedError('BAD_ARGUMENT', cause instanceof Error ? cause.message : String(cause));
-  }
-}
-
-function allowed(options: readonly string[]): string {
-  return options.map((option) => `--${option}`).join(', ');
+  return all ? 'all' : ids.map((id) => parseValue('dead-letter retry', id, integer(1, Number.MAX_SAFE_INTEGER)));
 }

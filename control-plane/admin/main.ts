@@ -25,9 +25,8 @@ async function main(): Promise<number> {
     }
     return await runOn(parseConfig(adminVariables, process.env).DATABASE_URL, command);
   } catch (error) {
-    const isRefused = error instanceof ConfigError || errorCode(error) === 'BAD_ARGUMENT';
-    if (!isRefused) throw error;
-    process.stderr.write(`${NAME}: ${describeError(error)}\n`);
+    if (!(error instanceof ConfigError)) throw error;
+    process.stderr.write(`${NAME}: ${error.message}; help: npm run admin -- --help\n`);
     return EXIT_BAD_CONFIG;
   }
 }

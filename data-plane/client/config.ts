@@ -1,7 +1,16 @@
 import { readFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
-import { ConfigError, hostPort, integer, list, logLevel, orUndefined } from '../../shared/config/parse-config.ts';
-import { errorCode } from '../../shared/errors.ts';
+import { parseArguments } from '../../shared/config/parse-arguments.ts';
+import {
+  ConfigError,
+  type HostPort,
+  hostPort,
+  integer,
+  list,
+  logLevel,
+  optionalText,
+  orUndefined,
+  text,
+} from '../../shared/config/parse-config.ts';
 import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import { buildConnectIpRequest, ConnectIpUrlError } from '../masque/build-connect-ip-request.ts';
 import { tunOffload } from '../tun/tun-offload-option.ts';
@@ -32,7 +41,7 @@ export interface ClientConfig {
   /** PEM texts. */
   readonly ca: string;
   readonly certificate: { readonly cert: string; readonly key: string } | undefined;
-  readonly connectTo: { readonly host: string; readonly port: number };
+  readonly connectTo: HostPort;
   readonly transport: TransportChoice;
   readonly tun: string;
   readonly mtu: number;
@@ -43,32 +52,33 @@ export interface ClientConfig {
   readonly logLevel: string;
 }
 
+/** A URL and a token may hold secrets; they are checked by themselves. */
 const options = {
-  url: { type: 'string' },
-  token: { type: 'string' },
-  ca: { type: 'string' },
-  'connect-to': { type: 'string' },
-  transport: { type: 'string', default: 'auto' },
-  tun: { type: 'string', default: 'masque%d' },
-  mtu: { type: 'string', default: '1400' },
-  'tun-offload': { type: 'string', default: 'auto' },
-  routes: { type: 'string' },
-  cert: { type: 'string' },
-  key: { type: 'string' },
-  'status-file': { type: 'string' },
-  'log-level': { type: 'string', default: 'info' },
-  help: { type: 'boolean' },
+  url: optionalText('an https URL'),
+  token: optionalText('a bearer token (RFC 6750)'),
+  ca: text('a PEM file'),
+  'connect-to': hostPort,
+  transport: transportChoice,
+  tun: text('an interface name of up to 15 characters', /^[^\s/:]{1,15}$/),
+  mtu: integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU),
+  'tun-offload': tunOffload,
+  routes: list('comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8', orUndefined(canonicalPrefix)),
+  cert: text('a PEM file'),
+  key: text('a PEM file'),
+  'status-file': text('a file'),
+  'log-level': logLevel,
 } as const;
 
 const DEFAULT_HTTPS_PORT = 443;
 
 /** Reads arguments and environment; undefined when help was asked for. Throws ConfigError. */
 export function parseClientConfig(
-  args: string[],
+  args: readonly string[],
   env: { readonly MASQUE_VPN_TOKEN?: string },
 ): ClientConfig | undefined {
-  const values = parse(args);
-  if (values.help) return undefined;
+  const given = parseArguments(args, options, 'secret');
+  if (given === undefined) return undefined;
+  const { values } = given;
   const url = parseUrl(values.url);
   const token = values.token ?? env.MASQUE_VPN_TOKEN;
   if (!token) throw new ConfigError('--token', undefined, 'the token, here or in MASQUE_VPN_TOKEN');
@@ -82,49 +92,15 @@ export function parseClientConfig(
     token,
     ca: readPem('--ca', values.ca),
     certificate: cert === undefined ? undefined : { cert: readPem('--cert', cert), key: readPem('--key', key) },
-    connectTo: parseConnectTo(values['connect-to'], url),
-    transport: accept('--transport', values.transport, transportChoice.expected, transportChoice.parse),
-    tun: accept('--tun', values.tun, 'an interface name of up to 15 characters', (v) =>
-      /^[^\s/:]{1,15}$/.test(v) ? v : undefined,
-    ),
-    mtu: accept(
-      '--mtu',
-      values.mtu,
-      integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU).expected,
-      integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU).parse,
-    ),
-    tunOffload: accept('--tun-offload', values['tun-offload'], tunOffload.expected, tunOffload.parse),
-    routes: values.routes === undefined ? undefined : parseRoutes(values.routes),
+    connectTo: values['connect-to'] ?? addressOf(url),
+    transport: values.transport ?? 'auto',
+    tun: values.tun ?? 'masque%d',
+    mtu: values.mtu ?? 1400,
+    tunOffload: values['tun-offload'] ?? 'auto',
+    routes: values.routes,
     statusFile: values['status-file'],
-    logLevel: accept('--log-level', values['log-level'], logLevel.expected, logLevel.parse),
+    logLevel: values['log-level'] ?? 'info',
   };
-}
-
-function parse(args: string[]) {
-  try {
-    return parseArgs({ args, options, strict: true }).values;
-  } catch (error) {
-    throw new ConfigError(
-      'arguments',
-      args
-        .filter((arg) => arg.startsWith('--'))
-        .map((arg) => arg.split('=')[0])
-        .join(' '),
-      `those of --help (${argumentProblem(error)})`,
-    );
-  }
-}
-
-/** A word without its option can be a secret, so Node's message, which quotes it, is not for the screen. */
-function argumentProblem(error: unknown): string {
-  if (errorCode(error) === 'ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL') return 'there is a word that belongs to no option';
-  return error instanceof Error ? error.message : '';
-}
-
-function accept<T>(name: string, value: string, expected: string, parseValue: (value: string) => T | undefined): T {
-  const parsed = parseValue(value);
-  if (parsed === undefined) throw new ConfigError(name, value, expected);
-  return parsed;
 }
 
 function parseUrl(value: string | undefined): URL {
@@ -148,14 +124,8 @@ function checkRequest(url: URL, token: string): void {
   }
 }
 
-function parseConnectTo(value: string | undefined, url: URL): { host: string; port: number } {
-  if (value !== undefined) return accept('--connect-to', value, hostPort.expected, hostPort.parse);
+function addressOf(url: URL): HostPort {
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? DEFAULT_HTTPS_PORT : Number(url.port) };
-}
-
-function parseRoutes(value: string): readonly string[] {
-  const routes = list('comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8', orUndefined(canonicalPrefix));
-  return accept('--routes', value, routes.expected, routes.parse);
 }
 
 function readPem(name: string, path: string | undefined): string {

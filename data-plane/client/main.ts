@@ -16,7 +16,7 @@ async function main(): Promise<void> {
     config = parseClientConfig(process.argv.slice(2), process.env);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`masque-vpn client: ${error.message}\n`);
+    process.stderr.write(`masque-vpn client: ${error.message}; help: node data-plane/client/main.ts --help\n`);
     process.exitCode = EXIT_BAD_CONFIG;
     return;
   }

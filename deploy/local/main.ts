@@ -1,9 +1,8 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
-import { EXIT_BAD_CONFIG } from '../../shared/config/parse-config.ts';
-import { describeError } from '../../shared/errors.ts';
+import { FLAG, parseArguments } from '../../shared/config/parse-arguments.ts';
+import { ConfigError, EXIT_BAD_CONFIG } from '../../shared/config/parse-config.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { removeClusterFile, writeClusterFile } from './cluster-file.ts';
 import { liveOwner, takeDataDirectory } from './data-directory.ts';
@@ -64,17 +63,17 @@ async function main(): Promise<number> {
 
 function readArguments(): { readonly once: boolean; readonly json: boolean } | number {
   try {
-    const { values } = parseArgs({
-      options: { once: { type: 'boolean' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-    });
-    if (values.help) {
+    const given = parseArguments(process.argv.slice(2), { once: FLAG, json: FLAG });
+    if (given === undefined) {
       print(HELP);
       return 0;
     }
-    if (values.json && !values.once) throw new Error('--json goes with --once only');
-    return { once: values.once ?? false, json: values.json ?? false };
+    const { once, json } = given.values;
+    if (json && !once) throw new ConfigError('arguments', '--json', '--once with it');
+    return { once, json };
   } catch (error) {
-    console.error(`masque-vpn: ${describeError(error)}\n\n${HELP}`);
+    if (!(error instanceof ConfigError)) throw error;
+    console.error(`masque-vpn: ${error.message}; help: npm start -- --help`);
     return EXIT_BAD_CONFIG;
   }
 }

@@ -1,11 +1,13 @@
+import { describeValue } from '../describe-value.ts';
 import { CodedError } from '../errors.ts';
 
-/** The exit code of a process whose configuration is wrong. */
+/** The exit code of a process whose configuration or arguments are wrong. */
 export const EXIT_BAD_CONFIG = 2;
 
+/** A variable or an argument that is wrong. */
 export class ConfigError extends CodedError {
   constructor(name: string, got: string | undefined, expected: string) {
-    super('BAD_CONFIG', `${name}: got ${got === undefined ? 'nothing' : JSON.stringify(got)}, expected ${expected}`);
+    super('BAD_CONFIG', `${name}: got ${describeValue(got)}, expected ${expected}`);
   }
 }
 

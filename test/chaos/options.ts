@@ -1,4 +1,5 @@
-import { parseArguments, wholeNumber } from '../../bench/options.ts';
+import { FLAG, parseArguments } from '../../shared/config/parse-arguments.ts';
+import { integer } from '../../shared/config/parse-config.ts';
 
 export interface ChaosCommand {
   readonly seconds: number;
@@ -24,13 +25,14 @@ cluster and looks whether all that must hold does. Exit code 1 when something do
 It needs what npm start needs, and the right to mount a small tmpfs; it names what is missing and installs nothing.
 `;
 
-/** Undefined asks for the help text. Throws CodedError BAD_ARGUMENT, which names the argument and what it takes. */
+/** Undefined asks for the help text. Throws ConfigError, which names the argument and what it takes. */
 export function parseChaosCommand(args: readonly string[], randomSeed: () => number): ChaosCommand | undefined {
-  const values = parseArguments(args, { seconds: 'string', seed: 'string', json: 'boolean' });
-  if (values.help) return undefined;
-  return {
-    seconds: wholeNumber('--seconds', values.seconds, DEFAULT_SECONDS, MIN_SECONDS, MAX_SECONDS),
-    seed: values.seed === undefined ? randomSeed() : wholeNumber('--seed', values.seed, 0, 0, MAX_SEED),
-    json: values.json === true,
-  };
+  const given = parseArguments(args, {
+    seconds: integer(MIN_SECONDS, MAX_SECONDS),
+    seed: integer(0, MAX_SEED),
+    json: FLAG,
+  });
+  if (given === undefined) return undefined;
+  const { seconds = DEFAULT_SECONDS, seed = randomSeed(), json } = given.values;
+  return { seconds, seed, json };
 }

@@ -144,19 +144,25 @@ test('a rebuild is discarded; an interrupted one is kept', async () => {
 test('bad arguments and a bad variable name what is allowed and exit 2; --help needs no database', () => {
   const env = { DATABASE_URL: 'postgres://u:sesame@127.0.0.1:1/vpn' };
   for (const [args, line] of [
-    [[], 'the command: got "nothing", expected one of rebuild, verify, dead-letter'],
+    [[], 'the command: got nothing, expected one of rebuild, verify, dead-letter'],
     [['rewind'], 'the command: got "rewind", expected one of rebuild, verify, dead-letter'],
-    [['rebuild', '--limit', '3'], 'rebuild: got "--limit", expected --json, --discard'],
+    [['rebuild', '--limit', '3'], 'rebuild: got "--limit", expected --json, --discard, --help'],
     [['verify', '--limit', 'many'], '--limit: got "many", expected a whole number from 1 to 10000'],
     [['verify', 'twice'], 'verify: got "twice", expected no further argument'],
-    [['dead-letter'], 'dead-letter: got "nothing", expected list or retry'],
-    [['dead-letter', 'retry'], 'dead-letter retry: got "nothing", expected either ids or --all'],
+    [['dead-letter'], 'dead-letter: got nothing, expected list or retry'],
+    [['dead-letter', 'retry'], 'dead-letter retry: got nothing, expected either ids or --all'],
     [['dead-letter', 'retry', 'x'], 'dead-letter retry: got "x", expected a whole number from 1 to'],
-    [['verify', '--slowly'], "Unknown option '--slowly'"],
+    [['dead-letter', 'list', '7'], 'dead-letter list: got "7", expected no further argument'],
+    [['dead-letter', 'retry', '7', '--all'], 'dead-letter retry: got "--all 7", expected either ids or --all'],
+    [['dead-letter', 'retry', '7', '--limit', '3'], 'dead-letter retry: got "--limit", expected --json, --all, --help'],
+    [['verify', '--limit', '-1'], '--limit: got "-1", expected a whole number from 1 to 10000'],
+    [['verify', '--limit'], '--limit: got nothing, expected a whole number from 1 to 10000'],
+    [['verify', '--slowly'], 'arguments: got "--slowly", expected one of --json, --discard, --limit, --all, --help'],
   ] as const) {
     const { status, stdout, stderr } = runMain(ADMIN, env, args);
     assert.deepEqual([status, stdout], [EXIT_BAD_ARGUMENT, ''], stderr);
     assert.ok(stderr.startsWith(`masque-vpn admin: ${line}`), stderr);
+    assert.match(stderr, /^[^\n]+; help: npm run admin -- --help\n$/);
   }
   assert.match(runMain(ADMIN, {}, ['verify']).stderr, /^masque-vpn admin: DATABASE_URL: got nothing, expected a URL/);
   assert.match(runMain(ADMIN, {}, ['--help']).stdout, /^usage: npm run admin -- COMMAND\n/);

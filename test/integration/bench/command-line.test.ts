@@ -34,8 +34,17 @@ for (const [script, args, message] of [
   ['tunnel.ts', ['--seconds', '1'], /--seconds: got "1", expected a whole number from 2 to 60/],
   ['tunnel.ts', ['--rounds', '2.5'], /--rounds: got "2.5", expected a whole number from 1 to 20/],
   ['tunnel.ts', ['--only', 'h3,ipsec'], /--only: got "h3,ipsec", expected one or more of raw, openvpn/],
-  ['tunnel.ts', ['--tunnels', '5'], /Unknown option '--tunnels'/],
-  ['tunnel.ts', ['fast'], /Unexpected argument 'fast'/],
+  ['tunnel.ts', ['--tunnels', '5'], /arguments: got "--tunnels", expected one of --seconds, --rounds, --only, --json/],
+  ['tunnel.ts', ['fast'], /arguments: got "fast", expected one of --seconds, --rounds/],
+  ['connections.ts', ['--seconds', '-1'], /--seconds: got "-1", expected a whole number from 5 to 300/],
+  ['nodes.ts', ['--seconds'], /--seconds: got nothing, expected a whole number from 10 to 3600/],
+  ['rebuild.ts', ['--records', '--json'], /--records: got nothing, expected a whole number from 1 to 100000/],
+  ['ingest.ts', ['--json=yes'], /--json: got "yes", expected no value/],
+  [
+    '../test/chaos/main.ts',
+    ['--bogus=1'],
+    /arguments: got "--bogus", expected one of --seconds, --seed, --json, --help/,
+  ],
   ['connections.ts', ['--tunnels', '0'], /--tunnels: got "0", expected a whole number from 1 to 600/],
   ['nodes.ts', ['--nodes', '0'], /--nodes: got "0", expected a whole number from 1 to 2000/],
   ['ingest.ts', ['--rate', '10'], /--rate: got "10", expected a whole number from 1000 to 100000/],
@@ -51,6 +60,7 @@ for (const [script, args, message] of [
     assert.equal(status, 2);
     assert.equal(stdout, '');
     assert.match(stderr, message);
+    assert.match(stderr, /^[^\n]+; help: npm run [a-z:]+ -- --help\n$/, 'one line that says where more is');
   });
 }
 

@@ -1,0 +1,11 @@
+/** What is longer is cut in messages (ours), characters. */
+const MAX_SHOWN_LENGTH = 100;
+
+/** A value that was refused, as messages show it: text in quotes, cut where it is long; of lists and objects nothing that is in them. */
+export function describeValue(value: unknown): string {
+  if (value === undefined) return 'nothing';
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value === 'object' && value !== null) return 'an object';
+  if (typeof value !== 'string') return String(value);
+  return JSON.stringify(value.length > MAX_SHOWN_LENGTH ? `${value.slice(0, MAX_SHOWN_LENGTH)}…` : value);
+}
