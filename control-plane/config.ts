@@ -52,7 +52,10 @@ export const controlPlaneVariables = {
   POOLS: variable({
     help: 'networks of the pool "default", which clients get their addresses from, IPv4 and IPv6',
     fallback: '10.99.0.0/16,fd00:99::/64',
-    ...list('comma-separated prefixes that do not overlap, e.g. 10.99.0.0/16,fd00:99::/64', orUndefined(parsePrefix)),
+    ...list(
+      'comma-separated prefixes, host bits zero, that do not overlap, e.g. 10.99.0.0/16,fd00:99::/64',
+      orUndefined(parsePrefix),
+    ),
   }),
   BLOCK_PREFIX_V4: variable({
     help: 'length of the prefixes that IPv4 pools are split into, one or more for each node',
@@ -102,7 +105,7 @@ export function parseControlPlaneConfig(env: NodeJS.ProcessEnv): ControlPlaneCon
   if (config.ADMIN_TOKENS.some(({ token }) => token === config.ADMIN_TOKEN)) {
     throw new ConfigError('ADMIN_TOKENS', '(not shown)', 'tokens other than the one in ADMIN_TOKEN');
   }
-  checkPools(config.POOLS, { 4: config.BLOCK_PREFIX_V4, 6: config.BLOCK_PREFIX_V6 }, env.POOLS);
+  checkPools(config, env);
   return config;
 }
 
@@ -111,22 +114,31 @@ export function adminTokensOf(config: Pick<ControlPlaneConfig, 'ADMIN_TOKEN' | '
   return [{ name: ADMIN_ACTOR, token: config.ADMIN_TOKEN }, ...config.ADMIN_TOKENS];
 }
 
-function checkPools(pools: readonly IpPrefix[], blockLengths: Record<4 | 6, number>, got: string | undefined): void {
-  if (pools.length === 0) throw new ConfigError('POOLS', got, 'at least one prefix');
+function checkPools(config: ControlPlaneConfig, env: NodeJS.ProcessEnv): void {
+  const { POOLS: pools } = config;
+  if (pools.length === 0) throw new ConfigError('POOLS', env.POOLS, 'at least one prefix');
   for (const [i, pool] of pools.entries()) {
     const unusable = whyUnusable(pool);
     if (unusable !== undefined) {
       throw new ConfigError('POOLS', formatPrefix(pool), `networks that clients can have addresses of; ${unusable}`);
     }
-    const { family } = pool.address;
-    const blockLength = blockLengths[family];
-    if (pool.length > blockLength) {
-      const expected = `prefixes of at most /${blockLength}, the length in BLOCK_PREFIX_V${family}`;
-      throw new ConfigError('POOLS', formatPrefix(pool), expected);
-    }
+    checkBlockLength(pool, config, env);
     const other = pools.slice(0, i).find((earlier) => prefixesOverlap(earlier, pool));
     if (other) {
       throw new ConfigError('POOLS', formatPrefix(pool), `a prefix that does not overlap ${formatPrefix(other)}`);
     }
   }
+}
+
+/** Blocks are parts of their network, or all of it. */
+function checkBlockLength(pool: IpPrefix, config: ControlPlaneConfig, env: NodeJS.ProcessEnv): void {
+  const { family } = pool.address;
+  const name = `BLOCK_PREFIX_V${family}` as const;
+  const [, longest] = BLOCK_LENGTHS[family];
+  if (pool.length <= config[name]) return;
+  if (env[name] && pool.length <= longest) {
+    const expected = `a whole number from ${pool.length} to ${longest}, since POOLS has ${formatPrefix(pool)}`;
+    throw new ConfigError(name, env[name], expected);
+  }
+  throw new ConfigError('POOLS', formatPrefix(pool), `prefixes of at most /${config[name]}, the length in ${name}`);
 }

@@ -5,6 +5,7 @@ import type { Term } from '../storage/term.ts';
 import { actorOf } from './authenticate.ts';
 import { freeText } from './free-text.ts';
 import { leading } from './leading.ts';
+import { PageLimit, parseLimit } from './page-limit.ts';
 import { HttpError } from './problem.ts';
 import type { Api } from './server.ts';
 
@@ -18,7 +19,16 @@ const Enrolment = Type.Object(
 );
 /** Checked one by one, for answers that say what is wrong with which. */
 const Addresses = Type.Object(
-  { addresses: Type.Array(freeText(100), { maxItems: 16 }) },
+  {
+    addresses: Type.Array(Type.String({ description: 'an address, e.g. "10.99.255.7"' }), {
+      maxItems: 16,
+      description: 'a list of at most one address of each family, e.g. ["10.99.255.7"]',
+    }),
+  },
+  { additionalProperties: false },
+);
+const ListQuery = Type.Object(
+  { limit: PageLimit, after: Type.Optional(freeText(200)) },
   { additionalProperties: false },
 );
 const Change = Type.Object({ name: Type.Optional(Name), pool: Type.Optional(Pool) }, { additionalProperties: false });
@@ -32,7 +42,12 @@ export function addClientRoutes(app: Api, clients: ClientService, currentTerm: (
     return enrolled;
   });
 
-  app.get('/v1/clients', async () => ({ clients: (await clients.list()).map(toJson) }));
+  app.get('/v1/clients', { schema: { querystring: ListQuery } }, async ({ query }) => {
+    const limit = parseLimit(query.limit);
+    const found = await clients.list({ limit: limit + 1, after: query.after });
+    const page = found.slice(0, limit);
+    return { clients: page.map(toJson), next: found.length > limit ? page.at(-1)?.id : null };
+  });
 
   app.get('/v1/clients/:id', { schema: { params: Params } }, async (request) =>
     toJson(await existing(clients, request.params.id)),

@@ -4,15 +4,15 @@ import type { Database } from '../storage/database.ts';
 import { freeText } from './free-text.ts';
 import { listConnections } from './list-connections.ts';
 import { listNodes } from './list-nodes.ts';
+import { PageLimit, parseLimit } from './page-limit.ts';
 import type { Api } from './server.ts';
 
-const DEFAULT_CONNECTIONS = 100;
 const ConnectionQuery = Type.Object(
   {
-    state: Type.Optional(Type.Union([Type.Literal('open'), Type.Literal('presumed'), Type.Literal('closed')])),
+    state: Type.Optional(Type.Enum(['open', 'presumed', 'closed'])),
     clientId: Type.Optional(freeText(200)),
     nodeId: Type.Optional(freeText(200)),
-    limit: Type.Optional(Type.String({ pattern: '^[1-9][0-9]{0,3}$', description: 'a whole number from 1 to 9999' })),
+    limit: PageLimit,
   },
   { additionalProperties: false },
 );
@@ -31,7 +31,7 @@ export function addClusterRoutes(app: Api, options: ClusterRoutesOptions): void 
 
   app.get('/v1/connections', { schema: { querystring: ConnectionQuery } }, async (request) => {
     const { limit, ...filter } = request.query;
-    const connections = await listConnections(database, { ...filter, limit: Number(limit ?? DEFAULT_CONNECTIONS) });
+    const connections = await listConnections(database, { ...filter, limit: parseLimit(limit) });
     return { connections };
   });
 

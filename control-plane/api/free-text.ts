@@ -6,6 +6,6 @@ export function freeText(maxLength: number, minLength = 0): TString {
     minLength,
     maxLength,
     pattern: '^[^\\p{Cc}\\p{Cs}]*$',
-    description: 'text without control characters',
+    description: `text of ${minLength === 0 ? 'up' : minLength} to ${maxLength} characters, no control characters`,
   });
 }

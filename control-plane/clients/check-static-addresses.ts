@@ -1,3 +1,4 @@
+import { describeValue } from '../../shared/describe-value.ts';
 import { CodedError } from '../../shared/errors.ts';
 import {
   type AddressFamily,
@@ -44,7 +45,7 @@ export class StaticAddressError extends CodedError {
   readonly address: string;
 
   constructor(code: Problem, address: string, why: string, options?: { cause?: unknown }) {
-    super(code, `"${address}" ${why}`, options);
+    super(code, `${describeValue(address)} ${why}`, options);
     this.address = address;
   }
 }

@@ -116,9 +116,11 @@ export class ClientService {
     return this.execute(term, id, (now) => ({ type: 'revoke', actor, now }));
   }
 
-  async list(): Promise<Client[]> {
-    const rows = await this.options.database.selectFrom('clients').selectAll().orderBy('client_id').execute();
-    return rows.map(toClient);
+  /** The first `limit` clients by id, of those behind `after`. */
+  async list({ limit, after }: { readonly limit: number; readonly after?: string | undefined }): Promise<Client[]> {
+    let query = this.options.database.selectFrom('clients').selectAll().orderBy('client_id').limit(limit);
+    if (after !== undefined) query = query.where('client_id', '>', after);
+    return (await query.execute()).map(toClient);
   }
 
   async get(id: string): Promise<Client | undefined> {

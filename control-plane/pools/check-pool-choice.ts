@@ -1,3 +1,4 @@
+import { describeValue } from '../../shared/describe-value.ts';
 import { CodedError } from '../../shared/errors.ts';
 import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
@@ -6,7 +7,7 @@ import { loadPools } from './pool-store.ts';
 /** A client cannot be given a pool that has no addresses for it. */
 export class PoolChoiceError extends CodedError {
   constructor(code: 'POOL_UNKNOWN' | 'POOL_RETIRING', pool: string, why: string) {
-    super(code, `pool: got ${JSON.stringify(pool)}, ${why}`);
+    super(code, `pool: got ${describeValue(pool)}, ${why}`);
   }
 }
 

@@ -51,12 +51,17 @@ export type PoolCommand =
 
 /** What cannot be done with a pool. POOL_CONFIGURED: the configuration says what it is, and nobody else. */
 export class PoolCommandError extends CodedError {
+  /** What of the pool is to blame: a network, of that family, or which pool it is. */
+  readonly field: 'name' | 'v4' | 'v6';
+
   constructor(
     code: 'POOL_UNKNOWN' | 'POOL_EXISTS' | 'POOL_OVERLAPS' | 'POOL_RETIRING' | 'POOL_CONFIGURED',
     pool: string,
     why: string,
+    field: PoolCommandError['field'] = 'name',
   ) {
     super(code, `pool "${pool}" ${why}`);
+    this.field = field;
   }
 }
 
@@ -141,7 +146,7 @@ function refuseOverlap(
       if (mine === undefined) continue;
       const why = isResting(other, now) ? ', which was retired less than a minute ago' : '';
       const what = `has ${formatPrefix(mine)}, which overlaps ${formatPrefix(theirs)} of pool "${other.name}"${why}`;
-      throw new PoolCommandError('POOL_OVERLAPS', pool.name, what);
+      throw new PoolCommandError('POOL_OVERLAPS', pool.name, what, `v${mine.address.family}`);
     }
   }
 }

@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util';
-import { ConfigError, type Variable } from './parse-config.ts';
+import { ConfigError, refusal, type Variable } from './parse-config.ts';
 
 /** An option that takes a value, e.g. `--limit 20`. */
-export type ValueOption<T> = Pick<Variable<T>, 'expected' | 'parse' | 'secret'>;
+export type ValueOption<T> = Pick<Variable<T>, 'expected' | 'parse' | 'secret' | 'blame'>;
 /** An option without a value, e.g. `--json`. */
 export const FLAG = 'flag';
 export type Options = Readonly<Record<string, ValueOption<unknown> | typeof FLAG>>;
@@ -67,10 +67,10 @@ export function parseArguments<O extends Options>(
 }
 
 /** The value of a text, undefined where there is none to read. Throws ConfigError. */
-export function parseValue<T>(name: string, text: string | undefined, { expected, parse, secret }: ValueOption<T>): T {
-  const value = text === undefined ? undefined : parse(text);
-  if (value !== undefined) return value;
-  throw new ConfigError(name, secret && text ? '(not shown)' : text, expected);
+export function parseValue<T>(name: string, text: string | undefined, option: ValueOption<T>): T {
+  const value = text === undefined ? undefined : option.parse(text);
+  if (value === undefined) throw refusal(name, text, option);
+  return value;
 }
 
 /** The names of options, as they are given. */

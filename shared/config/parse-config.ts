@@ -22,6 +22,8 @@ export interface Variable<T> {
   readonly secret?: boolean;
   /** Returns undefined for text that is not accepted. */
   readonly parse: (text: string) => T | undefined;
+  /** The part of such a text that is wrong; without it, all of it is. */
+  readonly blame?: (text: string) => string | undefined;
 }
 
 export type Variables = Readonly<Record<string, Variable<unknown>>>;
@@ -34,12 +36,20 @@ export function parseConfig<V extends Variables>(variables: V, env: NodeJS.Proce
     const given = env[name];
     const text = given === undefined || given === '' ? variable.fallback : given;
     const value = text === undefined ? undefined : variable.parse(text);
-    if (value === undefined) {
-      throw new ConfigError(name, variable.secret && given ? '(not shown)' : given, variable.expected);
-    }
+    if (value === undefined) throw refusal(name, given, variable);
     config[name] = value;
   }
   return Object.freeze(config) as ConfigOf<V>;
+}
+
+/** Names a value that is not accepted; undefined is none. */
+export function refusal(
+  name: string,
+  given: string | undefined,
+  { expected, secret, blame }: Pick<Variable<unknown>, 'expected' | 'secret' | 'blame'>,
+): ConfigError {
+  if (secret && given) return new ConfigError(name, '(not shown)', expected);
+  return new ConfigError(name, given === undefined ? undefined : (blame?.(given) ?? given), expected);
 }
 
 /** The table that `--help` prints. */
@@ -120,14 +130,19 @@ export const logLevel: Variable<string> = {
 export const list = <T>(
   expected: string,
   parseItem: (item: string) => T | undefined,
-): Pick<Variable<readonly T[]>, 'expected' | 'parse'> => ({
+): Pick<Variable<readonly T[]>, 'expected' | 'parse' | 'blame'> => ({
   expected,
   parse: (value) => {
-    const items = value.split(',').map((item) => item.trim());
-    const parsed = items.filter((item) => item !== '').map(parseItem);
+    const parsed = itemsOf(value).map(parseItem);
     return parsed.every((item) => item !== undefined) ? (parsed as T[]) : undefined;
   },
+  blame: (value) => itemsOf(value).find((item) => parseItem(item) === undefined),
 });
+
+function itemsOf(list: string): string[] {
+  const items = list.split(',').map((item) => item.trim());
+  return items.filter((item) => item !== '');
+}
 
 /** Turns a parser that throws into one that answers undefined, for use in variables. */
 export function orUndefined<T>(parse: (text: string) => T): (text: string) => T | undefined {

@@ -1,3 +1,4 @@
+import { describeValue } from '../describe-value.ts';
 import { CodedError } from '../errors.ts';
 import { ADDRESS_BITS, formatAddress, type IpAddress, parseAddress } from './address.ts';
 
@@ -8,8 +9,12 @@ export interface IpPrefix {
 }
 
 export class InvalidPrefixError extends CodedError {
+  /** What is wrong with it, e.g. "host bits are set". */
+  readonly why: string;
+
   constructor(text: string, why: string) {
-    super('INVALID_PREFIX', `"${text}" is not an IP prefix: ${why}`);
+    super('INVALID_PREFIX', `${describeValue(text)} is not an IP prefix: ${why}`);
+    this.why = why;
   }
 }
 

@@ -35,7 +35,7 @@ test('the control plane names the variable, what it got and what it takes', () =
     [{ HTTP_LISTEN: '9090' }, `${name}HTTP_LISTEN: got "9090", expected host:port`],
     [{ POOLS: '10.99.0.1/16' }, `${name}POOLS: got "10.99.0.1/16", expected comma-separated prefixes`],
     [{ POOLS: '10.0.0.0/8,10.99.0.0/16' }, `${name}POOLS: got "10.99.0.0/16", expected a prefix that does not overlap`],
-    [{ BLOCK_PREFIX_V4: '15' }, `${name}POOLS: got "10.99.0.0/16", expected prefixes of at most /15`],
+    [{ BLOCK_PREFIX_V4: '15' }, `${name}BLOCK_PREFIX_V4: got "15", expected a whole number from 16 to 30`],
   ] as const) {
     assertRefused(runMain(CONTROL_PLANE, { ...good, ...change }), new RegExp(`^${line}`));
   }

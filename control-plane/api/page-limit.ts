@@ -1,0 +1,13 @@
+import Type from 'typebox';
+
+/** Entries of a list where nobody says how many (ours). */
+const DEFAULT_LIMIT = 100;
+
+/** How many entries of a list are asked for, in a query. */
+export const PageLimit = Type.Optional(
+  Type.String({ pattern: '^[1-9][0-9]{0,3}$', description: 'a whole number from 1 to 9999' }),
+);
+
+export function parseLimit(limit: string | undefined): number {
+  return limit === undefined ? DEFAULT_LIMIT : Number(limit);
+}
