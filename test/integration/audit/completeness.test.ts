@@ -95,6 +95,36 @@ test('what is awaited, lost or set aside is named, and the log itself proves it'
   assert.equal((await completeness(log.database, 'node-a', node.epoch)).verdict, 'complete');
 });
 
+test('a verdict names the first five of what is missing and counts the rest, and the proof has all of it', async () => {
+  const log = await TestLog.open(postgres);
+  const [node, other] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const stolen = connectionOf('alice');
+  await log.deliver([other.started(0), established(other, stolen, 1)]);
+  await log.deliver([node.started(0), ...Array.from({ length: 7 }, () => established(node, stolen, 2))]);
+  const verdict = async () => (await completeness(log.database, 'node-a', epoch)).verdict;
+  const { epoch } = node;
+  assert.equal(await verdict(), '7 in dead_letter (2, 3, 4, 5, 6 and 2 more)');
+
+  // Seven times two events that get lost and one that comes.
+  const arriving = Array.from({ length: 7 }, () => [tick(node, 3), tick(node, 3), tick(node, 3)].at(-1) as VpnEvent);
+  await log.deliver(arriving);
+  node.loseSpool();
+  await log.deliver([node.started(20)]);
+  assert.equal(
+    await verdict(),
+    '14 lost (9-10, 12-13, 15-16, 18-19, 21-22 and 2 more); 7 in dead_letter (2, 3, 4, 5, 6 and 2 more); ' +
+      'replaced: whether the spool held more than 29 is unknown',
+  );
+  const lost = (await proof(log.database, { node: 'node-a', epoch })).filter((line) => line.endsWith(' lost'));
+  assert.deepEqual(
+    lost,
+    ['9-10', '12-13', '15-16', '18-19', '21-22', '24-25', '27-28'].map((range) => `${range} lost`),
+  );
+
+  await sql`DELETE FROM event_gaps WHERE from_seq > 21`.execute(log.database);
+  assert.match(await verdict(), /^10 lost \(9-10, 12-13, 15-16, 18-19, 21-22\); /, 'five are not more than five');
+});
+
 test('a spool that ended with node.stopped is complete also when another follows', async () => {
   const log = await TestLog.open(postgres);
   const node = new SampleNode('node-a');
