@@ -46,7 +46,7 @@ test('each bad variable is named, with what it got and what it takes', () => {
     [
       'AUTHORITIES',
       'vpn.example,https://b',
-      /^AUTHORITIES: got "vpn.example,https:\/\/b", expected comma-separated host or host:port/,
+      /^AUTHORITIES: got "https:\/\/b", expected comma-separated host or host:port/,
     ],
     ['AUTHORITIES', 'vpn.example:70000', /^AUTHORITIES: got/],
     ['AUTHORITIES', 'user@vpn.example', /^AUTHORITIES: got/],
