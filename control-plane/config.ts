@@ -5,12 +5,14 @@ import {
   integer,
   list,
   logLevel,
+  natsUrl,
   orUndefined,
   parseConfig,
   text,
   url,
   type Variable,
 } from '../shared/config/parse-config.ts';
+import { MAX_POOL_NETWORKS } from '../shared/events/control-events.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../shared/ip/prefix.ts';
 import { whyUnusable } from '../shared/ip/unusable.ts';
 import { ADMIN_ACTOR, type AdminToken, namedTokens } from './api/admin-tokens.ts';
@@ -31,7 +33,7 @@ export const controlPlaneVariables = {
     help: 'NATS with JetStream, with user and password',
     secret: true,
     fallback: 'nats://127.0.0.1:4222',
-    ...url('nats:', 'tls:'),
+    ...natsUrl,
   }),
   HTTP_LISTEN: variable({
     help: 'where the API, /metrics, /healthz and /readyz listen',
@@ -117,6 +119,9 @@ export function adminTokensOf(config: Pick<ControlPlaneConfig, 'ADMIN_TOKEN' | '
 function checkPools(config: ControlPlaneConfig, env: NodeJS.ProcessEnv): void {
   const { POOLS: pools } = config;
   if (pools.length === 0) throw new ConfigError('POOLS', env.POOLS, 'at least one prefix');
+  if (pools.length > MAX_POOL_NETWORKS) {
+    throw new ConfigError('POOLS', `${pools.length} prefixes`, `at most ${MAX_POOL_NETWORKS}`);
+  }
   for (const [i, pool] of pools.entries()) {
     const unusable = whyUnusable(pool);
     if (unusable !== undefined) {

@@ -3,7 +3,8 @@ import { hostname } from 'node:os';
 import type { NatsConnection } from 'nats';
 import { parseArguments } from '../shared/config/parse-arguments.ts';
 import { ConfigError, describeVariables, EXIT_BAD_CONFIG, formatHostPort } from '../shared/config/parse-config.ts';
-import { describeError, errorCode } from '../shared/errors.ts';
+import { describeError } from '../shared/errors.ts';
+import { listenProblem } from '../shared/listen-problem.ts';
 import { createLogger } from '../shared/log/logger.ts';
 import { addClientRoutes } from './api/client-routes.ts';
 import { addClusterRoutes } from './api/cluster-routes.ts';
@@ -162,12 +163,4 @@ async function run(config: ControlPlaneConfig): Promise<void> {
     process.exitCode = error instanceof ConfigError ? EXIT_BAD_CONFIG : 1;
     await shutDown('error');
   });
-}
-
-function listenProblem(error: unknown): string {
-  const code = errorCode(error);
-  if (code === 'EADDRINUSE') return 'the port is in use';
-  if (code === 'EADDRNOTAVAIL') return 'this machine has no such address';
-  if (code === 'EACCES') return 'not allowed';
-  return describeError(error);
 }

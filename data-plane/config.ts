@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import {
   type ConfigOf,
   formatHostPort,
@@ -5,13 +6,14 @@ import {
   integer,
   list,
   logLevel,
+  natsUrl,
   optionalText,
   orUndefined,
   text,
-  url,
 } from '../shared/config/parse-config.ts';
 import { formatPrefix, parsePrefix, prefixCovers } from '../shared/ip/prefix.ts';
 import { DEFAULT_SPOOL_MAX_BYTES, DEFAULT_SPOOL_MAX_EVENTS } from './telemetry/spool.ts';
+import { tunName } from './tun/tun-name-option.ts';
 import { tunOffload } from './tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from './tunnel/tunnel-mtu.ts';
 
@@ -27,7 +29,7 @@ export const nodeVariables = {
   NATS_URL: {
     help: 'the NATS server, with user and password where it wants them',
     secret: true,
-    ...url('nats:', 'tls:'),
+    ...natsUrl,
   },
   LISTEN: { help: 'the UDP address for tunnels over HTTP/3', fallback: '0.0.0.0:4433', ...listenAddress() },
   HTTP2_LISTEN: {
@@ -49,7 +51,7 @@ export const nodeVariables = {
   TUN_NAME: {
     help: 'the TUN interface',
     fallback: 'masque%d',
-    ...text('an interface name of up to 15 characters; %d lets the kernel number it', /^[^\s/:]{1,15}$/),
+    ...tunName,
   },
   SHARDS: {
     help: 'packet threads, each with its own socket on LISTEN, TUN interface and address blocks',
@@ -114,7 +116,7 @@ function listenAddress() {
     expected: 'ip:port or [ipv6]:port',
     parse: (value: string) => {
       const parsed = hostPort.parse(value);
-      return parsed && /^[0-9a-fA-F.:]+$/.test(parsed.host) ? formatHostPort(parsed) : undefined;
+      return parsed && isIP(parsed.host) !== 0 ? formatHostPort(parsed) : undefined;
     },
   };
 }
@@ -139,9 +141,9 @@ function optionalAddress() {
 
 /** A network inside of another adds nothing, and routes that overlap must not be advertised (RFC 9484 4.7.3). */
 function routes() {
-  const prefixes = list('comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8', orUndefined(parsePrefix));
+  const prefixes = list('comma-separated prefixes, host bits zero, e.g. 10.0.0.0/8,fd00::/8', orUndefined(parsePrefix));
   return {
-    expected: prefixes.expected,
+    ...prefixes,
     parse: (value: string) =>
       prefixes
         .parse(value)

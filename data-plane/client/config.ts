@@ -13,6 +13,7 @@ import {
 } from '../../shared/config/parse-config.ts';
 import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import { buildConnectIpRequest, ConnectIpUrlError } from '../masque/build-connect-ip-request.ts';
+import { tunName } from '../tun/tun-name-option.ts';
 import { tunOffload } from '../tun/tun-offload-option.ts';
 import { MAX_TUNNEL_MTU, MIN_TUNNEL_MTU } from '../tunnel/tunnel-mtu.ts';
 import { type TransportChoice, transportChoice } from './transport-race.ts';
@@ -59,10 +60,10 @@ const options = {
   ca: text('a PEM file'),
   'connect-to': hostPort,
   transport: transportChoice,
-  tun: text('an interface name of up to 15 characters', /^[^\s/:]{1,15}$/),
+  tun: tunName,
   mtu: integer(MIN_TUNNEL_MTU, MAX_TUNNEL_MTU),
   'tun-offload': tunOffload,
-  routes: list('comma-separated prefixes, e.g. 10.0.0.0/8,fd00::/8', orUndefined(canonicalPrefix)),
+  routes: list('comma-separated prefixes, host bits zero, e.g. 10.0.0.0/8,fd00::/8', orUndefined(canonicalPrefix)),
   cert: text('a PEM file'),
   key: text('a PEM file'),
   'status-file': text('a file'),

@@ -3,6 +3,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { SecureContextOptions } from 'node:tls';
 import { formatHostPort, hostPort } from '../../shared/config/parse-config.ts';
 import { CodedError, errorCode } from '../../shared/errors.ts';
+import { listenProblem } from '../../shared/listen-problem.ts';
 import { remoteParty } from '../ip/remote-party.ts';
 import type { TlsIdentity } from '../tls/tls-identity.ts';
 import type { WebState, WebThreadOptions } from '../web-thread/web-messages.ts';
@@ -77,8 +78,7 @@ export class Http2Server {
     const parsed = hostPort.parse(address);
     return new Promise((resolve, reject) => {
       this.#server.once('error', (cause) => {
-        const why = errorCode(cause) === 'EADDRINUSE' ? 'the port is in use' : cause.message;
-        reject(new CodedError('LISTEN_FAILED', `cannot listen on TCP ${address}: ${why}`, { cause }));
+        reject(new CodedError('LISTEN_FAILED', `cannot listen on TCP ${address}: ${listenProblem(cause)}`));
       });
       this.#server.listen({ host: parsed?.host, port: parsed?.port, ipv6Only: true }, () => {
         const { address: host, port } = this.#server.address() as AddressInfo;

@@ -2,7 +2,8 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import type { Registry } from 'prom-client';
 import { formatHostPort, type HostPort } from '../../shared/config/parse-config.ts';
-import { CodedError, errorCode } from '../../shared/errors.ts';
+import { CodedError } from '../../shared/errors.ts';
+import { listenProblem } from '../../shared/listen-problem.ts';
 import type { Logger } from '../../shared/log/logger.ts';
 
 /** Ours: these requests have no body and answer at once. */
@@ -47,8 +48,8 @@ export async function startNodeHttpServer(options: NodeHttpServerOptions): Promi
 function listening(server: Server, listen: HostPort): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', (cause) => {
-      const why = errorCode(cause) === 'EADDRINUSE' ? 'the port is in use' : cause.message;
-      reject(new CodedError('LISTEN_FAILED', `cannot listen on ${formatHostPort(listen)}: ${why}`, { cause }));
+      const why = listenProblem(cause);
+      reject(new CodedError('LISTEN_FAILED', `cannot listen on ${formatHostPort(listen)} (HTTP_LISTEN): ${why}`));
     });
     server.listen(listen.port, listen.host, resolve);
   });

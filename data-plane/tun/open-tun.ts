@@ -1,8 +1,10 @@
 import { constants as fsConstants } from 'node:fs';
 import { constants } from 'node:os';
+import { describeValue } from '../../shared/describe-value.ts';
 import * as libc from '../os/libc.ts';
 import { OsError } from '../os/os-error.ts';
 import { TunError } from './tun-error.ts';
+import { tunName } from './tun-name-option.ts';
 import { VNET_HEADER_BYTES } from './vnet-header.ts';
 
 const { EACCES, EBUSY, EINVAL, ENODEV, ENOENT, ENXIO, EPERM } = constants.errno;
@@ -113,10 +115,8 @@ export function checkMtu(name: string, mtu: number): void {
 }
 
 function checkName(name: string): void {
-  // The kernel's rules, and `%` only as the placeholder that it fills in.
-  if (/^(?!\.\.?$)[^\s/:%]*(%d)?[^\s/:%]*$/.test(name) && name.length > 0 && Buffer.byteLength(name) < IFNAME_BYTES)
-    return;
-  throw new TunError('TUN_INVALID', `"${name}" is no interface name: 1 to 15 characters without blanks, "/" and ":"`);
+  if (tunName.parse(name) !== undefined) return;
+  throw new TunError('TUN_INVALID', `TUN interface: got ${describeValue(name)}, expected ${tunName.expected}`);
 }
 
 function openError(errno: number): TunError {

@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from 'node:net';
 import { describeValue } from '../describe-value.ts';
 import { CodedError } from '../errors.ts';
 
@@ -87,14 +88,16 @@ export interface HostPort {
   readonly port: number;
 }
 
-/** `host:port` or `[v6]:port`; port 0 lets the kernel choose. */
+/** `host:port` or `[v6]:port`; port 0 lets the kernel choose. What looks like an IPv4 address has to be one: it is no name. */
 export const hostPort: Pick<Variable<HostPort>, 'expected' | 'parse'> = {
   expected: 'host:port, e.g. 127.0.0.1:9090 or [::]:4433',
   parse: (value) => {
     const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:\s[\]]+)):(\d{1,5})$/.exec(value);
     const port = Number(match?.[3]);
     if (!match || port > 65535) return undefined;
-    return { host: match[1] ?? match[2] ?? '', port };
+    const [, ipv6, host = ''] = match;
+    if (ipv6 !== undefined) return isIPv6(ipv6) ? { host: ipv6, port } : undefined;
+    return /^[\d.]+$/.test(host) && !isIPv4(host) ? undefined : { host, port };
   },
 };
 
@@ -107,9 +110,19 @@ export const url = (...protocols: string[]): Pick<Variable<string>, 'expected' |
   parse: (value) => {
     if (!URL.canParse(value)) return undefined;
     const { protocol, username, password } = new URL(value);
-    return protocols.includes(protocol) && isPercentEncoded(username + password) ? value : undefined;
+    const isOne = protocols.includes(protocol) && value.toLowerCase().startsWith(`${protocol}//`);
+    return isOne && isPercentEncoded(username + password) ? value : undefined;
   },
 });
+
+/** Unlike Postgres, NATS has no server that is meant where none is named. */
+export const natsUrl: Pick<Variable<string>, 'expected' | 'parse'> = {
+  expected: 'a URL that starts with nats:// or tls:// and a host, user and password percent-encoded',
+  parse: (value) => {
+    const parsed = url('nats:', 'tls:').parse(value);
+    return parsed && new URL(parsed).hostname !== '' ? parsed : undefined;
+  },
+};
 
 function isPercentEncoded(text: string): boolean {
   try {

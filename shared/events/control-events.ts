@@ -13,10 +13,13 @@ import {
   Timestamp,
 } from './event-schema.ts';
 
+/** Networks of one pool (ours). */
+export const MAX_POOL_NETWORKS = 1_000;
+
 /** What a pool is: its networks, and the lengths of the blocks that those of each family are split into. */
 const poolLayout = {
   name: PoolName,
-  prefixes: Type.Array(PrefixText, { minItems: 1, maxItems: 1000 }),
+  prefixes: Type.Array(PrefixText, { minItems: 1, maxItems: MAX_POOL_NETWORKS }),
   blockPrefixV4: Type.Integer({ minimum: 0, maximum: 32 }),
   blockPrefixV6: Type.Integer({ minimum: 0, maximum: 128 }),
 };

@@ -40,7 +40,8 @@ test('--help lists every variable', () => {
 test('a bad variable ends it with code 2 and one line that names it', () => {
   const { status, stderr } = runMain({ ...nowhere, BLOCK_PREFIX_V4: 'wide' });
   assert.equal(status, 2);
-  assert.equal(stderr, 'masque-vpn control plane: BLOCK_PREFIX_V4: got "wide", expected a whole number from 8 to 30\n');
+  const refusal = 'BLOCK_PREFIX_V4: got "wide", expected a whole number from 8 to 30';
+  assert.equal(stderr, `masque-vpn control plane: ${refusal}; help: node control-plane/main.ts --help\n`);
 });
 
 test('a port in use ends it with code 1 and one line', async (t) => {

@@ -7,6 +7,7 @@ import {
   hostPort,
   integer,
   list,
+  natsUrl,
   optionalText,
   orUndefined,
   parseConfig,
@@ -70,7 +71,22 @@ suite('kinds of variables', () => {
     assert.deepEqual(hostPort.parse('127.0.0.1:0'), { host: '127.0.0.1', port: 0 });
     assert.deepEqual(hostPort.parse('[::1]:443'), { host: '::1', port: 443 });
     assert.deepEqual(hostPort.parse('vpn.example:9090'), { host: 'vpn.example', port: 9090 });
-    for (const bad of ['', ':1', 'a', 'a:', 'a:70000', '::1:80', '[::1]', 'a b:1', 'a:1:2', '[vpn]:1']) {
+    for (const bad of [
+      '',
+      ':1',
+      'a',
+      'a:',
+      'a:70000',
+      '::1:80',
+      '[::1]',
+      'a b:1',
+      'a:1:2',
+      '[vpn]:1',
+      '[127.0.0.1]:1',
+      '999.1.1.1:1',
+      '1.2.3:1',
+      '[::g]:1',
+    ]) {
       assert.equal(hostPort.parse(bad), undefined, bad);
     }
     for (const good of ['127.0.0.1:1', '[fd00::1]:2', 'x:3']) {
@@ -81,14 +97,25 @@ suite('kinds of variables', () => {
   test('URLs: of the named protocols only', () => {
     const { parse, expected } = url('nats:', 'tls:');
     assert.equal(parse('nats://u:p@h:4222'), 'nats://u:p@h:4222');
-    for (const bad of ['http://h', 'h:4222', '', 'nats', 'nats://u:100%@h']) assert.equal(parse(bad), undefined);
+    for (const bad of ['http://h', 'h:4222', '', 'nats', 'nats://u:100%@h', 'nats:h'])
+      assert.equal(parse(bad), undefined);
     assert.equal(expected, 'a URL that starts with nats:// or tls://, user and password percent-encoded');
   });
 
+  test('URLs of NATS: with a host', () => {
+    assert.equal(natsUrl.parse('tls://u:p@h'), 'tls://u:p@h');
+    for (const bad of ['nats://', 'nats://:4222', 'nats://u:p@', 'nats:h:4222'])
+      assert.equal(natsUrl.parse(bad), undefined);
+  });
+
   test('lists: blanks around items are no matter, one bad item spoils all', () => {
-    const { parse } = list('prefixes', orUndefined(parsePrefix));
+    const prefixes = list('prefixes', orUndefined(parsePrefix));
+    const { parse } = prefixes;
     assert.equal(parse(' 10.0.0.0/8 ,fd00::/8,')?.length, 2);
     assert.deepEqual(parse(''), []);
     assert.equal(parse('10.0.0.0/8,10.0.0.1/8'), undefined);
+    assert.throws(() => parseConfig({ ROUTES: { help: '', ...prefixes } }, { ROUTES: '10.0.0.0/8, 10.0.0.1/8,x' }), {
+      message: 'ROUTES: got "10.0.0.1/8", expected prefixes',
+    });
   });
 });
