@@ -5,6 +5,7 @@ import {
   integer,
   list,
   logLevel,
+  NOT_SHOWN,
   natsUrl,
   orUndefined,
   parseConfig,
@@ -105,7 +106,7 @@ export type ControlPlaneConfig = ConfigOf<typeof controlPlaneVariables>;
 export function parseControlPlaneConfig(env: NodeJS.ProcessEnv): ControlPlaneConfig {
   const config = parseConfig(controlPlaneVariables, env);
   if (config.ADMIN_TOKENS.some(({ token }) => token === config.ADMIN_TOKEN)) {
-    throw new ConfigError('ADMIN_TOKENS', '(not shown)', 'tokens other than the one in ADMIN_TOKEN');
+    throw new ConfigError('ADMIN_TOKENS', NOT_SHOWN, 'tokens other than the one in ADMIN_TOKEN');
   }
   checkPools(config, env);
   return config;

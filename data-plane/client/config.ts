@@ -1,4 +1,5 @@
-import { readFileSync } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { parseArguments } from '../../shared/config/parse-arguments.ts';
 import {
   ConfigError,
@@ -7,10 +8,12 @@ import {
   integer,
   list,
   logLevel,
+  NOT_SHOWN,
   optionalText,
   orUndefined,
   text,
 } from '../../shared/config/parse-config.ts';
+import { describeError } from '../../shared/errors.ts';
 import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import { buildConnectIpRequest, ConnectIpUrlError } from '../masque/build-connect-ip-request.ts';
 import { tunName } from '../tun/tun-name-option.ts';
@@ -99,14 +102,14 @@ export function parseClientConfig(
     mtu: values.mtu ?? 1400,
     tunOffload: values['tun-offload'] ?? 'auto',
     routes: values.routes,
-    statusFile: values['status-file'],
+    statusFile: checkStatusFile(values['status-file']),
     logLevel: values['log-level'] ?? 'info',
   };
 }
 
 function parseUrl(value: string | undefined): URL {
   const expected = 'an https URL without user, password and fragment';
-  if (value === undefined || !URL.canParse(value)) throw new ConfigError('--url', undefined, expected);
+  if (!value || !URL.canParse(value)) throw new ConfigError('--url', value && NOT_SHOWN, expected);
   const url = new URL(value);
   if (url.protocol !== 'https:' || url.username !== '' || url.hash !== '') {
     throw new ConfigError('--url', `${url.protocol}//${url.host}${url.pathname}`, expected);
@@ -120,13 +123,24 @@ function checkRequest(url: URL, token: string): void {
     buildConnectIpRequest(url.href, token);
   } catch (error) {
     if (!(error instanceof ConnectIpUrlError)) throw error;
-    if (error.code === 'INVALID_TOKEN') throw new ConfigError('--token', undefined, 'a bearer token (RFC 6750)');
-    throw new ConfigError('--url', undefined, `a URL of a CONNECT-IP proxy (${error.message})`);
+    if (error.code === 'INVALID_TOKEN') throw new ConfigError('--token', NOT_SHOWN, 'a bearer token (RFC 6750)');
+    throw new ConfigError('--url', NOT_SHOWN, `a URL of a CONNECT-IP proxy (${error.message})`);
   }
 }
 
 function addressOf(url: URL): HostPort {
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? DEFAULT_HTTPS_PORT : Number(url.port) };
+}
+
+/** That it can be written; what happens to it later is told in the log. */
+function checkStatusFile(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined;
+  try {
+    accessSync(dirname(path), constants.W_OK);
+    return path;
+  } catch (error) {
+    throw new ConfigError('--status-file', path, `a file in a directory that can be written (${describeError(error)})`);
+  }
 }
 
 function readPem(name: string, path: string | undefined): string {
@@ -135,7 +149,7 @@ function readPem(name: string, path: string | undefined): string {
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
-    throw new ConfigError(name, path, `a PEM file that can be read (${error instanceof Error ? error.message : ''})`);
+    throw new ConfigError(name, path, `a PEM file that can be read (${describeError(error)})`);
   }
   if (!text.includes('-----BEGIN ')) throw new ConfigError(name, path, 'a PEM file');
   return text;

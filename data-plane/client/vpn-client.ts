@@ -8,7 +8,7 @@ import { Backoff } from './backoff.ts';
 import type { ClientThreadCommand, ClientThreadReport, TunnelConfiguration } from './client-messages.ts';
 import type { ClientConfig } from './config.ts';
 import { ConnectionAttempt } from './connection-attempt.ts';
-import { type ClientStatus, writeStatusFile } from './status-file.ts';
+import { type ClientStatus, StatusFile } from './status-file.ts';
 
 const STATUS_INTERVAL_MS = 1_000;
 
@@ -18,6 +18,7 @@ export class VpnClient {
   readonly #log: Logger;
   readonly #thread: PacketThread<ClientThreadCommand, ClientThreadReport>;
   readonly #backoff = new Backoff();
+  readonly #statusFile: StatusFile | undefined;
   readonly #statusTimer: NodeJS.Timeout;
   #state: ClientStatus['state'] = 'connecting';
   #tun: string;
@@ -41,6 +42,7 @@ export class VpnClient {
     this.#thread = new PacketThread(new URL('./client-thread.ts', import.meta.url), options, (report) =>
       this.#onReport(report),
     );
+    this.#statusFile = config.statusFile === undefined ? undefined : new StatusFile(config.statusFile, log);
     this.#statusTimer = setInterval(() => this.#writeStatus(), STATUS_INTERVAL_MS);
   }
 
@@ -139,9 +141,8 @@ export class VpnClient {
   }
 
   #writeStatus(): void {
-    const { statusFile, url, mtu } = this.#config;
-    if (statusFile === undefined) return;
-    writeStatusFile(statusFile, {
+    const { url, mtu } = this.#config;
+    this.#statusFile?.write({
       state: this.#state,
       url: redactUrl(url.href),
       tun: this.#tun,

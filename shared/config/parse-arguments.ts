@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { ConfigError, refusal, type Variable } from './parse-config.ts';
+import { ConfigError, NOT_SHOWN, refusal, type Variable } from './parse-config.ts';
 
 /** An option that takes a value, e.g. `--limit 20`. */
 export type ValueOption<T> = Pick<Variable<T>, 'expected' | 'parse' | 'secret' | 'blame'>;
@@ -48,7 +48,7 @@ export function parseArguments<O extends Options>(
   for (const [name, option] of Object.entries(options)) values[name] = option === FLAG ? false : undefined;
   for (const token of tokens) {
     if (token.kind === 'positional' && words !== 'taken') {
-      throw unknownArgument(words === 'secret' ? '(not shown)' : token.value, options);
+      throw unknownArgument(words === 'secret' ? NOT_SHOWN : token.value, options);
     }
     if (token.kind !== 'option') continue;
     const { name, rawName, value, inlineValue } = token;

@@ -5,6 +5,9 @@ import { CodedError } from '../errors.ts';
 /** The exit code of a process whose configuration or arguments are wrong. */
 export const EXIT_BAD_CONFIG = 2;
 
+/** Stands for a secret that was given. */
+export const NOT_SHOWN = '(not shown)';
+
 /** A variable or an argument that is wrong. */
 export class ConfigError extends CodedError {
   constructor(name: string, got: string | undefined, expected: string) {
@@ -49,7 +52,7 @@ export function refusal(
   given: string | undefined,
   { expected, secret, blame }: Pick<Variable<unknown>, 'expected' | 'secret' | 'blame'>,
 ): ConfigError {
-  if (secret && given) return new ConfigError(name, '(not shown)', expected);
+  if (secret && given) return new ConfigError(name, NOT_SHOWN, expected);
   return new ConfigError(name, given === undefined ? undefined : (blame?.(given) ?? given), expected);
 }
 

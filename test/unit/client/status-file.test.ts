@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type ClientStatus, writeStatusFile } from '../../../data-plane/client/status-file.ts';
+import { type ClientStatus, StatusFile } from '../../../data-plane/client/status-file.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 
 const status: ClientStatus = {
@@ -23,9 +23,26 @@ const status: ClientStatus = {
 test('the status is whole, for its owner only, and leaves nothing else behind', (t) => {
   const directory = temporaryDirectory(t);
   const path = join(directory, 'status.json');
-  writeStatusFile(path, status);
-  writeStatusFile(path, { ...status, state: 'closed' });
+  const file = new StatusFile(path, { warn: assert.fail });
+  file.write(status);
+  file.write({ ...status, state: 'closed' });
   assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), { ...status, state: 'closed' });
   assert.equal(statSync(path).mode & 0o777, 0o600);
   assert.deepEqual(readdirSync(directory), ['status.json']);
+});
+
+test('where it cannot be written the log says so once, and again when it had worked meanwhile', (t) => {
+  const directory = join(temporaryDirectory(t), 'gone');
+  const path = join(directory, 'status.json');
+  const warnings: string[] = [];
+  const file = new StatusFile(path, { warn: (text: unknown) => void warnings.push(String(text)) });
+  file.write(status);
+  file.write(status);
+  assert.deepEqual([warnings.length, warnings[0]?.includes(directory)], [1, true]);
+  mkdirSync(directory);
+  file.write(status);
+  assert.deepEqual(JSON.parse(readFileSync(path, 'utf8')), status);
+  rmSync(directory, { recursive: true });
+  file.write(status);
+  assert.equal(warnings.length, 2);
 });
