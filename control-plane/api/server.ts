@@ -20,6 +20,8 @@ import { HttpError, PROBLEM_CONTENT_TYPE, type Problem, problem } from './proble
 import { refuseConnection } from './refuse-connection.ts';
 import { MAX_BODY_BYTES, toProblem } from './to-problem.ts';
 
+/** How long a request may take to arrive (ours); Node looks every 30 s. */
+const REQUEST_TIMEOUT_MS = 10_000;
 /** No part of a path is longer, since Node takes no longer heads by default, bytes. How long a name may be the schemas say. */
 const MAX_PARAM_LENGTH = 16 * 1024;
 /** Everything else needs an admin token. */
@@ -48,6 +50,9 @@ export function createApi({ adminTokens, metrics, log }: ApiOptions): Api {
   const app = fastify({
     logger: false,
     bodyLimit: MAX_BODY_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    // Node takes the longer one of both for the whole request.
+    http: { headersTimeout: REQUEST_TIMEOUT_MS },
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     clientErrorHandler: refuseConnection,
