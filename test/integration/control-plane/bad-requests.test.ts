@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
+import fc from 'fast-check';
 import { needsBinary } from '../../support/requirements.ts';
 import {
   ADMIN_TOKEN,
@@ -214,4 +215,34 @@ test('what is not there, or is there already, is named', { skip }, async () => {
   assert.equal((await controlPlane.call('POST', '/v1/clients', { id: 'twice' })).status, 201);
   const again = await controlPlane.call('POST', '/v1/clients', { id: 'twice' });
   assert.deepEqual([again.status, again.body.code, again.body.field], [409, 'CLIENT_EXISTS', 'id']);
+});
+
+test('whatever is sent is taken or refused with a reason, and never an error of ours', { skip }, async () => {
+  assert.equal((await controlPlane.call('POST', '/v1/clients', { id: 'random' })).status, 201);
+  const values = fc.oneof(
+    fc.jsonValue({ maxDepth: 2 }),
+    fc.string({ unit: 'binary', maxLength: 300 }),
+    fc.constantFrom('10.96.0.0/16', '0.0.0.0/0', '10.99.0.1', 'fd00:96::/64', '::', 'default', 26, 120, -1, 1e300),
+  );
+  const bodies = fc.dictionary(
+    fc.constantFrom('id', 'name', 'pool', 'addresses', 'v4', 'v6', 'blockPrefixV4', 'blockPrefixV6', '__proto__'),
+    values,
+    { maxKeys: 4 },
+  );
+  const routes = fc.constantFrom(
+    ['POST', '/v1/clients'],
+    ['POST', '/v1/pools'],
+    ['PATCH', '/v1/clients/random'],
+    ['PUT', '/v1/clients/random/addresses'],
+  );
+  await fc.assert(
+    fc.asyncProperty(routes, fc.oneof(bodies, values), async ([method = '', path = ''], body) => {
+      const answer = await controlPlane.call(method, path, body ?? null);
+      if (answer.status < 300) return;
+      assert.ok([400, 409].includes(answer.status), `${answer.status} ${JSON.stringify(answer.body)}`);
+      assert.equal(typeof answer.body.code, 'string');
+      assert.ok(String(answer.body.detail).length < 1_000, 'a line that people can read');
+    }),
+    { numRuns: 300 },
+  );
 });
