@@ -1,5 +1,5 @@
 import type { FastifyError } from 'fastify';
-import { describeValue } from '../../shared/describe-value.ts';
+import { cut, describeValue } from '../../shared/describe-value.ts';
 
 interface Schema {
   readonly description?: string;
@@ -31,7 +31,8 @@ export function describeViolation(
   };
   switch (keyword) {
     case 'additionalProperties': {
-      return found([...path, String(params.additionalProperty)], 'an unknown field', fieldsOf(parentSchema));
+      const unknown = cut(String(params.additionalProperty));
+      return found([...path, unknown], 'an unknown field', fieldsOf(parentSchema));
     }
     case 'required': {
       const missing = String(params.missingProperty);

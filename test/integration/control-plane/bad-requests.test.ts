@@ -58,6 +58,13 @@ test('a field that is not allowed is named, with what it was and what is allowed
     ['POST', '/v1/clients', { name: 'half \ud800' }, 'name', `body name: got "half \\ud800", expected ${name}`],
     ['POST', '/v1/clients', { name: { token: SECRET } }, 'name', `body name: got an object, expected ${name}`],
     ['POST', '/v1/clients', { token: SECRET }, 'token', 'body token: got an unknown field, expected id, name, pool'],
+    [
+      'POST',
+      '/v1/clients',
+      { ['x'.repeat(1_000)]: 1 },
+      `${'x'.repeat(100)}…`,
+      `body ${'x'.repeat(100)}…: got an unknown field, expected id`,
+    ],
     ['PATCH', '/v1/clients/nobody', {}, 'name', 'body: name, pool or both are required'],
     [
       'PUT',
