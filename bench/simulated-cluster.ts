@@ -112,7 +112,7 @@ export async function readCounts(
 ): Promise<{ events: number; records: number; renewals: number }> {
   const { rows } = await sql.query<{ events: number; windows: number; samples: number; renewals: number }>(
     `SELECT count(*)::int AS events, count(*) FILTER (WHERE type = 'traffic.sampled')::int AS windows,
-       coalesce(sum(json_array_length(data->'connections')) FILTER (WHERE type = 'traffic.sampled'), 0)::int AS samples,
+       coalesce(sum(json_array_length(data->'samples'->'connectionId')) FILTER (WHERE type = 'traffic.sampled'), 0)::int AS samples,
        count(*) FILTER (WHERE type = 'block.renewed')::int AS renewals
      FROM events WHERE position BETWEEN $1 AND $2`,
     [first, last],

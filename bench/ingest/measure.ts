@@ -160,7 +160,7 @@ async function readLag(sql: pg.Pool, { first, last }: Span): Promise<{ p50LagMs:
   const { rows } = await sql.query<{ p50: number; p99: number }>(
     `WITH lags AS (
        SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin) - at)::float8 * 1000 AS ms,
-         CASE type WHEN 'traffic.sampled' THEN json_array_length(data->'connections') ELSE 1 END AS records
+         CASE type WHEN 'traffic.sampled' THEN json_array_length(data->'samples'->'connectionId') ELSE 1 END AS records
        FROM events WHERE position BETWEEN $1 AND $2 AND node <> 'control'
      ), ranked AS (
        SELECT ms, sum(records) OVER (ORDER BY ms) AS upto, sum(records) OVER () AS total FROM lags

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
-import type { TrafficTotals } from '../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite, timestamp, unnestOf } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';

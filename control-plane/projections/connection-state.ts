@@ -1,6 +1,7 @@
 import { CodedError } from '../../shared/errors.ts';
 import type { EventData } from '../../shared/events/envelope.ts';
-import type { CloseReason, TrafficTotals } from '../../shared/events/node-events.ts';
+import type { CloseReason } from '../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 
 /** Times are milliseconds since 1970. */
 export type ConnectionStatus =

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
-import type { TrafficTotals } from '../../shared/events/node-events.ts';
+import { samplesOf, type TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { ConnectionMemory } from './connection-memory.ts';
@@ -89,7 +89,7 @@ export class ConnectionsProjection {
         break;
       }
       case 'traffic.sampled':
-        for (const sample of event.data.connections) {
+        for (const sample of samplesOf(event.data)) {
           this.change(event, sample, { type: 'sampled', traffic: trafficIn(sample) }, outcomes);
           this.collectLate(sample);
         }
@@ -201,7 +201,7 @@ function connectionsOf(event: VpnEvent): readonly { connectionId: string; client
     case 'address.released':
       return [event.data];
     case 'traffic.sampled':
-      return event.data.connections;
+      return samplesOf(event.data);
     default:
       return [];
   }

@@ -1,4 +1,4 @@
-import type { TrafficSample } from '../../shared/events/node-events.ts';
+import { samplesOf, type TrafficSample } from '../../shared/events/traffic-columns.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
@@ -46,9 +46,9 @@ export class TrafficProjection {
 
   apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
     if (event.type === 'traffic.sampled') {
-      const { windowStart: start, windowEnd: end, connections } = event.data;
+      const { windowStart: start, windowEnd: end } = event.data;
       const byId = new Map(outcomes.map((outcome) => [outcome.connection.connectionId, outcome]));
-      for (const sample of connections) {
+      for (const sample of samplesOf(event.data)) {
         const outcome = byId.get(sample.connectionId);
         if (!outcome) continue;
         const kind = outcome.connection.closeTotals === null ? 'window' : 'late';

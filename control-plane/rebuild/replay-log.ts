@@ -101,7 +101,7 @@ function refuseHoles(after: number, entries: readonly LogEntry[]): void {
 /** What a rate is counted in: a connection event is one record, a traffic window as many as it has connections. */
 export function countRecords(entries: readonly LogEntry[]): number {
   return entries.reduce(
-    (sum, { event }) => sum + (event.type === 'traffic.sampled' ? event.data.connections.length : 1),
+    (sum, { event }) => sum + (event.type === 'traffic.sampled' ? event.data.samples.connectionId.length : 1),
     0,
   );
 }

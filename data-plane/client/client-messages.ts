@@ -1,4 +1,4 @@
-import type { TrafficTotals } from '../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { Transport } from './transport-race.ts';
 
 /** What the client's packet thread needs for one attempt; the TUN device is kept over all of them. */

@@ -1,7 +1,7 @@
 import { lookup } from 'node:dns/promises';
 import { formatHostPort } from '../../shared/config/parse-config.ts';
 import { CodedError, describeError } from '../../shared/errors.ts';
-import type { TrafficTotals } from '../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import { type Logger, redactUrl } from '../../shared/log/logger.ts';
 import { PacketThread } from '../packet-thread/packet-thread.ts';
 import { Backoff } from './backoff.ts';

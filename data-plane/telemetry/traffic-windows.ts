@@ -1,8 +1,12 @@
 import type { NewEvent } from '../../shared/events/envelope.ts';
-import type { NodeEventData, TrafficSample, TrafficTotals } from '../../shared/events/node-events.ts';
+import type { NodeEventData } from '../../shared/events/node-events.ts';
+import {
+  columnsOf,
+  MAX_SAMPLES_PER_WINDOW,
+  type TrafficSample,
+  type TrafficTotals,
+} from '../../shared/events/traffic-columns.ts';
 
-/** The event's schema takes this many. */
-const MAX_CONNECTIONS_PER_EVENT = 500;
 /** Ours: an event fits into a message with room for others. */
 const MAX_EVENT_BYTES = 256 * 1024;
 /** More than a sample takes, by its schema: so many connections fit without a look. */
@@ -187,13 +191,13 @@ function eventsOf(window: Window, errors: Errors, samples: TrafficSample[]): New
   const event: NewEvent<'traffic.sampled'> = {
     type: 'traffic.sampled',
     at: window.windowEnd,
-    data: { ...window, ...errors, connections: samples },
+    data: { ...window, ...errors, samples: columnsOf(samples) },
   };
   const fits =
-    samples.length <= MAX_CONNECTIONS_PER_EVENT &&
+    samples.length <= MAX_SAMPLES_PER_WINDOW &&
     (samples.length < MAX_EVENT_BYTES / MAX_SAMPLE_BYTES || JSON.stringify(event).length <= MAX_EVENT_BYTES);
   if (fits || samples.length <= 1) return [event];
-  const half = Math.min(MAX_CONNECTIONS_PER_EVENT, Math.ceil(samples.length / 2));
+  const half = Math.min(MAX_SAMPLES_PER_WINDOW, Math.ceil(samples.length / 2));
   // The counters of the node are in the first event only.
   const nothing: Errors = { errors: NO_COUNTERS.errors, drops: {} };
   return [...eventsOf(window, errors, samples.slice(0, half)), ...eventsOf(window, nothing, samples.slice(half))];

@@ -1,4 +1,4 @@
-import type { TrafficTotals } from '../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 
 /** Inner IP packets of one tunnel that passed the checks: `in` from the client, `out` to it. */
 export class TrafficCounters {

@@ -1,4 +1,5 @@
-import type { CloseReason, TrafficTotals, Transport } from '../../shared/events/node-events.ts';
+import type { CloseReason, Transport } from '../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { HandoffCounts } from '../handoff/handoff.ts';
 import type { HandoffDescriptors } from '../handoff/handoff-sockets.ts';
 import type { Limit } from '../limits.ts';

@@ -1,5 +1,6 @@
 import { DEFAULT_POOL } from '../ip/block.ts';
 import type { EventType } from './envelope.ts';
+import { withColumns } from './traffic-columns.ts';
 
 /** Data of one version into that of the next. Pure, and total: what was wrong before is wrong afterwards, and found then. */
 type Upcaster = (data: object) => object;
@@ -21,6 +22,7 @@ const withPool: Upcaster = (data) => ({ ...data, pool: DEFAULT_POOL });
 const UPCASTERS: Readonly<Partial<Record<EventType, readonly Upcaster[]>>> = {
   'client.enrolled': [withPool],
   'client.updated': [withPool],
+  'traffic.sampled': [withColumns],
 };
 
 /** The version that this build writes of a type. */

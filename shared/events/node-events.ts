@@ -11,6 +11,7 @@ import {
   ShortText,
   Timestamp,
 } from './event-schema.ts';
+import { TrafficColumns, TrafficTotals } from './traffic-columns.ts';
 
 /** Why a connection ended. */
 export const CloseReason = Type.Union([
@@ -25,25 +26,6 @@ export type CloseReason = Static<typeof CloseReason>;
 
 export const Transport = Type.Union([Type.Literal('http3'), Type.Literal('http2'), Type.Literal('webtransport')]);
 export type Transport = Static<typeof Transport>;
-
-/** Inner IP packets and their bytes: `In` from the client, `Out` to the client. */
-const traffic = { bytesIn: Count, bytesOut: Count, packetsIn: Count, packetsOut: Count };
-export const TrafficTotals = record(traffic);
-export type TrafficTotals = Static<typeof TrafficTotals>;
-
-/** What one connection did in one window. RTT, latency and loss are null where nothing was measured. */
-export const TrafficSample = record({
-  connectionId: ConnectionId,
-  clientId: ClientId,
-  ...traffic,
-  /** Smoothed RTT of the QUIC path, milliseconds. */
-  rttMs: nullable(Milliseconds),
-  /** Of the echo probes through the tunnel that were answered in the window, milliseconds. */
-  latencyMs: nullable(record({ p50: Milliseconds, p95: Milliseconds, p99: Milliseconds })),
-  /** Echo probes of the window that were not answered; null while the client never answered one. */
-  lossPercent: nullable(Type.Number({ minimum: 0, maximum: 100 })),
-});
-export type TrafficSample = Static<typeof TrafficSample>;
 
 /** The data of every event type that a node publishes, at its current version. */
 export const nodeEventSchemas = {
@@ -100,7 +82,7 @@ export const nodeEventSchemas = {
     errors: record({ packet: Count, other: Count }),
     /** Dropped packets of the window by reason, over all connections. */
     drops: Type.Record(Type.String({ pattern: '^[a-z0-9_]{1,40}$' }), Count),
-    connections: Type.Array(TrafficSample, { maxItems: 500 }),
+    samples: TrafficColumns,
   }),
 } as const;
 

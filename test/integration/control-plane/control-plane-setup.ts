@@ -11,6 +11,7 @@ import { createService, type Service } from '../../../deploy/local/service.ts';
 import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
 import { currentVersion } from '../../../shared/events/event-versions.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
+import { columnsOf } from '../../../shared/events/traffic-columns.ts';
 import { presenceMessage, presenceSubject } from '../../../shared/nats/messages.ts';
 
 export const ADMIN_TOKEN = 'test-admin-token-0123456789';
@@ -181,7 +182,7 @@ export class SimulatedNode {
         windowEnd: new Date(now).toISOString(),
         errors: { packet: 1, other: 0 },
         drops: {},
-        connections: [
+        samples: columnsOf([
           {
             connectionId,
             clientId,
@@ -192,7 +193,7 @@ export class SimulatedNode {
             latencyMs: { p50: 4, p95: 8, p99: 12 },
             lossPercent: 0,
           },
-        ],
+        ]),
       },
     });
   }

@@ -12,7 +12,8 @@ import { FailureReporter } from '../../../data-plane/telemetry/failure-reporter.
 import { EventPublisher, type PublisherStats } from '../../../data-plane/telemetry/publisher.ts';
 import { Spool, type SpoolOptions } from '../../../data-plane/telemetry/spool.ts';
 import { type ConnectionSnapshot, TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
-import type { CloseReason, TrafficTotals } from '../../../shared/events/node-events.ts';
+import type { CloseReason } from '../../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../../shared/events/traffic-columns.ts';
 import { parseAddress } from '../../../shared/ip/address.ts';
 import { DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import { parsePrefix } from '../../../shared/ip/prefix.ts';

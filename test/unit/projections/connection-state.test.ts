@@ -9,7 +9,7 @@ import {
   newConnection,
   trafficOf,
 } from '../../../control-plane/projections/connection-state.ts';
-import type { TrafficTotals } from '../../../shared/events/node-events.ts';
+import type { TrafficTotals } from '../../../shared/events/traffic-columns.ts';
 
 const identity = { connectionId: 'c', clientId: 'alice', node: 'node-a', incarnation: 'i' };
 const details = { remoteAddress: '192.0.2.7', remotePort: 1, transport: 'http3', tunnelMtu: 1400 } as const;

@@ -1,7 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import type { EventData, EventType, VpnEvent } from '../../../shared/events/envelope.ts';
 import { currentVersion } from '../../../shared/events/event-versions.ts';
-import type { TrafficSample, TrafficTotals } from '../../../shared/events/node-events.ts';
+import { columnsOf, type TrafficSample, type TrafficTotals } from '../../../shared/events/traffic-columns.ts';
 
 export const randomId = (): string => randomBytes(16).toString('hex');
 
@@ -88,14 +88,16 @@ export const sampled = (
     windowEnd: at(seconds),
     errors,
     drops: {},
-    connections: samples.map(({ connectionId, clientId, traffic, rttMs, latencyMs, lossPercent }) => ({
-      connectionId,
-      clientId,
-      ...traffic,
-      rttMs: rttMs ?? null,
-      latencyMs: latencyMs ?? null,
-      lossPercent: lossPercent ?? null,
-    })),
+    samples: columnsOf(
+      samples.map(({ connectionId, clientId, traffic, rttMs, latencyMs, lossPercent }) => ({
+        connectionId,
+        clientId,
+        ...traffic,
+        rttMs: rttMs ?? null,
+        latencyMs: latencyMs ?? null,
+        lossPercent: lossPercent ?? null,
+      })),
+    ),
   });
 
 export const BLOCK = { block: '10.99.3.0/26', pool: '10.99.0.0/16' };

@@ -1,5 +1,6 @@
 import type { EventType, VpnEvent } from '../../../shared/events/envelope.ts';
 import { currentVersion } from '../../../shared/events/event-versions.ts';
+import { columnsOf } from '../../../shared/events/traffic-columns.ts';
 
 const id = 'ab'.repeat(16);
 const connectionId = '0b1f7a52-54c0-4e0c-8a59-3f0d1a2b3c4d';
@@ -38,9 +39,9 @@ export const samples: { [K in VpnEvent['type']]: object } = {
     windowEnd: at,
     errors: { packet: 0, other: 0 },
     drops: { source: 3 },
-    connections: [
+    samples: columnsOf([
       { connectionId, clientId: 'c1', ...totals, rttMs: null, latencyMs: { p50: 1, p95: 2, p99: 3 }, lossPercent: 0 },
-    ],
+    ]),
   },
   'block.granted': { ...lease, leaseEnd: at },
   'block.renewed': { ...lease, leaseEnd: at },

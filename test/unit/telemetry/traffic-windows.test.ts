@@ -4,6 +4,8 @@ import fc from 'fast-check';
 import { type ConnectionSnapshot, nearestRank, TrafficWindows } from '../../../data-plane/telemetry/traffic-windows.ts';
 import type { NewEvent } from '../../../shared/events/envelope.ts';
 import { validateEvent } from '../../../shared/events/envelope.ts';
+import { currentVersion } from '../../../shared/events/event-versions.ts';
+import { samplesOf } from '../../../shared/events/traffic-columns.ts';
 
 const NONE = { errors: { packet: 0, other: 0 }, drops: {} };
 const idOf = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`;
@@ -25,7 +27,14 @@ function recorder() {
   const append = async (events: NewEvent<'traffic.sampled'>[]) => {
     if (spool.full) throw new Error('full');
     for (const event of events) {
-      const envelope = { node: 'n', epoch: 'a'.repeat(32), seq: 1, incarnation: 'a'.repeat(32), version: 1, ...event };
+      const envelope = {
+        node: 'n',
+        epoch: 'a'.repeat(32),
+        seq: 1,
+        incarnation: 'a'.repeat(32),
+        version: currentVersion('traffic.sampled'),
+        ...event,
+      };
       validateEvent(envelope);
       stored.push(event);
     }
@@ -41,8 +50,8 @@ test('a window carries what was added since the last one', async () => {
     drops: { spoofed: 2, queue: 4 },
   });
   const [first, second] = stored.map(({ data }) => data);
-  assert.equal(first?.connections[0]?.bytesIn, 100);
-  assert.deepEqual([second?.connections[0]?.bytesIn, second?.connections[0]?.bytesOut], [30, 60]);
+  assert.equal(first?.samples.bytesIn[0], 100);
+  assert.deepEqual([second?.samples.bytesIn[0], second?.samples.bytesOut[0]], [30, 60]);
   assert.deepEqual([second?.errors, second?.drops], [{ packet: 1, other: 1 }, { queue: 4 }]);
   assert.deepEqual([second?.windowStart, second?.windowEnd], [at(5).toISOString(), at(10).toISOString()]);
 });
@@ -60,7 +69,7 @@ test('a window that the spool refuses is merged into the next one', async () => 
   const [data] = stored.map((event) => event.data);
   assert.equal(data?.windowStart, at(0).toISOString());
   assert.deepEqual(data?.drops, { queue: 3 });
-  const sample = data?.connections[0];
+  const sample = data && samplesOf(data)[0];
   assert.equal(sample?.bytesIn, 150);
   assert.equal(sample?.lossPercent, 25);
   assert.deepEqual(sample?.latencyMs, { p50: 2, p95: 9, p99: 9 });
@@ -73,11 +82,11 @@ test('loss is unknown until the client has answered once, and then also of windo
   await windows.record(at(15), [snapshot(1, 0, { sent: 5 })], NONE);
   await windows.record(at(20), [snapshot(1, 0)], NONE);
   assert.deepEqual(
-    stored.map(({ data }) => data.connections[0]?.lossPercent),
+    stored.map(({ data }) => data.samples.lossPercent[0]),
     [null, 0, 100, null],
   );
   assert.deepEqual(
-    stored.map(({ data }) => data.connections[0]?.latencyMs === null),
+    stored.map(({ data }) => data.samples.latencyMs[0] === null),
     [true, false, true, true],
   );
 });
@@ -87,7 +96,7 @@ test('more connections than one event takes are spread over several, with the co
   const many = Array.from({ length: 1203 }, (_, i) => snapshot(i, i));
   await windows.record(at(5), many, { errors: { packet: 1, other: 0 }, drops: { queue: 1 } });
   assert.deepEqual(
-    stored.flatMap(({ data }) => data.connections.map(({ bytesIn }) => bytesIn)),
+    stored.flatMap(({ data }) => data.samples.bytesIn),
     many.map((_, i) => i),
   );
   assert.deepEqual(
@@ -101,10 +110,7 @@ test('a closed connection appears no more, also when a snapshot of it was under 
   await windows.record(at(5), [snapshot(1, 10), snapshot(2, 10)], NONE);
   windows.forget(idOf(1));
   await windows.record(at(10), [snapshot(1, 20), snapshot(2, 20)], NONE);
-  assert.deepEqual(
-    stored[1]?.data.connections.map(({ clientId }) => clientId),
-    ['client-2'],
-  );
+  assert.deepEqual(stored[1]?.data.samples.clientId, ['client-2']);
 });
 
 test('a window without connections, errors and drops is not recorded', async () => {
@@ -134,7 +140,7 @@ test('whatever the spool refuses, the deltas add up to the totals', () =>
           spool.full = full;
           await windows.record(at(i + 1), [snapshot(1, total)], NONE).catch(() => undefined);
         }
-        const sum = stored.reduce((s, { data }) => s + (data.connections[0]?.bytesIn ?? 0), 0);
+        const sum = stored.reduce((s, { data }) => s + (data.samples.bytesIn[0] ?? 0), 0);
         assert.equal(sum, total);
       },
     ),
