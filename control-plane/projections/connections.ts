@@ -43,7 +43,7 @@ export class ConnectionsProjection {
     const senders = new Set<string>();
     const restarted = new Set<string>();
     for (const { event } of entries) {
-      for (const { connectionId } of connectionsOf(event)) ids.add(connectionId);
+      forEachConnection(event, (connectionId) => ids.add(connectionId));
       if (event.node === CONTROL_NODE) continue;
       senders.add(event.node);
       const known = nodes.get(event.node);
@@ -90,7 +90,7 @@ export class ConnectionsProjection {
       }
       case 'traffic.sampled':
         for (const sample of samplesOf(event.data)) {
-          this.change(event, sample, { type: 'sampled', traffic: trafficIn(sample) }, outcomes);
+          this.change(event, sample, { type: 'sampled', traffic: sample }, outcomes);
           this.collectLate(sample);
         }
         break;
@@ -183,27 +183,31 @@ export class ConnectionsProjection {
   /** A node speaks for its own connections only. */
   private refuseForeign(event: VpnEvent): void {
     if (event.node === CONTROL_NODE) return;
-    for (const { connectionId, clientId } of connectionsOf(event)) {
+    forEachConnection(event, (connectionId, clientId) => {
       const known = this.rows.get(connectionId);
       if (known && (known.node !== event.node || known.clientId !== clientId)) {
         throw new ForeignConnectionError(known, event.node, clientId);
       }
-    }
+    });
   }
 }
 
-function connectionsOf(event: VpnEvent): readonly { connectionId: string; clientId: string }[] {
+/** Samples are visited in their columns: they are most of the log, and this is done for each batch and each event. */
+function forEachConnection(event: VpnEvent, visit: (connectionId: string, clientId: string) => void): void {
   switch (event.type) {
     case 'connection.established':
     case 'connection.closed':
     case 'connection.presumed_closed':
     case 'address.assigned':
     case 'address.released':
-      return [event.data];
-    case 'traffic.sampled':
-      return samplesOf(event.data);
+      visit(event.data.connectionId, event.data.clientId);
+      break;
+    case 'traffic.sampled': {
+      const { connectionId, clientId } = event.data.samples;
+      for (let i = 0; i < connectionId.length; i++) visit(connectionId[i]!, clientId[i]!);
+      break;
+    }
     default:
-      return [];
   }
 }
 

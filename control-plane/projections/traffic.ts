@@ -1,4 +1,4 @@
-import { samplesOf, type TrafficSample } from '../../shared/events/traffic-columns.ts';
+import type { TrafficColumns } from '../../shared/events/traffic-columns.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
@@ -13,7 +13,9 @@ interface TrafficRow {
   readonly kind: Row<'traffic'>['kind'];
   readonly start: string;
   readonly end: string;
-  readonly sample: TrafficSample | undefined;
+  /** Where in a window the rest of it is. */
+  readonly samples: TrafficColumns | undefined;
+  readonly index: number;
 }
 
 const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
@@ -28,11 +30,11 @@ const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
   bytes_out: { type: 'bigint', value: (row) => row.outcome.counted.bytesOut },
   packets_in: { type: 'bigint', value: (row) => row.outcome.counted.packetsIn },
   packets_out: { type: 'bigint', value: (row) => row.outcome.counted.packetsOut },
-  rtt_ms: { type: 'double precision', value: (row) => row.sample?.rttMs ?? null },
-  latency_p50_ms: { type: 'double precision', value: (row) => row.sample?.latencyMs?.p50 ?? null },
-  latency_p95_ms: { type: 'double precision', value: (row) => row.sample?.latencyMs?.p95 ?? null },
-  latency_p99_ms: { type: 'double precision', value: (row) => row.sample?.latencyMs?.p99 ?? null },
-  loss_percent: { type: 'double precision', value: (row) => row.sample?.lossPercent ?? null },
+  rtt_ms: { type: 'double precision', value: (row) => row.samples?.rttMs[row.index] ?? null },
+  latency_p50_ms: { type: 'double precision', value: (row) => row.samples?.latencyMs[row.index]?.[0] ?? null },
+  latency_p95_ms: { type: 'double precision', value: (row) => row.samples?.latencyMs[row.index]?.[1] ?? null },
+  latency_p99_ms: { type: 'double precision', value: (row) => row.samples?.latencyMs[row.index]?.[2] ?? null },
+  loss_percent: { type: 'double precision', value: (row) => row.samples?.lossPercent[row.index] ?? null },
 };
 
 /** Projects what each connection moved in each window, so that the rows add up to the totals. Takes traffic and ends. */
@@ -46,20 +48,20 @@ export class TrafficProjection {
 
   apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
     if (event.type === 'traffic.sampled') {
-      const { windowStart: start, windowEnd: end } = event.data;
+      const { windowStart: start, windowEnd: end, samples } = event.data;
       const byId = new Map(outcomes.map((outcome) => [outcome.connection.connectionId, outcome]));
-      for (const sample of samplesOf(event.data)) {
-        const outcome = byId.get(sample.connectionId);
+      for (const [index, connectionId] of samples.connectionId.entries()) {
+        const outcome = byId.get(connectionId);
         if (!outcome) continue;
         const kind = outcome.connection.closeTotals === null ? 'window' : 'late';
-        this.rows.push({ position, node: event.node, outcome, kind, start, end, sample });
+        this.rows.push({ position, node: event.node, outcome, kind, start, end, samples, index });
       }
     }
     if (event.type === 'connection.closed') {
       const outcome = outcomes.findLast(({ connection }) => connection.connectionId === event.data.connectionId);
       const { at, node } = event;
       if (outcome && movedAnything(outcome)) {
-        this.rows.push({ position, node, outcome, kind: 'close', start: at, end: at, sample: undefined });
+        this.rows.push({ position, node, outcome, kind: 'close', start: at, end: at, samples: undefined, index: 0 });
       }
     }
   }
