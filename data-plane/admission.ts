@@ -9,6 +9,7 @@ import { AddressesExhaustedError, type AssignedAddress, type BookChange } from '
 import type { KnownClient } from './credentials/credential-set.ts';
 import type { ConnectIpTarget } from './masque/connect-ip-request.ts';
 import type { ProxyError } from './masque/connect-ip-response.ts';
+import { OpenConnections } from './open-connections.ts';
 import { HostnameError } from './resolve-hostname.ts';
 import { StaticAddressUnavailableError } from './static-addresses/static-addresses.ts';
 import { EndRecorder } from './telemetry/end-recorder.ts';
@@ -49,12 +50,6 @@ export interface AdmissionOptions extends TunnelAddressesOptions {
   readonly log: Logger;
 }
 
-interface OpenConnection {
-  readonly clientId: string;
-  readonly shard: number;
-  readonly transport: Transport;
-}
-
 /** Why a request is refused: its status, and whose it was where that is known. */
 class Refusal extends CodedError {
   readonly status: number;
@@ -75,7 +70,7 @@ class Refusal extends CodedError {
  */
 export class Admission {
   readonly #options: AdmissionOptions;
-  readonly #open = new Map<string, OpenConnection>();
+  readonly #open = new OpenConnections();
   /** Connections that are about to open, and why they must not after all. */
   readonly #pending = new Map<string, CloseReason | undefined>();
   /** Requests that wait for a name's or more addresses, by client: each may become a tunnel. */
@@ -97,16 +92,16 @@ export class Admission {
 
   /** Tunnels over one transport that are open or about to be. */
   count(transport: Transport): number {
-    return [...this.#open.values()].filter((open) => open.transport === transport).length;
+    return this.#open.count((open) => open.transport === transport);
   }
 
   connectionsOf(clientId: string): string[] {
-    return [...this.#open].filter(([, open]) => open.clientId === clientId).map(([connectionId]) => connectionId);
+    return [...this.#open.ofClient(clientId)];
   }
 
   /** Tunnels of one shard that are open or about to be. */
   sizeOf(shard: number): number {
-    return [...this.#open.values()].filter((open) => open.shard === shard).length;
+    return this.#open.count((open) => open.shard === shard);
   }
 
   shardOf(connectionId: string): number | undefined {
@@ -166,7 +161,7 @@ export class Admission {
       this.#permit(token);
       const cancelled = this.#pending.get(connectionId);
       if (cancelled !== undefined) throw unopenedRefusal(cancelled, clientId);
-      this.#open.set(connectionId, { clientId, shard, transport });
+      this.#open.add(connectionId, { clientId, shard, transport });
       await this.#recordOpening(request, { connectionId, clientId }, chosen);
     } catch (error) {
       this.#pending.delete(connectionId);
@@ -233,7 +228,7 @@ export class Admission {
     const client = authenticate(token);
     if (client === undefined) throw new Refusal(401, 'unknown or revoked token', null);
     const { clientId } = client;
-    if (this.connectionsOf(clientId).length + (this.#waiting.get(clientId) ?? 0) >= maxTunnelsPerClient) {
+    if (this.#open.ofClient(clientId).size + (this.#waiting.get(clientId) ?? 0) >= maxTunnelsPerClient) {
       throw new Refusal(429, `the client has ${maxTunnelsPerClient} tunnels already`, clientId);
     }
     // While ends wait for the disk, the log takes their addresses for held.

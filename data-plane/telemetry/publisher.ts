@@ -17,8 +17,8 @@ import type { Link } from '../control-link/nats-link.ts';
 import { PublishLedger, type SeqRange, sameStream } from './publish-ledger.ts';
 import type { Spool, SpooledEvent } from './spool.ts';
 
-/** Ours: how long an event waits for others to share its message, milliseconds. */
-const FLUSH_MS = 50;
+/** Ours: how long an event waits for others to share its message, milliseconds: a message costs all on its way more than an event does. */
+const FLUSH_MS = 200;
 /** Ours: the most messages that wait for their PubAck at once. */
 const MAX_IN_FLIGHT = 16;
 /** Ours: half of NATS' default limit for one message. */

@@ -36,8 +36,9 @@ export function parseAddress(text: string): IpAddress {
 /** The canonical text of an address: dotted decimal, or RFC 5952 for IPv6. */
 export function formatAddress(address: IpAddress): string {
   const bytes = addressToBytes(address);
-  if (address.family === 4) return bytes.join('.');
-  const groups = Array.from({ length: 8 }, (_, i) => (bytes[2 * i]! << 8) | bytes[2 * i + 1]!);
+  if (address.family === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`;
+  const groups: number[] = [];
+  for (let i = 0; i < bytes.length; i += 2) groups.push((bytes[i]! << 8) | bytes[i + 1]!);
   const { start, length } = longestZeros(groups);
   const hex = (part: readonly number[]) => part.map((group) => group.toString(16)).join(':');
   // RFC 5952 section 4.2: the longest run of zeros, the first of equal ones, but not a single one.
@@ -58,9 +59,14 @@ export function addressFromBytes(bytes: ArrayLike<number>): IpAddress {
 export function addressToBytes(address: IpAddress): Uint8Array {
   const bytes = new Uint8Array(ADDRESS_BITS[address.family] / 8);
   let rest = address.value;
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    bytes[i] = Number(rest & 0xffn);
-    rest >>= 8n;
+  // Four at a time: each step with a BigInt makes a new one.
+  for (let i = bytes.length - 4; i >= 0; i -= 4) {
+    const word = Number(rest & 0xffff_ffffn);
+    bytes[i] = word >>> 24;
+    bytes[i + 1] = word >>> 16;
+    bytes[i + 2] = word >>> 8;
+    bytes[i + 3] = word;
+    if (i > 0) rest >>= 32n;
   }
   return bytes;
 }

@@ -7,6 +7,8 @@ import type { SimulatedLoad } from './simulated-load.ts';
 import type { SimulatedNodeOptions } from './simulated-node.ts';
 
 const READY_TIMEOUT_MS = 60_000;
+/** Up to a thousand nodes share the heap. */
+const HEAP = '--max-semi-space-size=64';
 const MAIN = fileURLToPath(new URL('./simulated-nodes-main.ts', import.meta.url));
 
 /** What the process reads. */
@@ -78,7 +80,7 @@ export class SimulatedNodesProcess {
     this.service = createService({
       name,
       command: process.execPath,
-      args: [MAIN, planFile],
+      args: [HEAP, MAIN, planFile],
       logFile: file('log'),
       ...(onStart && { onStart }),
       ready: { what: 'status', timeoutMs: READY_TIMEOUT_MS, probe: () => this.status() },
