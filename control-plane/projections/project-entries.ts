@@ -64,7 +64,8 @@ export async function projectEntries(
       totals.apply(entry, outcomes);
       histograms.apply(outcomes);
     }
-    const projections = [nodes, clients, admin, connections, failures, traffic, grants, addresses, ledger];
+    // Addresses take Postgres longest, and traffic us: each is worked on while the other is.
+    const projections = [nodes, clients, admin, connections, failures, grants, addresses, traffic, ledger];
     for (const projection of [...projections, counters, totals, histograms]) yield () => projection.write(trx);
   }
   await overlap(write());
