@@ -6,8 +6,8 @@ import { type Cluster, type ClusterOptions, startCluster } from '../../../deploy
 import { scrape } from '../../../deploy/local/http-client.ts';
 import { inNamespace } from '../../../deploy/local/netns-topology.ts';
 import { type Sample, sumOf } from '../../../deploy/local/prometheus-text.ts';
-import type { PeerTarget } from '../../support/test-peer.ts';
-import { waitFor } from '../../support/wait-for.ts';
+import { type PeerTarget, RefusedError } from '../../support/test-peer.ts';
+import { StopWaiting, type Truthy, waitFor } from '../../support/wait-for.ts';
 
 const run = promisify(execFile);
 const TIMEOUT_MS = 15_000;
@@ -27,9 +27,19 @@ export function targetOf(cluster: Cluster, nodeId = 'node-a'): PeerTarget {
   };
 }
 
-/** Enrols a client and answers its token, once the node knows it. */
+/** Enrols a client and answers its token, which the node hears of soon (`openWhenKnown`). */
 export async function enrol(cluster: Cluster, id: string): Promise<string> {
   return (await cluster.api<{ token: string }>('POST', '/v1/clients', { id })).token;
+}
+
+/** Opens a tunnel of a client that was enrolled just now: until the node has heard of it, its token is that of a stranger. */
+export function openWhenKnown<T>(open: () => Promise<T>): Promise<Truthy<T>> {
+  const attempt = () =>
+    open().catch((error: unknown) => {
+      if (error instanceof RefusedError && error.status === 401) throw error;
+      throw new StopWaiting('the tunnel does not open', { cause: error });
+    });
+  return waitFor(attempt, { timeoutMs: 20_000, what: 'the node to know the token' });
 }
 
 /** Metrics of the one node, as of its last traffic window. */

@@ -15,7 +15,7 @@ import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { TestPeer } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { CountingPeer } from './counting-peer.ts';
-import { enrol, startOneNode, targetOf } from './node-setup.ts';
+import { enrol, openWhenKnown, startOneNode, targetOf } from './node-setup.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server');
 const TIMEOUT_MS = 20_000;
@@ -45,12 +45,18 @@ async function shardOf(address: string): Promise<number> {
   return Number(/-(\d+)$/.exec(route.dev)?.[1]);
 }
 
+/** A tunnel of a client that is new. */
+async function openNew(id: string): Promise<TestPeer> {
+  const token = await enrol(cluster, id);
+  return openWhenKnown(() => TestPeer.open(targetOf(cluster), token));
+}
+
 /** Clients of their own, until each shard has `each` of them. */
 async function openOnEveryShard(each: number): Promise<CountingPeer[][]> {
   const peers: CountingPeer[][] = Array.from({ length: SHARDS }, () => []);
   for (let i = 0; i < MAX_CLIENTS && peers.some(({ length }) => length < each); i++) {
     const id = `client-${++clients}`;
-    const peer = new CountingPeer(id, await TestPeer.open(targetOf(cluster), await enrol(cluster, id)));
+    const peer = new CountingPeer(id, await openNew(id));
     const shard = await shardOf(peer.address(4));
     for (const family of FAMILIES)
       assert.equal(await shardOf(peer.address(family)), shard, 'both families on one shard');
@@ -164,7 +170,7 @@ suite('a node of two shards', { skip }, () => {
     for (let i = 0; i < SHARDS; i++) {
       const id = `client-${++clients}`;
       const token = await enrol(cluster, id);
-      const { peer, tunnel } = await Http2Peer.open(target, token);
+      const { peer, tunnel } = await openWhenKnown(() => Http2Peer.open(target, token));
       tokens.push(token);
       ends.push(peer);
       web.push(new CountingPeer(id, tunnel));
@@ -193,7 +199,7 @@ suite('a node of two shards', { skip }, () => {
     const movers: CountingPeer[] = [];
     const move = async () => {
       const id = `client-${++clients}`;
-      const client = new CountingPeer(id, await TestPeer.open(targetOf(cluster), await enrol(cluster, id)));
+      const client = new CountingPeer(id, await openNew(id));
       movers.push(client);
       // The core follows a connection once.
       client.peer.rebind();
@@ -269,7 +275,7 @@ suite('a node of two shards', { skip }, () => {
     await waitFor(async () => `${await blocks()}` === `${before}`, { timeoutMs: TIMEOUT_MS, what: 'all blocks' });
     assert.deepEqual(await interfaces(), ['masque0']);
     const id = `client-${++clients}`;
-    const only = new CountingPeer(id, await TestPeer.open(targetOf(cluster), await enrol(cluster, id)));
+    const only = new CountingPeer(id, await openNew(id));
     for (const family of FAMILIES) await only.ping(family === 4 ? behind.address : behind.address6, PINGS);
     await closeAll([only]);
 
