@@ -6,6 +6,8 @@ export interface OpenConnection {
   readonly transport: Transport;
 }
 
+const NONE: ReadonlySet<string> = new Set();
+
 /** The tunnels that are open or about to be, by id and by client: every request asks how many its client has. */
 export class OpenConnections {
   readonly #byId = new Map<string, OpenConnection>();
@@ -47,5 +49,3 @@ export class OpenConnections {
     return count;
   }
 }
-
-const NONE: ReadonlySet<string> = new Set();

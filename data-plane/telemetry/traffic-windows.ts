@@ -188,15 +188,15 @@ type Window = Pick<NodeEventData<'traffic.sampled'>, 'windowStart' | 'windowEnd'
 type Errors = Pick<NodeEventData<'traffic.sampled'>, 'errors' | 'drops'>;
 
 function eventsOf(window: Window, errors: Errors, samples: TrafficSample[]): NewEvent<'traffic.sampled'>[] {
-  const event: NewEvent<'traffic.sampled'> = {
-    type: 'traffic.sampled',
-    at: window.windowEnd,
-    data: { ...window, ...errors, samples: columnsOf(samples) },
-  };
-  const fits =
-    samples.length <= MAX_SAMPLES_PER_WINDOW &&
-    (samples.length < MAX_EVENT_BYTES / MAX_SAMPLE_BYTES || JSON.stringify(event).length <= MAX_EVENT_BYTES);
-  if (fits || samples.length <= 1) return [event];
+  if (samples.length <= MAX_SAMPLES_PER_WINDOW) {
+    const event: NewEvent<'traffic.sampled'> = {
+      type: 'traffic.sampled',
+      at: window.windowEnd,
+      data: { ...window, ...errors, samples: columnsOf(samples) },
+    };
+    const isSmall = samples.length <= 1 || samples.length < MAX_EVENT_BYTES / MAX_SAMPLE_BYTES;
+    if (isSmall || JSON.stringify(event).length <= MAX_EVENT_BYTES) return [event];
+  }
   const half = Math.min(MAX_SAMPLES_PER_WINDOW, Math.ceil(samples.length / 2));
   // The counters of the node are in the first event only.
   const nothing: Errors = { errors: NO_COUNTERS.errors, drops: {} };
