@@ -14,8 +14,10 @@ import type { BenchContext } from './bench-context.ts';
 
 const CONTROL_PLANE = fileURLToPath(new URL('../control-plane/main.ts', import.meta.url));
 const MEMORY_DIRECTORY = '/dev/shm';
-/** As deploy/Dockerfile and docker-compose.yml have it: without a limit to its heap V8 collects garbage when there is plenty of it, and what a batch is made of
- * outlives two collections of the smaller half that it has by itself. */
+/**
+ * As deploy/Dockerfile and docker-compose.yml have it: without a limit to its heap V8 collects garbage when there is plenty of it, and
+ * what a batch is made of outlives two collections of the smaller half that it has by itself.
+ */
 const HEAP = ['--max-old-space-size=1024', '--max-semi-space-size=32'];
 const MALLOC_ARENAS = '2';
 /** 16,384 blocks of 254 addresses: four times as many as a thousand nodes take with a quarter of theirs free. */
@@ -106,18 +108,20 @@ export function createFleet(
   });
 }
 
-/** What the log has, or a part of it: events, records (of which a window has one for each connection), and renewals of blocks. */
+/** SQL: how many records a row of `events` is; a window is one for each of its connections. */
+export const RECORDS = `CASE type WHEN 'traffic.sampled' THEN json_array_length(data->'samples'->'connectionId') ELSE 1 END`;
+
+/** What the log has, or a part of it: events, their records, and renewals of blocks. */
 export async function readCounts(
   sql: pg.Pool,
   { first, last }: { readonly first: number; readonly last: number } = { first: 0, last: Number.MAX_SAFE_INTEGER },
 ): Promise<{ events: number; records: number; renewals: number }> {
-  const { rows } = await sql.query<{ events: number; windows: number; samples: number; renewals: number }>(
-    `SELECT count(*)::int AS events, count(*) FILTER (WHERE type = 'traffic.sampled')::int AS windows,
-       coalesce(sum(json_array_length(data->'samples'->'connectionId')) FILTER (WHERE type = 'traffic.sampled'), 0)::int AS samples,
+  const { rows } = await sql.query<{ events: number; records: number; renewals: number }>(
+    `SELECT count(*)::int AS events, coalesce(sum(${RECORDS}), 0)::int AS records,
        count(*) FILTER (WHERE type = 'block.renewed')::int AS renewals
      FROM events WHERE position BETWEEN $1 AND $2`,
     [first, last],
   );
-  const { events = 0, windows = 0, samples = 0, renewals = 0 } = rows[0] ?? {};
-  return { events, records: events - windows + samples, renewals };
+  const { events = 0, records = 0, renewals = 0 } = rows[0] ?? {};
+  return { events, records, renewals };
 }

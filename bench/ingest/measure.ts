@@ -6,7 +6,14 @@ import { childrenOf } from '../../deploy/local/process-identity.ts';
 import { cpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { BenchContext } from '../bench-context.ts';
-import { createFleet, readCounts, type Servers, startControlPlane, startServers } from '../simulated-cluster.ts';
+import {
+  createFleet,
+  RECORDS,
+  readCounts,
+  type Servers,
+  startControlPlane,
+  startServers,
+} from '../simulated-cluster.ts';
 import { median } from '../statistics.ts';
 import { measureCeilings, type Span } from './ceilings.ts';
 import { fillEvents } from './fill-events.ts';
@@ -160,7 +167,7 @@ async function readLag(sql: pg.Pool, { first, last }: Span): Promise<{ p50LagMs:
   const { rows } = await sql.query<{ p50: number; p99: number }>(
     `WITH lags AS (
        SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin) - at)::float8 * 1000 AS ms,
-         CASE type WHEN 'traffic.sampled' THEN json_array_length(data->'samples'->'connectionId') ELSE 1 END AS records
+         ${RECORDS} AS records
        FROM events WHERE position BETWEEN $1 AND $2 AND node <> 'control'
      ), ranked AS (
        SELECT ms, sum(records) OVER (ORDER BY ms) AS upto, sum(records) OVER () AS total FROM lags
