@@ -16,7 +16,10 @@ import { type ReadMessage, readMessage } from './read-message.ts';
 
 /** Ours: messages in flight from the stream, and the most that one batch has. */
 const MAX_BATCH_MESSAGES = 500;
-/** Ours: a batch ends with the message that reaches it, and so many bytes are read ahead: some thousand events, with which a transaction costs next to nothing and ends soon. */
+/**
+ * Ours: a batch ends with the message that reaches it, and so many bytes are read ahead: some thousand events, with which a transaction
+ * costs next to nothing and ends soon.
+ */
 const MAX_BATCH_BYTES = 2 ** 20;
 /** Ours: bytes that are decoded in one go, some milliseconds, before others get their turn, e.g. what Postgres has answered. */
 const MAX_BYTES_IN_ONE_GO = 256 * 1024;

@@ -27,9 +27,9 @@ export function targetOf(cluster: Cluster, nodeId = 'node-a'): PeerTarget {
   };
 }
 
-/** Enrols a client and answers its token, which the node hears of soon (`openWhenKnown`). */
-export async function enrol(cluster: Cluster, id: string): Promise<string> {
-  return (await cluster.api<{ token: string }>('POST', '/v1/clients', { id })).token;
+/** Enrols a client, in the default pool where none is named, and answers its token, which the node hears of soon (`openWhenKnown`). */
+export async function enrol(cluster: Cluster, id: string, pool?: string): Promise<string> {
+  return (await cluster.api<{ token: string }>('POST', '/v1/clients', { id, pool })).token;
 }
 
 /** Opens a tunnel of a client that was enrolled just now: until the node has heard of it, its token is that of a stranger. */
@@ -39,7 +39,7 @@ export function openWhenKnown<T>(open: () => Promise<T>): Promise<Truthy<T>> {
       if (error instanceof RefusedError && error.status === 401) throw error;
       throw new StopWaiting('the tunnel does not open', { cause: error });
     });
-  return waitFor(attempt, { timeoutMs: 20_000, what: 'the node to know the token' });
+  return waitFor(attempt, { timeoutMs: TIMEOUT_MS, what: 'the node to know the token' });
 }
 
 /** Metrics of the one node, as of its last traffic window. */

@@ -5,7 +5,7 @@ import { needsBinary, needsRoot } from '../../support/requirements.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { TestPeer } from '../../support/test-peer.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { startOneNode, targetOf } from './node-setup.ts';
+import { enrol, startOneNode, targetOf } from './node-setup.ts';
 
 const skip = needsRoot() || needsBinary('nats-server', 'nats-server');
 const TIMEOUT_MS = 20_000;
@@ -17,10 +17,6 @@ interface PoolView {
 
 const pool = (cluster: Cluster, name: string) => cluster.api<PoolView>('GET', `/v1/pools/${name}`);
 const until = (probe: () => Promise<boolean>, what: string) => waitFor(probe, { timeoutMs: TIMEOUT_MS, what });
-
-async function enrol(cluster: Cluster, id: string, inPool: string): Promise<string> {
-  return (await cluster.api<{ token: string }>('POST', '/v1/clients', { id, pool: inPool })).token;
-}
 
 /** Opens a tunnel as soon as the node knows the token. */
 async function open(cluster: Cluster, token: string): Promise<TestPeer> {
