@@ -20,11 +20,14 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Every test file ends soon after its timeout, and what it started ends with it. */
 const END_AFTER_TIMEOUT = new URL('./support/end-after-timeout.ts', import.meta.url).href;
 
-/** For two cores: most of the time of a test that starts a whole cluster is waiting, so more of them run at once than there are cores. */
+/**
+ * For two cores. Integration tests mostly wait for their clusters, so more of them run at once than there are cores. End-to-end tests
+ * measure what whole clusters do, so they have the machine to themselves.
+ */
 const STAGES = [
   { name: 'unit', concurrency: 2, timeoutMs: 60_000 },
   { name: 'integration', concurrency: 3, timeoutMs: 120_000 },
-  { name: 'e2e', concurrency: 2, timeoutMs: 240_000 },
+  { name: 'e2e', concurrency: 1, timeoutMs: 240_000 },
 ] as const;
 
 const TOOLS = [
