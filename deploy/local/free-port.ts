@@ -1,16 +1,21 @@
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 
-/** A TCP port that the kernel says is free on `host`. Someone else may take it before it is used; callers retry. */
+/**
+ * Below the kernel's ephemeral ports (32768 and up): a server that is away for a moment finds its port as it left it, and whoever reconnects to
+ * it meanwhile does not reach a stranger that the kernel gave the port to.
+ */
+const FIRST = 10_240;
+const LAST = 32_767;
+const ATTEMPTS = 100;
+
+/** A TCP port that is free on `host`. Someone else may take it before it is used; callers retry. */
 export async function freePort(host: string): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, host, resolve);
-  });
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (address === null || typeof address === 'string') throw new Error(`no port on ${host}`);
-  return address.port;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const port = randomInt(FIRST, LAST + 1);
+    if (await isFree(host, port)) return port;
+  }
+  throw new Error(`no free port on ${host} among ${ATTEMPTS} from ${FIRST} to ${LAST}`);
 }
 
 /** `preferred` where it is free, so that URLs stay the same from run to run; else any free one. */
@@ -20,8 +25,8 @@ export async function preferredPort(host: string, preferred: number): Promise<nu
 
 function isFree(host: string, port: number): Promise<boolean> {
   const server = createServer();
-  return new Promise((resolve) => {
-    server.once('error', () => resolve(false));
+  return new Promise((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error)));
     server.listen(port, host, () => server.close(() => resolve(true)));
   });
 }

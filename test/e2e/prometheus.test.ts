@@ -54,9 +54,16 @@ test('a Prometheus that scrapes the cluster and one that federates it hold the s
   });
   await Promise.all(cluster.clients.map((client) => client.service.start()));
   await Promise.all(cluster.clients.map((client) => client.startTraffic({ bytesPerDownload: 2 ** 20, pauseMs: 500 })));
+  // Its own series have to go from both when it goes.
+  const rttOfThird = 'masque_vpn_rtt_ms{client_id="client-3"}';
+  await waitFor(async () => (await far.query(rttOfThird)).length === 1, { timeoutMs: TIMEOUT_MS, what: rttOfThird });
   // Durations are observed when a connection ends.
   await cluster.client('client-3').stopTraffic();
   await cluster.client('client-3').service.stop();
+  for (const prometheus of [near, far]) {
+    const gone = async () => (await prometheus.query(rttOfThird)).length === 0;
+    await waitFor(gone, { timeoutMs: TIMEOUT_MS, what: `the end of ${rttOfThird}` });
+  }
 
   assert.equal(FAMILIES.length, 15);
   for (const family of FAMILIES) {
