@@ -26,7 +26,9 @@ export async function preferredPort(host: string, preferred: number): Promise<nu
 function isFree(host: string, port: number): Promise<boolean> {
   const server = createServer();
   return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error)));
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      error.code === 'EADDRINUSE' ? resolve(false) : reject(error),
+    );
     server.listen(port, host, () => server.close(() => resolve(true)));
   });
 }
