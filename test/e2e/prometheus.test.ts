@@ -54,7 +54,10 @@ test('a Prometheus that scrapes the cluster and one that federates it hold the s
   });
   await Promise.all(cluster.clients.map((client) => client.service.start()));
   await Promise.all(cluster.clients.map((client) => client.startTraffic({ bytesPerDownload: 2 ** 20, pauseMs: 500 })));
-  // Its own series have to go from both when it goes.
+  const throughput = 'rate(masque_vpn_bytes_sent_total[5m]) * 8 / 1000000';
+  const moving = async () => (await near.query(throughput)).filter(({ value }) => value > 0).length === 3;
+  await waitFor(moving, { timeoutMs: TIMEOUT_MS, what: 'the throughput of three clients' });
+  // Its gauges have to go from both when it goes.
   const rttOfThird = 'masque_vpn_rtt_ms{client_id="client-3"}';
   await waitFor(async () => (await far.query(rttOfThird)).length === 1, { timeoutMs: TIMEOUT_MS, what: rttOfThird });
   // Durations are observed when a connection ends.
@@ -78,8 +81,6 @@ test('a Prometheus that scrapes the cluster and one that federates it hold the s
     timeoutMs: TIMEOUT_MS,
     what: 'two active connections',
   });
-  const throughput = 'rate(masque_vpn_bytes_sent_total[5m]) * 8 / 1000000';
-  assert.equal((await near.query(throughput)).filter(({ value }) => value > 0).length, 3);
   // Both sides of the reference's third query match on "status", so it can only be 1.
   const third = 'rate(masque_vpn_connections_total{status="established"}[5m]) / rate(masque_vpn_connections_total[5m])';
   assert.deepEqual(
