@@ -9,6 +9,7 @@ import { EXIT_BAD_CONFIG } from '../shared/config/parse-config.ts';
 import { describeError } from '../shared/errors.ts';
 import type { JudgedBar } from './bar.ts';
 import type { BenchContext } from './bench-context.ts';
+import { keepLogs } from './keep-logs.ts';
 
 const EXIT_FAILED = 1;
 const EXIT_INTERRUPTED = 130;
@@ -117,7 +118,7 @@ async function measure<Options, Result extends Report>(
       await end().catch((error) => console.error(`${benchmark.name}: at the end: ${describeError(error)}`));
     }
     // The logs of a run that broke are worth keeping.
-    if (keep) console.error(`${benchmark.name}: logs stay in ${directory}`);
+    if (keep && keepLogs(directory)) console.error(`${benchmark.name}: logs stay in ${directory}`);
     else rmSync(directory, { recursive: true, force: true });
     discharge(leftover);
   }
