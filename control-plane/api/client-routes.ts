@@ -5,7 +5,7 @@ import type { Term } from '../storage/term.ts';
 import { actorOf } from './authenticate.ts';
 import { freeText } from './free-text.ts';
 import { leading } from './leading.ts';
-import { PageLimit, parseLimit } from './page-limit.ts';
+import { PageLimit, pageOf, parseLimit } from './page-limit.ts';
 import { HttpError } from './problem.ts';
 import type { Api } from './server.ts';
 
@@ -44,9 +44,8 @@ export function addClientRoutes(app: Api, clients: ClientService, currentTerm: (
 
   app.get('/v1/clients', { schema: { querystring: ListQuery } }, async ({ query }) => {
     const limit = parseLimit(query.limit);
-    const found = await clients.list({ limit: limit + 1, after: query.after });
-    const page = found.slice(0, limit);
-    return { clients: page.map(toJson), next: found.length > limit ? page.at(-1)?.id : null };
+    const { page, next } = pageOf(await clients.list({ limit: limit + 1, after: query.after }), limit);
+    return { clients: page.map(toJson), next };
   });
 
   app.get('/v1/clients/:id', { schema: { params: Params } }, async (request) =>

@@ -1,10 +1,11 @@
 import Type from 'typebox';
+import { ConnectionId } from '../../shared/events/event-schema.ts';
 import type { ProjectionStatus } from '../metrics/projection-status.ts';
 import type { Database } from '../storage/database.ts';
 import { freeText } from './free-text.ts';
 import { listConnections } from './list-connections.ts';
 import { listNodes } from './list-nodes.ts';
-import { PageLimit, parseLimit } from './page-limit.ts';
+import { PageLimit, pageOf, parseLimit } from './page-limit.ts';
 import type { Api } from './server.ts';
 
 const ConnectionQuery = Type.Object(
@@ -13,6 +14,7 @@ const ConnectionQuery = Type.Object(
     clientId: Type.Optional(freeText(200)),
     nodeId: Type.Optional(freeText(200)),
     limit: PageLimit,
+    after: Type.Optional(ConnectionId),
   },
   { additionalProperties: false },
 );
@@ -30,9 +32,10 @@ export function addClusterRoutes(app: Api, options: ClusterRoutesOptions): void 
   app.get('/v1/nodes', async () => ({ nodes: await listNodes(database) }));
 
   app.get('/v1/connections', { schema: { querystring: ConnectionQuery } }, async (request) => {
-    const { limit, ...filter } = request.query;
-    const connections = await listConnections(database, { ...filter, limit: parseLimit(limit) });
-    return { connections };
+    const { after, ...query } = request.query;
+    const limit = parseLimit(query.limit);
+    const { page, next } = pageOf(await listConnections(database, { ...query, limit: limit + 1 }, after), limit);
+    return { connections: page, next };
   });
 
   app.get('/v1/projection', async () => ({ ...(await options.projectionStatus()), leader: options.isLeader() }));

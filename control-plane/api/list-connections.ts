@@ -1,6 +1,8 @@
 import { sql } from 'kysely';
+import { describeValue } from '../../shared/describe-value.ts';
 import { recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
+import { HttpError } from './problem.ts';
 
 export interface ConnectionFilter {
   readonly state?: 'open' | 'presumed' | 'closed';
@@ -52,8 +54,52 @@ export function newestConnections(database: Database, filter: ConnectionFilter) 
   return query;
 }
 
-export async function listConnections(database: Database, filter: ConnectionFilter): Promise<ConnectionView[]> {
-  const rows = await newestConnections(database, filter).execute();
+/** Those that follow the connection `after` in this order, whether it matches itself or not. None: there is no such connection. */
+export async function connectionsAfter(database: Database, filter: ConnectionFilter, after: string) {
+  const place = await database
+    .selectFrom('connections')
+    // As text, which has the microseconds.
+    .select(sql<string | null>`established_at::text`.as('begin'))
+    .where('connection_id', '=', after)
+    .executeTakeFirst();
+  if (place === undefined) return undefined;
+  const { begin } = place;
+  // Two statements: one of both would go through the index from its start.
+  const known = begin === null ? [] : await begunBefore(database, filter, begin, after).execute();
+  const limit = filter.limit - known.length;
+  if (limit === 0) return known;
+  const unknown = unknownBegins(database, { ...filter, limit }, begin === null ? after : undefined);
+  return [...known, ...(await unknown.execute())];
+}
+
+/** Those with a known begin that follow the one with this begin and id. */
+export function begunBefore(database: Database, filter: ConnectionFilter, begin: string, after: string) {
+  const at = sql<Date>`${begin}::timestamptz`;
+  return newestConnections(database, filter)
+    .where('c.established_at', '<=', at)
+    .where(({ or, eb }) => or([eb('c.established_at', '<', at), eb('c.connection_id', '>', after)]));
+}
+
+/** Those whose begin is unknown, and that follow the one with this id. */
+export function unknownBegins(database: Database, filter: ConnectionFilter, after: string | undefined) {
+  const query = newestConnections(database, filter).where('c.established_at', 'is', null);
+  return after === undefined ? query : query.where('c.connection_id', '>', after);
+}
+
+/** A page of connections; `after` is the last one of the page before. Throws HttpError where there is none such. */
+export async function listConnections(
+  database: Database,
+  filter: ConnectionFilter,
+  after?: string,
+): Promise<ConnectionView[]> {
+  const rows =
+    after === undefined
+      ? await newestConnections(database, filter).execute()
+      : await connectionsAfter(database, filter, after);
+  if (rows === undefined) {
+    const detail = `query after: got ${describeValue(after)}, expected the id of a connection that there is`;
+    throw new HttpError(400, 'INVALID_REQUEST', detail, { field: 'after' });
+  }
   const open = rows.filter(({ state }) => state === 'open').map((row) => row.connection_id);
   const fresh = await recentWindows(sql`connection_id = any(${open}::uuid[])`).execute(database);
   const windows = new Map(fresh.rows.map((window) => [window.connection_id, window]));

@@ -11,3 +11,12 @@ export const PageLimit = Type.Optional(
 export function parseLimit(limit: string | undefined): number {
   return limit === undefined ? DEFAULT_LIMIT : Number(limit);
 }
+
+/** A page of what was found, of which one more than `limit` was asked for. `next` is for the query's `after`, null at the end. */
+export function pageOf<Entry extends { readonly id: string }>(
+  found: readonly Entry[],
+  limit: number,
+): { readonly page: readonly Entry[]; readonly next: string | null } {
+  const page = found.slice(0, limit);
+  return { page, next: found.length > limit ? (page.at(-1)?.id ?? null) : null };
+}

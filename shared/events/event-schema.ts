@@ -16,6 +16,7 @@ export const RandomId = Type.String({ pattern: '^[0-9a-f]{32}$' });
 export const PoolName = Type.String({ pattern: '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$' });
 export const ConnectionId = Type.String({
   pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
+  description: 'the id of a connection, a UUID in lower case',
 });
 /** UTC, milliseconds, as Date#toISOString writes it. */
 export const Timestamp = Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z$' });

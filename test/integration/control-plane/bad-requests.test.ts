@@ -12,6 +12,7 @@ import {
 } from './control-plane-setup.ts';
 
 const skip = needsBinary('nats-server', 'nats-server');
+const NO_CONNECTION = '00000000-0000-4000-8000-000000000000';
 const SECRET = 'sesame-0123456789';
 
 let servers: TestServers;
@@ -112,6 +113,20 @@ test('a field that is not allowed is named, with what it was and what is allowed
       undefined,
       'token',
       'query token: got an unknown field, expected state, clientId',
+    ],
+    [
+      'GET',
+      '/v1/connections?after=x',
+      undefined,
+      'after',
+      'query after: got "x", expected the id of a connection, a UUID in lower case',
+    ],
+    [
+      'GET',
+      `/v1/connections?after=${NO_CONNECTION}`,
+      undefined,
+      'after',
+      `query after: got "${NO_CONNECTION}", expected the id of a connection that there is`,
     ],
     ['GET', '/v1/nodes?state=up', undefined, 'state', 'query state: got an unknown field, expected none'],
     [

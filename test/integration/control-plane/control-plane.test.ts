@@ -152,6 +152,35 @@ test('clients are listed by id, a page at a time', { skip }, async () => {
   assert.deepEqual(await list('after=zzz'), { ids: [], next: null });
 });
 
+test('connections are listed newest first, a page at a time', { skip }, async () => {
+  const node = new SimulatedNode('node-pages', servers.connection);
+  node.startPresence();
+  try {
+    const established = [await node.startWithConnection('pages')];
+    while (established.length < 5) established.push(await node.establish('pages'));
+    const list = async (query: string) => {
+      const { connections, next } = (await controlPlane.call('GET', `/v1/connections?clientId=pages&${query}`)).body;
+      return { ids: (connections as { id: string }[]).map(({ id }) => id), next };
+    };
+    await waitFor(async () => (await list('')).ids.length === established.length, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'all connections in the list',
+    });
+    const { ids: all, next } = await list('');
+    assert.equal(next, null);
+    assert.deepEqual([...all].sort(), [...established].sort());
+    const first = await list('limit=2');
+    assert.deepEqual(first, { ids: all.slice(0, 2), next: all[1] });
+    assert.deepEqual(await list(`limit=2&after=${first.next}`), { ids: all.slice(2, 4), next: all[3] });
+    assert.deepEqual(await list(`limit=2&after=${all[3]}`), { ids: all.slice(4), next: null });
+    assert.deepEqual(await list(`after=${all[4]}`), { ids: [], next: null });
+    // What the page before ended with may be closed by now.
+    assert.deepEqual(await list(`state=closed&after=${all[0]}`), { ids: [], next: null });
+  } finally {
+    node.stopPresence();
+  }
+});
+
 test('everything under /v1 needs the admin token, and the log never shows what was sent', { skip }, async () => {
   for (const authorization of [undefined, 'Bearer wrong-token-wrong-token', `Basic ${ADMIN_TOKEN}`, 'Bearer']) {
     for (const path of ['/v1/clients', '/%761/clients', '/v1/nodes', '/v1/nothing']) {
