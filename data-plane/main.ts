@@ -31,8 +31,7 @@ async function main(): Promise<void> {
     identity = readTlsIdentity(config);
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
-    process.stderr.write(`masque-vpn node: ${error.message}; help: node data-plane/main.ts --help\n`);
-    process.exitCode = EXIT_BAD_CONFIG;
+    refuse(error);
     return;
   }
   const log = createLogger(`node ${config.NODE_ID}`, config.LOG_LEVEL);
@@ -53,10 +52,19 @@ async function main(): Promise<void> {
     log.info('stopping');
     await node.stop();
   } catch (error) {
-    log.fatal({ code: errorCode(error) }, describeError(error));
-    process.exitCode = EXIT_FAILED;
+    if (error instanceof ConfigError) {
+      refuse(error);
+    } else {
+      log.fatal({ code: errorCode(error) }, describeError(error));
+      process.exitCode = EXIT_FAILED;
+    }
     await node?.close();
   }
   // A worker or a socket that does not end must not keep a stopped node alive.
   setTimeout(() => process.exit(), 1_000).unref();
+}
+
+function refuse({ message }: ConfigError): void {
+  process.stderr.write(`masque-vpn node: ${message}; help: node data-plane/main.ts --help\n`);
+  process.exitCode = EXIT_BAD_CONFIG;
 }

@@ -54,7 +54,7 @@ export class Node {
   /** Of a drain: nobody is left, or nobody is waited for any more. */
   readonly #departed = Promise.withResolvers<void>();
 
-  /** Opens the state directory. Throws StateError. */
+  /** Opens the state directory. Throws ConfigError or StateError. */
   constructor(config: NodeConfig, identity: TlsIdentity, log: Logger) {
     const { NODE_ID: node } = config;
     this.#config = config;

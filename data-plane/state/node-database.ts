@@ -1,7 +1,8 @@
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, statfsSync, statSync } from 'node:fs';
+import { chmodSync, closeSync, fsyncSync, openSync, statfsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { SCHEMA_VERSIONS } from './schema.ts';
+import { prepareStateDirectory } from './state-directory.ts';
 import { corrupt, openingError, StateError } from './state-error.ts';
 
 /** Ours: how long a group gathers while groups follow each other, milliseconds. */
@@ -60,12 +61,14 @@ export class NodeDatabase {
   #closed = false;
   #room: (DiskRoom & { readonly at: number }) | undefined;
 
-  /** Opens or creates the database. Throws StateError, whose message names the file and what to do. */
+  /**
+   * Opens or creates the database. Throws ConfigError when the directory is none that can be used, and StateError, whose message
+   * names the file and what to do.
+   */
   constructor(stateDir: string) {
     this.file = join(stateDir, 'node.sqlite');
+    prepareStateDirectory(stateDir);
     try {
-      mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-      chmodSync(stateDir, 0o700);
       this.#db = open(this.file);
       syncDirectory(stateDir);
     } catch (error) {

@@ -81,6 +81,19 @@ test('a node names the certificate or the key that it cannot use', async (t) => 
   }
 });
 
+test('a node names the state directory that it cannot make', async (t) => {
+  const directory = temporaryDirectory(t);
+  const authority = await createAuthority(directory);
+  const { certificateFile: cert, keyFile: key } = await issueServerCertificate(authority, directory, 'one', ['a.test']);
+  const env = { NODE_ID: 'node-a', NATS_URL: 'nats://127.0.0.1:1', TLS_CERT: cert, TLS_KEY: key };
+  for (const path of ['/proc/masque-vpn', `${cert}/state`]) {
+    const line = new RegExp(
+      `^masque-vpn node: STATE_DIR: got "${path.slice(0, 50)}.*", expected a directory that it can make and write \\(ENO`,
+    );
+    assertRefused(runMain(NODE, { ...env, STATE_DIR: path }), line);
+  }
+});
+
 test('a client names the argument', (t) => {
   const ca = join(temporaryDirectory(t), 'ca.pem');
   writeFileSync(ca, '-----BEGIN CERTIFICATE-----\n');

@@ -96,15 +96,6 @@ test('without the right to make interfaces both say so', { skip }, async (t) => 
   assertFailed(runMain(CLIENT, {}, clientArgs(t), dropped), why, 'TUN_NOT_PERMITTED');
 });
 
-test('a state directory that cannot be made is named', { skip }, async (t) => {
-  const blocked = join(temporaryDirectory(t), 'file');
-  writeFileSync(blocked, '');
-  const outcome = runMain(NODE, { ...(await nodeEnv(t)), STATE_DIR: join(blocked, 'state') }, [], APART);
-  assert.equal(outcome.status, 1, outcome.stderr);
-  assert.equal(outcome.stderr.trimEnd().split('\n').length, 1, outcome.stderr);
-  assert.ok(outcome.stderr.includes(blocked), outcome.stderr);
-});
-
 test('a state directory that another node uses is refused', { skip }, async (t) => {
   const env = await nodeEnv(t);
   mkdirSync(env.STATE_DIR ?? '', { recursive: true });

@@ -82,7 +82,7 @@ export class SimulatedNode {
   #requests = 0;
   #refusals = 0;
 
-  /** Opens the state directory, which may hold the state of an earlier life. Throws StateError. */
+  /** Opens the state directory, which may hold the state of an earlier life. Throws ConfigError or StateError. */
   constructor(options: SimulatedNodeOptions) {
     const { id, natsUrl, stateDir, clients, load, accepted, ownAddresses, spool, log } = options;
     const logger = log ?? createLogger(`simulated ${id}`, process.env.LOG_LEVEL ?? 'silent');

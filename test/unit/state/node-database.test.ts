@@ -71,9 +71,3 @@ test('a file of a newer build is refused', (t) => {
   db.close();
   assert.throws(() => new NodeDatabase(path), { code: 'STATE_TOO_NEW', message: /version 99/ });
 });
-
-test('a state directory that is a file is refused', (t) => {
-  const path = join(directory(t), 'file');
-  writeFileSync(path, '');
-  assert.throws(() => new NodeDatabase(path), { code: 'STATE_UNUSABLE' });
-});
