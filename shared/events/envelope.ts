@@ -1,6 +1,7 @@
 import Type, { type Static } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { CodedError } from '../errors.ts';
+import { schemaProblem } from '../schema-problem.ts';
 import { type ControlEventData, type ControlEventType, controlEventSchemas } from './control-events.ts';
 import { NodeId, RandomId, Timestamp } from './event-schema.ts';
 import { currentVersion, inCurrentVersion } from './event-versions.ts';
@@ -78,7 +79,7 @@ export function decodeEvents(bytes: Uint8Array): EventEnvelope[] {
   } catch (cause) {
     throw new InvalidEventError('message', 'not JSON', { cause });
   }
-  if (!envelopes.Check(value)) throw new InvalidEventError('message', firstProblem(envelopes.Errors(value)));
+  if (!envelopes.Check(value)) throw new InvalidEventError('message', schemaProblem(envelopes, value));
   return value;
 }
 
@@ -96,11 +97,6 @@ export function validateEvent(envelope: EventEnvelope): VpnEvent {
     throw new InvalidEventError(what, `unknown version ${envelope.version}, known are those up to ${version}`);
   }
   const event = inCurrentVersion(envelope);
-  if (!validator.Check(event.data)) throw new InvalidEventError(what, firstProblem(validator.Errors(event.data)));
+  if (!validator.Check(event.data)) throw new InvalidEventError(what, schemaProblem(validator, event.data));
   return event as unknown as VpnEvent;
-}
-
-function firstProblem(errors: Iterable<{ instancePath: string; message: string }>): string {
-  for (const { instancePath, message } of errors) return `${instancePath || '(root)'} ${message}`;
-  return 'does not match its schema';
 }

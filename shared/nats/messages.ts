@@ -13,6 +13,7 @@ import {
   ShortText,
   Timestamp,
 } from '../events/event-schema.ts';
+import { schemaProblem } from '../schema-problem.ts';
 
 /** A message of core NATS or a KV entry: JSON of one schema, validated before anything reads it. */
 export interface Message<T> {
@@ -40,8 +41,7 @@ export function message<S extends TSchema>(name: string, schema: S): Message<Sta
         throw new InvalidMessageError(name, 'not JSON', { cause });
       }
       if (validator.Check(value)) return value as Static<S>;
-      const [problem] = validator.Errors(value);
-      throw new InvalidMessageError(name, `${problem?.instancePath ?? ''} ${problem?.message ?? 'does not match'}`);
+      throw new InvalidMessageError(name, schemaProblem(validator, value));
     },
   };
 }

@@ -3,7 +3,12 @@ import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { CodedError, describeError, errorCode } from '../../../shared/errors.ts';
 import { redactUrl } from '../../../shared/log/logger.ts';
-import { credentialMessage, nodeOfPresenceSubject, presenceSubject } from '../../../shared/nats/messages.ts';
+import {
+  credentialMessage,
+  nodeOfPresenceSubject,
+  presenceMessage,
+  presenceSubject,
+} from '../../../shared/nats/messages.ts';
 import { credential, samples } from './sample-messages.ts';
 
 /** What earlier builds do not send. */
@@ -39,6 +44,19 @@ suite('messages over NATS', () => {
         { numRuns: 30 },
       );
     }
+  });
+
+  test('an unknown field is named, with those that are known', () => {
+    assert.throws(
+      () =>
+        presenceMessage.decode(
+          Buffer.from(JSON.stringify({ epoch: '0'.repeat(32), incarnation: '1'.repeat(32), surplus: 1 })),
+        ),
+      {
+        ...invalid,
+        message: 'presence: /surplus is an unknown field, known are epoch, incarnation, lastSeq',
+      },
+    );
   });
 
   test('a credential holds a hash, never a token, and no client can be called as the metrics call the rest', () => {
