@@ -1,5 +1,13 @@
 import { type Check, same } from '../../deploy/local/checks.ts';
-import type { ChaosCluster } from './chaos-cluster.ts';
+import type { Cluster } from '../../deploy/local/cluster.ts';
+import type { AcceptedEvents } from '../support/simulated-node/accepted-events.ts';
+
+/** Of a cluster under chaos what there is to count. */
+export interface StockSource {
+  readonly cluster: Pick<Cluster, 'sql'> & { readonly nodes: readonly { readonly id: string }[] };
+  /** Simulated nodes. */
+  readonly fleets: readonly { readonly nodes: readonly string[]; accepted(): Pick<AcceptedEvents, 'entries'> }[];
+}
 
 /** What Postgres has of one node, and what the node itself says that it accepted, where it does. */
 export interface NodeStock {
@@ -13,7 +21,7 @@ export interface NodeStock {
 /** By node, of all that there should be. */
 export type Stock = ReadonlyMap<string, NodeStock>;
 
-export async function takeStock({ cluster, fleets }: ChaosCluster): Promise<Stock> {
+export async function takeStock({ cluster, fleets }: StockSource): Promise<Stock> {
   const accepted = new Map<string, number>(fleets.flatMap(({ nodes }) => nodes.map((id) => [id, 0])));
   for (const { node, lastSeq } of fleets.flatMap((fleet) => fleet.accepted().entries()))
     accepted.set(node, (accepted.get(node) ?? 0) + lastSeq);
