@@ -1,38 +1,18 @@
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { type Cluster, startCluster } from '../../deploy/local/cluster.ts';
-import { createControlPlane } from '../../deploy/local/cluster-parts.ts';
-import { freePort } from '../../deploy/local/free-port.ts';
+import type { Cluster } from '../../deploy/local/cluster.ts';
 import { httpRequest, isOk, scrape } from '../../deploy/local/http-client.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
-import { SimulatedNodesProcess } from '../support/simulated-node/simulated-nodes-process.ts';
-import { TcpProxy } from '../support/tcp-proxy.ts';
-import { SmallDisk } from './small-disk.ts';
+import type { SimulatedNodesProcess } from '../support/simulated-node/simulated-nodes-process.ts';
+import type { TcpProxy } from '../support/tcp-proxy.ts';
+import { type ChaosParts, type ChaosPartsOptions, type Replica, startChaosParts } from './chaos-parts.ts';
+import type { SmallDisk } from './small-disk.ts';
 import { Supervised } from './supervised.ts';
 
 const SUPERVISION_MS = 250;
 const READY_TIMEOUT_MS = 60_000;
-const DISK_MEGABYTES = 24;
-const SIMULATED_LOAD = { connections: 10, opensPerSecond: 20, churnPerSecond: 4, windowMs: 1_000 };
-/** Two processes: one has its state on the small disk. */
-const FLEETS = { 'fleet-1': 4, 'fleet-2': 2 } as const;
-/** By client: of the end of the pool, where no block is. */
-export const OWN_ADDRESSES = { 'client-2': ['10.99.255.7', 'fd00:99::ffff:7'] } as const;
 const DOWNLOAD_BYTES = 500_000;
 const DOWNLOAD_PAUSE_MS = 200;
 /** What a driver whose downloads hang is waited for. */
 const TRAFFIC_STOP_MS = 1_000;
-
-export interface ChaosClusterOptions {
-  readonly directory: string;
-  readonly progress: (line: string) => void;
-  readonly signal?: AbortSignal;
-}
-
-export interface Replica {
-  readonly url: string;
-  readonly process: Supervised;
-}
 
 export interface Roles {
   readonly leader: Replica;
@@ -43,32 +23,21 @@ export interface Roles {
  * What chaos acts on: two nodes with two clients and traffic, six simulated nodes in two processes, two control planes, NATS and
  * Postgres, all real processes, and the links and the disk between them.
  */
-export class ChaosCluster {
+export class ChaosCluster implements ChaosParts {
   readonly cluster: Cluster;
   readonly replicas: readonly Replica[];
   readonly nodes: readonly Supervised[];
   readonly fleets: readonly SimulatedNodesProcess[];
   readonly fleetProcesses: readonly Supervised[];
-  /** Of fleet-2. */
   readonly disk: SmallDisk;
-  /** Of all simulated nodes to NATS. */
   readonly fleetLink: TcpProxy;
-  /** Of the second control plane. */
   readonly natsLink: TcpProxy;
   readonly postgresLink: TcpProxy;
   #supervision: NodeJS.Timeout | undefined;
   #leaderPid: number | undefined;
   #asking = false;
 
-  private constructor(parts: {
-    readonly cluster: Cluster;
-    readonly replicas: readonly Replica[];
-    readonly fleets: readonly SimulatedNodesProcess[];
-    readonly disk: SmallDisk;
-    readonly fleetLink: TcpProxy;
-    readonly natsLink: TcpProxy;
-    readonly postgresLink: TcpProxy;
-  }) {
+  private constructor(parts: ChaosParts) {
     ({
       cluster: this.cluster,
       replicas: this.replicas,
@@ -85,83 +54,13 @@ export class ChaosCluster {
   }
 
   /** Returns when all processes run and have been let in. What was started is stopped when it fails. */
-  static async start({ directory, progress, signal }: ChaosClusterOptions): Promise<ChaosCluster> {
-    const cluster = await startCluster({
-      directory,
-      progress,
-      ...(signal && { signal }),
-      clients: ['client-1', 'client-2'],
-      connect: [],
-      controlPlaneEnv: { LOG_LEVEL: 'info' },
-    });
-    const ends: (() => Promise<unknown>)[] = [() => cluster.stop()];
+  static async start(options: ChaosPartsOptions): Promise<ChaosCluster> {
+    const chaos = new ChaosCluster(await startChaosParts(options));
     try {
-      for (const [id, addresses] of Object.entries(OWN_ADDRESSES))
-        await cluster.api('PUT', `/v1/clients/${id}/addresses`, { addresses });
-      progress('a second control plane, six simulated nodes');
-      const nats = new URL(cluster.natsUrl);
-      const postgres = new URL(cluster.databaseUrl);
-      const proxied = async (url: URL): Promise<{ proxy: TcpProxy; url: string }> => {
-        const proxy = await TcpProxy.start({ host: url.hostname, port: Number(url.port) });
-        ends.push(async () => proxy.close());
-        const there = new URL(url);
-        there.hostname = '127.0.0.1';
-        there.port = String(proxy.port);
-        return { proxy, url: there.href };
-      };
-      const [fleetNats, replicaNats, replicaPostgres] = [
-        await proxied(nats),
-        await proxied(nats),
-        await proxied(postgres),
-      ];
-      const standby = createControlPlane({
-        directory,
-        plan: cluster.plan,
-        onStart: () => undefined,
-        name: 'control-plane-2',
-        port: await freePort(cluster.plan.rootAddress),
-        env: { DATABASE_URL: replicaPostgres.url, NATS_URL: replicaNats.url, ADMIN_TOKEN: cluster.adminToken },
-      });
-      ends.push(() => standby.service.stop());
-      await standby.service.launch();
-      const fleetDirectory = join(directory, 'fleets');
-      mkdirSync(fleetDirectory, { recursive: true });
-      const disk = await SmallDisk.mount(join(fleetDirectory, 'disk'), DISK_MEGABYTES);
-      ends.push(() => disk.unmount());
-      let number = 0;
-      const fleets = Object.entries(FLEETS).map(
-        ([name, size]) =>
-          new SimulatedNodesProcess({
-            name,
-            directory: fleetDirectory,
-            load: SIMULATED_LOAD,
-            nodes: Array.from({ length: size }, () => {
-              number++;
-              return { id: `sim-${number}`, natsUrl: fleetNats.url, clients: [`sim-client-${number}`] };
-            }),
-            ...(name === 'fleet-2' && { stateDirectory: disk.directory }),
-          }),
-      );
-      for (const fleet of fleets) {
-        ends.push(() => fleet.service.stop());
-        await fleet.launch();
-      }
-      const chaos = new ChaosCluster({
-        cluster,
-        replicas: [
-          { url: cluster.controlPlaneUrl, process: new Supervised('control-plane', cluster.controlPlane) },
-          { url: standby.url, process: new Supervised('control-plane-2', standby.service) },
-        ],
-        fleets,
-        disk,
-        fleetLink: fleetNats.proxy,
-        natsLink: replicaNats.proxy,
-        postgresLink: replicaPostgres.proxy,
-      });
       await chaos.untilReady();
       return chaos;
     } catch (error) {
-      for (let end = ends.pop(); end !== undefined; end = ends.pop()) await end().catch(() => undefined);
+      await chaos.stop().catch(() => undefined);
       throw error;
     }
   }
@@ -206,9 +105,9 @@ export class ChaosCluster {
     const ready = async () => {
       const urls = [...this.replicas.map(({ url }) => url), ...this.cluster.nodes.map(({ httpUrl }) => httpUrl)];
       for (const url of urls) if (!(await isOk(`${url}/readyz`))) return false;
-      return this.fleets.every((fleet, i) => {
+      return this.fleets.every((fleet) => {
         const status = fleet.status();
-        const size = Object.values(FLEETS)[i];
+        const size = fleet.nodes.length;
         return status?.connected === size && status?.supplied === size;
       });
     };

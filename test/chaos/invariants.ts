@@ -5,7 +5,8 @@ import type { Cluster } from '../../deploy/local/cluster.ts';
 import { scrape } from '../../deploy/local/http-client.ts';
 import { sumOf } from '../../deploy/local/prometheus-text.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
-import { type ChaosCluster, OWN_ADDRESSES } from './chaos-cluster.ts';
+import type { ChaosCluster } from './chaos-cluster.ts';
+import { OWN_ADDRESSES } from './chaos-parts.ts';
 import { some } from './stock.ts';
 
 const PROJECTED_TIMEOUT_MS = 30_000;
