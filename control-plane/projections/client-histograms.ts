@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
+import { decimalOf } from '../storage/decimal-of.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { ConnectionOutcome } from './connections.ts';
 import { bucketOf, DURATION_SECONDS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
@@ -17,13 +18,13 @@ const COLUMNS: Readonly<Record<string, Column<Increment>>> = {
   family: { type: 'text', value: () => 'connection_duration_seconds' },
   quantile: { type: 'text', value: () => '' },
   buckets: { type: 'bigint[]', value: (row) => `{${row.buckets.join(',')}}` },
-  sum: { type: 'numeric', value: (row) => decimalSeconds(row.sumUs) },
+  sum: { type: 'numeric', value: (row) => decimalOf(row.sumUs, US_DIGITS) },
   count: { type: 'bigint', value: (row) => row.count },
 };
 
 const MS_PER_SECOND = 1_000;
 const US_PER_MS = 1_000;
-const US_PER_SECOND = 1_000_000n;
+/** Of seconds. */
 const US_DIGITS = 6;
 
 /** Projects how long each client's connections lasted; `foldTraffic` adds the latencies of the windows. */
@@ -58,8 +59,4 @@ export class ClientHistogramsProjection {
     row.sumUs += BigInt(Math.round(durationMs * US_PER_MS));
     row.count += 1;
   }
-}
-
-function decimalSeconds(us: bigint): string {
-  return `${us / US_PER_SECOND}.${String(us % US_PER_SECOND).padStart(US_DIGITS, '0')}`;
 }

@@ -1,25 +1,25 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
+import { type FoldedRows, rowsInTable, rowsOfSums } from './folded-rows.ts';
 import { LATENCY_MS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
-import { FOLD_SLICES, foldSlice, isUnfolded, readTrafficFold } from './unfolded-traffic.ts';
+import type { TrafficSums } from './traffic-sums.ts';
+import { FOLD_SLICES, foldSlice, isUnfolded, newestTraffic, readTrafficFold } from './unfolded-traffic.ts';
 
 const MAX_BIGINT = '9223372036854775807';
 const MAX_EXACT = Number.MAX_SAFE_INTEGER;
-/** By quantile: the column of `traffic` that is observed under it. */
-const LATENCY_COLUMNS = { '0.5': 'latency_p50_ms', '0.95': 'latency_p95_ms', '0.99': 'latency_p99_ms' } as const;
+/** Ours: what is folded at once stays out of temporary files. */
+const WORK_MEM = '64MB';
 
 /**
- * Brings what follows from traffic up to its newest row: the windows' sums and days of connections, totals and latencies
- * of clients, hours and days. Takes each row once, under the projection lock. Returns how many it took. Sums end at the
- * highest number that their column holds, so that nothing that nodes send can make this fail.
+ * Brings what follows from traffic up to its newest row, or to that of position `through`: the windows' sums and days of connections,
+ * totals and latencies of clients, hours and days. Takes each row once, under the projection lock. Returns how many it took. Sums end
+ * at the highest number that their column holds, so that nothing that nodes send can make this fail.
  */
-export async function foldTraffic(trx: DatabaseTransaction): Promise<number> {
+export async function foldTraffic(trx: DatabaseTransaction, through?: number): Promise<number> {
   const fold = await readTrafficFold(trx);
-  const { folded, position } = await foldRows(trx, isUnfolded(fold));
-  if (fold.slices > 0 || position > fold.position) {
-    const end = Math.max(position, fold.round_end ?? 0);
-    await trx.updateTable('traffic_fold').set({ position: end, round_end: null, slices: 0 }).execute();
-  }
+  const { folded, position } = await foldRows(trx, rowsInTable(isUnfolded(fold, through)));
+  const end = through ?? Math.max(position, fold.round_end ?? 0);
+  if (fold.slices > 0 || end > fold.position) await setFold(trx, end);
   return folded;
 }
 
@@ -27,43 +27,38 @@ export async function foldTraffic(trx: DatabaseTransaction): Promise<number> {
  * As `foldTraffic`, but only for the next `count` of FOLD_SLICES parts of the clients; the rows that are there when the first
  * part is folded are those of the others too. Many such calls, together, cost a little more, and none of them takes long.
  */
-export async function foldSlices(trx: DatabaseTransaction, count: number): Promise<number> {
+export async function foldSlices(trx: DatabaseTransaction, count: number, through?: number): Promise<number> {
   const { position, round_end, slices } = await readTrafficFold(trx);
-  const end = slices > 0 && round_end !== null ? round_end : await newestPosition(trx, position);
+  const end = slices > 0 && round_end !== null ? round_end : (through ?? (await newestTraffic(trx, position)));
   const next = Math.min(slices + count, FOLD_SLICES);
   const isMine = sql<boolean>`position > ${position}::bigint AND position <= ${end}::bigint
     AND ${foldSlice} >= ${slices}::integer AND ${foldSlice} < ${next}::integer`;
-  const { folded } = await foldRows(trx, isMine);
-  const isWhole = next === FOLD_SLICES;
-  await trx
-    .updateTable('traffic_fold')
-    .set(isWhole ? { position: end, round_end: null, slices: 0 } : { round_end: end, slices: next })
-    .execute();
+  const { folded } = await foldRows(trx, rowsInTable(isMine));
+  if (next === FOLD_SLICES) await setFold(trx, end);
+  else await trx.updateTable('traffic_fold').set({ round_end: end, slices: next }).execute();
   return folded;
 }
 
-async function newestPosition(trx: DatabaseTransaction, position: number): Promise<number> {
-  const { newest } = await trx
-    .selectFrom('traffic')
-    .select(({ fn }) => fn.max<number | null>('position').as('newest'))
-    .where('position', '>', position)
-    .executeTakeFirstOrThrow();
-  return newest ?? position;
+/** As `foldTraffic`, of rows that are summed already: all that are not folded. Returns how many they are. */
+export async function foldSums(trx: DatabaseTransaction, sums: TrafficSums): Promise<number> {
+  const { folded } = await foldRows(trx, rowsOfSums(sums));
+  await setFold(trx, sums.position);
+  return folded;
+}
+
+async function setFold(trx: DatabaseTransaction, position: number): Promise<void> {
+  await trx.updateTable('traffic_fold').set({ position, round_end: null, slices: 0 }).execute();
 }
 
 /** `position`: the newest among the rows; 0 where there are none. */
 async function foldRows(
   trx: DatabaseTransaction,
-  condition: RawBuilder<boolean>,
+  { hours, latencies }: FoldedRows,
 ): Promise<{ readonly folded: number; readonly position: number }> {
-  const latencies = Object.entries(LATENCY_COLUMNS).map(([quantile, column]) => latencyOf(quantile, column));
+  await sql`SET LOCAL work_mem = ${sql.lit(WORK_MEM)}`.execute(trx);
   const { rows } = await sql<{ folded: number; position: number }>`
     WITH hours AS MATERIALIZED (
-      SELECT connection_id, client_id, node, date_trunc('hour', window_end, 'UTC') AS hour,
-        ${moved((c) => `sum(${c}) AS ${c}`)},
-        ${moved((c) => `coalesce(sum(${c}) FILTER (WHERE kind = 'window'), 0) AS sampled_${c}`)},
-        max(window_end) AS last_seen, max(position) AS position, count(*) AS rows
-      FROM traffic WHERE ${condition} GROUP BY 1, 2, 3, 4
+      ${hours}
     ), days AS MATERIALIZED (
       SELECT connection_id, client_id, node, (hour AT TIME ZONE 'UTC')::date AS day,
         ${moved((c) => `sum(${c}) AS ${c}`)}, ${moved((c) => `sum(sampled_${c}) AS sampled_${c}`)}
@@ -93,12 +88,9 @@ async function foldRows(
       FROM days d JOIN connections c USING (connection_id) GROUP BY 1, 2, 3
       ON CONFLICT (client_id, day, node) DO UPDATE SET
         ${added('traffic_daily', MOVED)}, connections = traffic_daily.connections + excluded.connections
-    ), observed AS MATERIALIZED (
-      SELECT client_id, ${sql.raw(Object.values(LATENCY_COLUMNS).map(withBucket).join(', '))}
-      FROM traffic WHERE ${condition} AND latency_p50_ms IS NOT NULL
     ), folded_latencies AS (
       INSERT INTO client_histograms (client_id, family, quantile, buckets, sum, count)
-      ${sql.join(latencies, sql` UNION ALL `)}
+      ${latencies}
       ON CONFLICT (client_id, family, quantile) DO UPDATE SET buckets = ${sumOfBuckets(LATENCY_MS_BOUNDS)},
         sum = client_histograms.sum + excluded.sum, count = client_histograms.count + excluded.count
     )
@@ -116,21 +108,4 @@ const capped = (sum: string): RawBuilder<unknown> => sql.raw(cap(sum));
 /** In `ON CONFLICT DO UPDATE`; sums of numeric, because those of bigint can overflow. */
 function added(table: string, columns: readonly string[]): RawBuilder<unknown> {
   return sql.raw(columns.map((c) => `${c} = ${cap(`${table}.${c}::numeric + excluded.${c}`)}`).join(', '));
-}
-
-/** An observation and its bucket: as `bucketOf`, with bounds that belong to their bucket. */
-function withBucket(column: string): string {
-  // width_bucket counts the bounds that are not above a value, and here those not below it are wanted.
-  const mirrored = LATENCY_MS_BOUNDS.toReversed().map((bound) => -bound);
-  const bounds = `'{${mirrored.join(',')}}'::double precision[]`;
-  return `${column}, ${LATENCY_MS_BOUNDS.length} - width_bucket(-${column}, ${bounds}) AS ${column}_bucket`;
-}
-
-function latencyOf(quantile: string, column: string): RawBuilder<unknown> {
-  const counts = Array.from(
-    { length: LATENCY_MS_BOUNDS.length + 1 },
-    (_, bucket) => `count(*) FILTER (WHERE ${column}_bucket = ${bucket})`,
-  );
-  return sql.raw(`SELECT client_id, 'latency_ms', '${quantile}', ARRAY[${counts.join(', ')}],
-    sum(${column}::numeric), count(*) FROM observed GROUP BY client_id`);
 }

@@ -1,13 +1,13 @@
 import { sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
+import { TrafficSums } from './traffic-sums.ts';
 
 /** Ours: partitions are made when there is room for less than this many positions; far less than one of them holds. */
 const POSITIONS_AHEAD = 100_000;
 
-/** Knows up to which position `traffic` has partitions, and counts what is written to it. */
+/** Knows up to which position `traffic` has partitions, and what was written to it lately. */
 export class TrafficMemory {
-  /** Since it was made, rows of transactions that were rolled back included. */
-  rowsWritten = 0;
+  readonly sums = new TrafficSums();
   private through = 0;
 
   async ensurePartitions(trx: DatabaseTransaction, position: number): Promise<void> {
@@ -19,5 +19,6 @@ export class TrafficMemory {
 
   forget(): void {
     this.through = 0;
+    this.sums.forget();
   }
 }

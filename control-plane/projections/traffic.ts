@@ -5,6 +5,7 @@ import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
 import type { ConnectionOutcome } from './connections.ts';
 import type { TrafficMemory } from './traffic-memory.ts';
+import type { SummedRow } from './traffic-sums.ts';
 
 interface TrafficRow {
   readonly position: number;
@@ -70,8 +71,17 @@ export class TrafficProjection {
     const last = this.rows.at(-1)?.position;
     if (last === undefined) return;
     await this.memory.ensurePartitions(trx, last);
-    await insertRows(trx, 'traffic', COLUMNS, this.rows);
-    this.memory.rowsWritten += this.rows.length;
+    const inserted = insertRows(trx, 'traffic', COLUMNS, this.rows);
+    this.memory.sums.add(summed(this.rows));
+    await inserted;
+  }
+}
+
+function* summed(rows: readonly TrafficRow[]): Generator<SummedRow> {
+  for (const { position, node, outcome, kind, end, samples, index } of rows) {
+    const { connectionId, clientId } = outcome.connection;
+    const latencyMs = samples?.latencyMs[index] ?? null;
+    yield { position, connectionId, clientId, node, kind, windowEnd: end, latencyMs, ...outcome.counted };
   }
 }
 

@@ -15,9 +15,23 @@ export async function readTrafficFold(trx: DatabaseTransaction): Promise<Traffic
 /** In SQL: the part that a row of `traffic` belongs to. */
 export const foldSlice = sql<number>`(hashtext(client_id) & ${sql.lit(FOLD_SLICES - 1)})`;
 
-/** A condition for rows of `traffic` that are not folded yet. */
-export function isUnfolded({ position, round_end: roundEnd, slices }: TrafficFold): RawBuilder<boolean> {
-  const isBehind = sql<boolean>`position > ${position}::bigint`;
+/** Position of the newest row of `traffic` behind `position`; that itself where there is none. */
+export async function newestTraffic(trx: DatabaseTransaction, position: number): Promise<number> {
+  const { newest } = await trx
+    .selectFrom('traffic')
+    .select(({ fn }) => fn.max<number | null>('position').as('newest'))
+    .where('position', '>', position)
+    .executeTakeFirstOrThrow();
+  return newest ?? position;
+}
+
+/** A condition for rows of `traffic` that are not folded yet, or of those only the ones up to position `through`. */
+export function isUnfolded(
+  { position, round_end: roundEnd, slices }: TrafficFold,
+  through?: number,
+): RawBuilder<boolean> {
+  const limit = through === undefined ? sql`` : sql` AND position <= ${through}::bigint`;
+  const isBehind = sql<boolean>`position > ${position}::bigint${limit}`;
   if (slices === 0) return isBehind;
   return sql<boolean>`${isBehind} AND (position > ${roundEnd}::bigint OR ${foldSlice} >= ${slices}::integer)`;
 }

@@ -1,45 +1,61 @@
-import { foldSlices, foldTraffic } from '../projections/fold-traffic.ts';
-import type { ProjectionMemory } from '../projections/projection-memory.ts';
-import { FOLD_SLICES, isUnfolded, readTrafficFold } from '../projections/unfolded-traffic.ts';
+import { foldSlices, foldSums, foldTraffic } from '../projections/fold-traffic.ts';
+import type { TrafficSums } from '../projections/traffic-sums.ts';
+import {
+  FOLD_SLICES,
+  isUnfolded,
+  newestTraffic,
+  readTrafficFold,
+  type TrafficFold,
+} from '../projections/unfolded-traffic.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 
 // Ours, all of these.
 /** The part of its time that the projector spends on folding while it has other work. */
-const TIME_SHARE = 0.1;
+const TIME_SHARE = 0.05;
 /** A batch that waits for a fold waits about this long at most. */
 const MAX_FOLD_MS = 200;
-/** With this many rows behind, each batch folds some, whatever it costs: a new leader has to read through them. */
-const MAX_UNFOLDED_ROWS = 1_000_000;
+/** With this many rows behind, each batch folds some, whatever it costs: they take memory, and a new leader has to read through them. */
+const MAX_UNFOLDED_ROWS = 400_000;
+/** What a row of another part costs, which is read and left, of what one costs that is folded. */
+const LEFT_SHARE = 0.1;
+/** Each part reads all rows of the round: with more and smaller ones that would be most of the work, and a round would never end. */
+const MIN_SLICES = FOLD_SLICES / 8;
 /** Until the first measurement. */
-const FIRST_MS_PER_ROW = 0.1;
+const FIRST_MS_EACH = 0.1;
 const STATEMENT_MS = 3;
 /** The weight of a new measurement against the earlier ones. */
 const SMOOTHING = 0.3;
 
 /** How rows of traffic are folded. */
 export interface TrafficFolds {
-  /** How many rows are not folded, and in how many of FOLD_SLICES parts those of the round are that is under way. */
-  countUnfolded(trx: DatabaseTransaction): Promise<{ readonly rows: number; readonly slices: number }>;
-  /** All of them; returns how many there were. */
-  foldTraffic(trx: DatabaseTransaction): Promise<number>;
+  readFold(trx: DatabaseTransaction): Promise<TrafficFold>;
+  /** Position of the newest row behind `position`; that itself where there is none. */
+  newestTraffic(trx: DatabaseTransaction, position: number): Promise<number>;
+  /** How many rows up to `through` are not folded. */
+  countUnfolded(trx: DatabaseTransaction, fold: TrafficFold, through: number): Promise<number>;
+  /** All rows up to `through`; returns how many there were. */
+  foldTraffic(trx: DatabaseTransaction, through: number): Promise<number>;
   /** Those of the next `count` of FOLD_SLICES parts. */
-  foldSlices(trx: DatabaseTransaction, count: number): Promise<number>;
+  foldSlices(trx: DatabaseTransaction, count: number, through: number): Promise<number>;
+  /** Those that are summed, once all earlier ones are folded. */
+  foldSums(trx: DatabaseTransaction, sums: TrafficSums): Promise<number>;
 }
 
 /**
- * Decides when traffic is folded. While there is little of it, in the transaction that brings it, so that SQL and metrics are
- * up to date; under load many rows of a connection at once, in parts, which costs a tenth as much. Belongs to one attempt to
- * project: after a failure another one is made.
+ * Decides when traffic is folded. While there is little of it, in the transaction that brings it, so that SQL and metrics are up to
+ * date; under load many rows of a connection at once. What this process has written is summed already; what it finds, after a start or
+ * a failure, is read in parts, each of which is short. Belongs to one attempt to project: after a failure another one is made.
  */
 export class FoldSchedule {
-  private readonly memory: { readonly traffic: Pick<ProjectionMemory['traffic'], 'rowsWritten'> };
+  private readonly memory: { readonly traffic: { readonly sums: TrafficSums } };
   private readonly folds: TrafficFolds;
   private readonly now: () => number;
-  /** Rows that are not folded; undefined before they are counted. */
-  private unfolded: number | undefined;
-  private slicesLeft = FOLD_SLICES;
-  private rowsWritten = 0;
-  private msPerRow = FIRST_MS_PER_ROW;
+  /** Rows that are neither folded nor summed; undefined before they are counted. */
+  private backlog: number | undefined;
+  /** Rows of the round that is under way, those that are folded included. */
+  private roundRows = 0;
+  private msPerRow = FIRST_MS_EACH;
+  private msPerConnection = FIRST_MS_EACH;
   private budgetMs = MAX_FOLD_MS;
   private lastAt: number;
 
@@ -52,57 +68,88 @@ export class FoldSchedule {
   }
 
   isBehind(): boolean {
-    return this.unfolded !== 0;
+    return this.backlog !== 0 || this.memory.traffic.sums.rows > 0;
   }
 
   /** `isIdle`: there is nothing else to do. */
   async run(trx: DatabaseTransaction, isIdle: boolean): Promise<void> {
-    const unfolded = await this.count(trx);
+    const { sums } = this.memory.traffic;
+    const fold = await this.folds.readFold(trx);
+    // Verification, retention and dead letters that are tried again fold all there is.
+    if (sums.after === undefined || fold.position > sums.after) {
+      sums.begin(await this.folds.newestTraffic(trx, fold.position));
+      this.backlog = undefined;
+    }
+    const through = sums.after as number;
+    if (fold.position === through && fold.slices === 0) this.backlog = 0;
+    this.backlog ??= await this.folds.countUnfolded(trx, fold, through);
+
     const startedAt = this.now();
     this.budgetMs = Math.min(MAX_FOLD_MS, this.budgetMs + (startedAt - this.lastAt) * TIME_SHARE);
     this.lastAt = startedAt;
-    if (isIdle || unfolded > MAX_UNFOLDED_ROWS) this.budgetMs = MAX_FOLD_MS;
-    const wholeMs = STATEMENT_MS + unfolded * this.msPerRow;
-    if (unfolded === 0 || (this.budgetMs < wholeMs && this.budgetMs < MAX_FOLD_MS)) return;
-    const slices = Math.max(1, Math.floor((this.slicesLeft * MAX_FOLD_MS) / wholeMs));
-    const isWhole = this.budgetMs >= wholeMs;
-    const folded = await (isWhole ? this.folds.foldTraffic(trx) : this.folds.foldSlices(trx, slices));
-    const tookMs = this.now() - startedAt;
+    if (isIdle || this.backlog + sums.rows > MAX_UNFOLDED_ROWS) this.budgetMs = MAX_FOLD_MS;
+    const hasBacklog = fold.position < through || fold.slices > 0;
+    await (hasBacklog ? this.foldBacklog(trx, fold, through) : this.foldSummed(trx, sums));
     // What took long for once, e.g. while the disk was busy, is no reason to let traffic wait for minutes.
-    this.budgetMs = Math.max(this.budgetMs - tookMs, -MAX_FOLD_MS);
-    const endsRound = slices >= this.slicesLeft;
-    this.slicesLeft = isWhole || endsRound ? FOLD_SLICES : this.slicesLeft - slices;
-    // Verification and retention fold as well: after a round it is counted what is left.
-    this.unfolded = isWhole ? 0 : endsRound ? undefined : Math.max(1, unfolded - folded);
-    if (folded === 0) return;
-    const measured = Math.max(0, tookMs - STATEMENT_MS) / folded;
-    this.msPerRow += SMOOTHING * (measured - this.msPerRow);
+    this.budgetMs = Math.max(this.budgetMs - (this.now() - startedAt), -MAX_FOLD_MS);
   }
 
-  private async count(trx: DatabaseTransaction): Promise<number> {
-    const { rowsWritten } = this.memory.traffic;
-    if (this.unfolded === undefined) {
-      const { rows, slices } = await this.folds.countUnfolded(trx);
-      this.unfolded = rows;
-      this.slicesLeft = slices;
-    } else {
-      this.unfolded += rowsWritten - this.rowsWritten;
-    }
-    this.rowsWritten = rowsWritten;
-    return this.unfolded;
+  private async foldSummed(trx: DatabaseTransaction, sums: TrafficSums): Promise<void> {
+    const { connections } = sums;
+    if (connections === 0 || !this.affords(STATEMENT_MS + connections * this.msPerConnection)) return;
+    const startedAt = this.now();
+    await this.folds.foldSums(trx, sums);
+    sums.begin(sums.position);
+    this.msPerConnection = this.learn(this.msPerConnection, startedAt, connections);
+  }
+
+  private async foldBacklog(trx: DatabaseTransaction, fold: TrafficFold, through: number): Promise<void> {
+    const backlog = this.backlog as number;
+    const wholeMs = STATEMENT_MS + backlog * this.msPerRow;
+    if (!this.affords(wholeMs)) return;
+    if (fold.slices === 0 || this.roundRows === 0) this.roundRows = backlog;
+    const startedAt = this.now();
+    const isWhole = this.budgetMs >= wholeMs;
+    const slices = this.slicesWithin(MAX_FOLD_MS);
+    const folded = await (isWhole ? this.folds.foldTraffic(trx, through) : this.folds.foldSlices(trx, slices, through));
+    const endsRound = fold.slices + slices >= FOLD_SLICES;
+    // A round that another leader began ends earlier than the rows do.
+    this.backlog = isWhole ? 0 : endsRound ? undefined : Math.max(1, backlog - folded);
+    if (folded === 0) return;
+    const left = isWhole ? 0 : Math.max(0, this.roundRows - folded);
+    this.msPerRow = this.learn(this.msPerRow, startedAt, folded + LEFT_SHARE * left);
+  }
+
+  /** Whether there is time for what takes `ms`; with all the time that can be saved up there is for anything. */
+  private affords(ms: number): boolean {
+    return this.budgetMs >= Math.min(ms, MAX_FOLD_MS);
+  }
+
+  /** How many of the parts that are left can be folded at once in about this time. */
+  private slicesWithin(ms: number): number {
+    const readOnly = this.roundRows * LEFT_SHARE;
+    const rows = ((ms - STATEMENT_MS) / this.msPerRow - readOnly) / (1 - LEFT_SHARE);
+    return Math.max(MIN_SLICES, Math.floor((FOLD_SLICES * rows) / this.roundRows));
+  }
+
+  private learn(msEach: number, startedAt: number, count: number): number {
+    const measured = Math.max(0, this.now() - startedAt - STATEMENT_MS) / count;
+    return msEach + SMOOTHING * (measured - msEach);
   }
 }
 
 const IN_SQL: TrafficFolds = {
+  readFold: readTrafficFold,
+  newestTraffic,
   foldTraffic,
   foldSlices,
-  async countUnfolded(trx) {
-    const fold = await readTrafficFold(trx);
+  foldSums,
+  async countUnfolded(trx, fold, through) {
     const { rows } = await trx
       .selectFrom('traffic')
       .select(({ fn }) => fn.countAll<number>().as('rows'))
-      .where(isUnfolded(fold))
+      .where(isUnfolded(fold, through))
       .executeTakeFirstOrThrow();
-    return { rows, slices: FOLD_SLICES - fold.slices };
+    return rows;
   },
 };

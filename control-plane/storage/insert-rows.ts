@@ -22,15 +22,24 @@ export async function insertRows<R>(
 ): Promise<void> {
   if (rows.length === 0) return;
   const names = Object.keys(columns).map((name) => sql.ref(name));
-  // In the list of what is selected, `unnest` hands on row by row; in FROM, Postgres would first write all of them down.
-  const values = Object.entries(columns).map(
-    ([, column]) =>
-      sql`unnest(${arrayOf(column, rows)})${column.type === wireTypeOf(column.type) ? sql`` : sql`::${sql.raw(column.type)}`}`,
-  );
   await sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})
-    SELECT ${sql.join(values)}
+    SELECT ${sql.join(unnestColumns(columns, rows))}
     ${onConflict}`.execute(trx);
+}
+
+/**
+ * What to SELECT so that the result is `rows`, with the names of `columns`. In the list of what is selected, `unnest` hands on row by
+ * row; in FROM, Postgres would first write all of them down.
+ */
+export function unnestColumns<R>(
+  columns: Readonly<Record<string, Column<R>>>,
+  rows: readonly R[],
+): RawBuilder<unknown>[] {
+  return Object.entries(columns).map(([name, column]) => {
+    const cast = column.type === wireTypeOf(column.type) ? sql`` : sql`::${sql.raw(column.type)}`;
+    return sql`unnest(${arrayOf(column, rows)})${cast} AS ${sql.ref(name)}`;
+  });
 }
 
 /** `unnest` of one array parameter a column; those of some types are text, see `wireTypeOf`. */

@@ -15,6 +15,7 @@ const MAX_SAMPLE_BYTES = 1_024;
 const MAX_LATENCIES = 1_000;
 /** Ours: how many windows a closed connection is remembered, so that a snapshot that was under way adds nothing. */
 const REMEMBER_CLOSED_WINDOWS = 3;
+const US_PER_MS = 1_000;
 
 /** What the packet thread says of one connection at the end of a window. */
 export interface ConnectionSnapshot {
@@ -148,7 +149,7 @@ export function nearestRank(sorted: readonly number[], percent: number): number 
 }
 
 function sampleOf(connectionId: string, state: ConnectionState): TrafficSample {
-  const sorted = [...state.latenciesMs].sort((a, b) => a - b);
+  const sorted = state.latenciesMs.map(inMicroseconds).sort((a, b) => a - b);
   return {
     connectionId,
     clientId: state.clientId,
@@ -156,13 +157,18 @@ function sampleOf(connectionId: string, state: ConnectionState): TrafficSample {
     bytesOut: added(state.current.bytesOut, state.stored.bytesOut),
     packetsIn: added(state.current.packetsIn, state.stored.packetsIn),
     packetsOut: added(state.current.packetsOut, state.stored.packetsOut),
-    rttMs: state.rttMs,
+    rttMs: state.rttMs === null ? null : inMicroseconds(state.rttMs),
     latencyMs:
       sorted.length === 0
         ? null
         : { p50: nearestRank(sorted, 50), p95: nearestRank(sorted, 95), p99: nearestRank(sorted, 99) },
     lossPercent: lossPercent(state),
   };
+}
+
+/** What is beyond is noise of the clock: the control plane adds up whole microseconds, and the log is smaller without. */
+function inMicroseconds(ms: number): number {
+  return Math.round(ms * US_PER_MS) / US_PER_MS;
 }
 
 /** An answer may come a window later than its probe, so there can be more answers than probes. */

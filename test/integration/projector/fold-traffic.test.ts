@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import fc from 'fast-check';
 import { sql } from 'kysely';
 import type { LogEntry } from '../../../control-plane/log/log-entry.ts';
 import { updateClientSeries } from '../../../control-plane/metrics/client-series.ts';
 import { SnapshotReader } from '../../../control-plane/metrics/read-snapshot.ts';
-import { foldSlices, foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
+import { foldSlices, foldSums, foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
 import { bucketOf, LATENCY_MS_BOUNDS } from '../../../control-plane/projections/histogram-buckets.ts';
 import { projectEntries } from '../../../control-plane/projections/project-entries.ts';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
@@ -53,7 +54,15 @@ class Projection {
   }
 
   fold(): Promise<number> {
-    return this.database.transaction().execute(foldTraffic);
+    return this.database.transaction().execute((trx) => foldTraffic(trx));
+  }
+
+  /** Folds what the memory has summed, and begins anew. */
+  async foldSums(): Promise<number> {
+    const { sums } = this.memory!.traffic;
+    const folded = await this.database.transaction().execute((trx) => foldSums(trx, sums));
+    sums.begin(sums.position);
+    return folded;
   }
 
   async connection(connectionId: string) {
@@ -104,6 +113,66 @@ test('however events are cut into transactions and folds, with a memory or witho
     assert.equal(await lazy.fold(), 0, 'each row once');
     assert.deepEqual(await everything(lazy.database), expected);
   }
+});
+
+test('rows that were summed when they were written fold into the same as those that are read again', async () => {
+  const all = events();
+  const read = await Projection.open();
+  await read.project(all);
+  await read.fold();
+  const expected = await everything(read.database);
+
+  for (const size of [1, 4, all.length]) {
+    const memory = new ProjectionMemory();
+    memory.traffic.sums.begin(0);
+    const summed = await Projection.open(memory);
+    let rows = 0;
+    for (let i = 0; i < all.length; i += size) {
+      await summed.project(all.slice(i, i + size));
+      if (memory.traffic.sums.rows > 0) rows += await summed.foldSums();
+    }
+    assert.equal(rows, LATENCY_MS_BOUNDS.length * 2 + 3);
+    assert.equal(await summed.fold(), 0, 'nothing is left');
+    assert.deepEqual(await everything(summed.database), expected, `folded after each ${size} events`);
+  }
+});
+
+test('any windows, in any order of time, are summed as Postgres would', async () => {
+  const node = new SampleNode('node-a');
+  const connections = ['alice', 'bob', 'carol'].map((clientId) => connectionOf(clientId));
+  const us = fc.integer({ min: 0, max: 9_000_000_000 }).map((value) => value / 1000);
+  const count = fc.maxSafeNat().map((value) => Math.floor(value / 1_000));
+  const sample = fc.record({
+    connection: fc.constantFrom(...connections),
+    traffic: fc.record({ bytesIn: count, bytesOut: count, packetsIn: count, packetsOut: count }),
+    latencyMs: fc.option(fc.record({ p50: us, p95: us, p99: us })),
+  });
+  const window = fc.record({
+    at: fc.integer({ min: 1, max: 3 * 24 * 3600 }),
+    samples: fc.uniqueArray(sample, { selector: ({ connection }) => connection.clientId, minLength: 1, maxLength: 3 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(window, { minLength: 1, maxLength: 12 }), async (windows) => {
+      const all = [
+        ...connections.map((connection) => established(node, connection, 0)),
+        ...windows.map(({ at, samples }) =>
+          sampled(
+            node,
+            at,
+            samples.map(({ connection, traffic, latencyMs }) => ({ ...connection, traffic, latencyMs })),
+          ),
+        ),
+      ];
+      const memory = new ProjectionMemory();
+      memory.traffic.sums.begin(0);
+      const [read, summed] = [await Projection.open(), await Projection.open(memory)];
+      await read.project(all);
+      await summed.project(all);
+      assert.equal(await read.fold(), await summed.foldSums());
+      assert.deepEqual(await everything(summed.database), await everything(read.database));
+    }),
+    { numRuns: 15 },
+  );
 });
 
 test('traffic rows, connections, clients, hours and days add up to the same, late windows included', async () => {
