@@ -22,7 +22,7 @@ const MAX_BATCH_MESSAGES = 500;
  */
 const MAX_BATCH_BYTES = 2 ** 20;
 /** Ours: bytes that are decoded in one go, some milliseconds, before others get their turn, e.g. what Postgres has answered. */
-const MAX_BYTES_IN_ONE_GO = 16 * 1024;
+const MAX_BYTES_IN_ONE_GO = 64 * 1024;
 /** Ours: far more than a batch, so that a slow commit never stops the flow. */
 const MAX_ACK_PENDING = 10 * MAX_BATCH_MESSAGES;
 /** Ours: longer than any commit may take. What is redelivered all the same is recognised. */

@@ -1,5 +1,6 @@
 import ipaddr from 'ipaddr.js';
 import { CodedError } from '../errors.ts';
+import { remember } from './remember.ts';
 
 export type AddressFamily = 4 | 6;
 
@@ -12,6 +13,8 @@ export interface IpAddress {
 /** Bits of an address of each family. */
 export const ADDRESS_BITS: Readonly<Record<AddressFamily, number>> = { 4: 32, 6: 128 };
 
+/** Ours: texts whose one spelling is remembered, 200 bytes each; each address that is in use comes four times with its tunnel. */
+const REMEMBERED = 65_536;
 const EXPECTED = 'expected something like 10.99.0.1 or fd00:99::1';
 
 export class InvalidAddressError extends CodedError {
@@ -76,9 +79,7 @@ export function sameAddress(a: IpAddress, b: IpAddress): boolean {
 }
 
 /** The one text of an address, whatever spelling it came in. Throws InvalidAddressError. */
-export function canonicalAddress(text: string): string {
-  return formatAddress(parseAddress(text));
-}
+export const canonicalAddress = remember((text) => formatAddress(parseAddress(text)), REMEMBERED);
 
 function longestZeros(groups: readonly number[]): { start: number; length: number } {
   let longest = { start: 0, length: 0 };

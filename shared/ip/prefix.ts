@@ -1,6 +1,10 @@
 import { describeValue } from '../describe-value.ts';
 import { CodedError } from '../errors.ts';
 import { ADDRESS_BITS, formatAddress, type IpAddress, parseAddress } from './address.ts';
+import { remember } from './remember.ts';
+
+/** Ours: more blocks than a thousand nodes hold. */
+const REMEMBERED = 16_384;
 
 /** A network: its first address and the number of leading bits that all its addresses share. Host bits are zero. */
 export interface IpPrefix {
@@ -19,7 +23,9 @@ export class InvalidPrefixError extends CodedError {
 }
 
 /** Parses `address/length`, e.g. `10.99.0.0/16`. Throws InvalidPrefixError, also when host bits are set. */
-export function parsePrefix(text: string): IpPrefix {
+export const parsePrefix = remember(readPrefix, REMEMBERED);
+
+function readPrefix(text: string): IpPrefix {
   const slash = text.indexOf('/');
   if (slash < 0) throw new InvalidPrefixError(text, 'expected something like 10.99.0.0/16 or fd00:99::/64');
   let address: IpAddress;
@@ -43,9 +49,7 @@ export function formatPrefix(prefix: IpPrefix): string {
 }
 
 /** The one text of a prefix, whatever spelling it came in. Throws InvalidPrefixError. */
-export function canonicalPrefix(text: string): string {
-  return formatPrefix(parsePrefix(text));
-}
+export const canonicalPrefix = remember((text) => formatPrefix(parsePrefix(text)), REMEMBERED);
 
 /** The prefix that holds this one address only: /32 or /128. */
 export function hostPrefix(address: IpAddress): IpPrefix {
