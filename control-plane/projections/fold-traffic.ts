@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
+import { allowWorkMemory } from '../storage/work-memory.ts';
 import { type FoldedRows, rowsInTable, rowsOfSums } from './folded-rows.ts';
 import { LATENCY_MS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
 import type { TrafficSums } from './traffic-sums.ts';
@@ -7,8 +8,6 @@ import { FOLD_SLICES, foldSlice, isUnfolded, newestTraffic, readTrafficFold } fr
 
 const MAX_BIGINT = '9223372036854775807';
 const MAX_EXACT = Number.MAX_SAFE_INTEGER;
-/** Ours: what is folded at once stays out of temporary files. */
-const WORK_MEM = '64MB';
 
 /**
  * Brings what follows from traffic up to its newest row, or to that of position `through`: the windows' sums and days of connections,
@@ -55,7 +54,7 @@ async function foldRows(
   trx: DatabaseTransaction,
   { hours, latencies }: FoldedRows,
 ): Promise<{ readonly folded: number; readonly position: number }> {
-  await sql`SET LOCAL work_mem = ${sql.lit(WORK_MEM)}`.execute(trx);
+  await allowWorkMemory(trx);
   const { rows } = await sql<{ folded: number; position: number }>`
     WITH hours AS MATERIALIZED (
       ${hours}
