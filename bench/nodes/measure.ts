@@ -103,6 +103,8 @@ async function watch(seconds: number, signal: AbortSignal, { sql, fleet, leader,
       await scrape(`${url}/metrics`);
       slowestScrapeMs = Math.max(slowestScrapeMs, performance.now() - askedAt);
     });
+    // It is awaited at the end; until then a failure waits, too.
+    scraping.catch(() => undefined);
   }
   await scraping;
   const after = usage();

@@ -6,7 +6,6 @@ import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { recentWindows } from '../projections/recent-windows.ts';
 import { readTrafficFold } from '../projections/unfolded-traffic.ts';
 import type { Database } from '../storage/database.ts';
-import { allowWorkMemory } from '../storage/work-memory.ts';
 import { CLUSTER_FAMILIES } from './contract.ts';
 import { type ClientTotalsSample, readClientTotals } from './read-client-totals.ts';
 import type { ClusterSnapshot } from './render-cluster.ts';
@@ -41,7 +40,6 @@ export class SnapshotReader {
       .setAccessMode('read only')
       .execute(async (trx) => {
         await holdProjectionTables(trx);
-        await allowWorkMemory(trx);
         const fold = await readTrafficFold(trx);
         const asOf = [await readNewestPosition(trx), fold.position, fold.slices].join('/');
         if (this.cached?.asOf !== asOf) this.cached = { asOf, clients: await readClientTotals(trx) };

@@ -3,6 +3,8 @@ import { CodedError } from '../../shared/errors.ts';
 import { parsePrometheusText, type Sample } from './prometheus-text.ts';
 
 const TIMEOUT_MS = 5_000;
+/** As long as Prometheus waits, where it is not told otherwise. */
+const SCRAPE_TIMEOUT_MS = 10_000;
 
 export interface HttpAnswer {
   readonly status: number;
@@ -18,11 +20,11 @@ export class HttpStatusError extends CodedError {
   }
 }
 
-/** One plain HTTP request. Rejects when there is no answer within 5 s; every status is an answer. */
+/** One plain HTTP request. Rejects when there is no whole answer within `timeoutMs` (5 s); every status is an answer. */
 export function httpRequest(
   method: string,
   url: string,
-  options: { readonly token?: string; readonly body?: unknown } = {},
+  options: { readonly token?: string; readonly body?: unknown; readonly timeoutMs?: number } = {},
 ): Promise<HttpAnswer> {
   const body = options.body === undefined ? undefined : JSON.stringify(options.body);
   const headers = {
@@ -30,7 +32,7 @@ export function httpRequest(
     ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }),
   };
   return new Promise((resolve, reject) => {
-    const signal = AbortSignal.timeout(TIMEOUT_MS);
+    const signal = AbortSignal.timeout(options.timeoutMs ?? TIMEOUT_MS);
     // No connection is kept: it would make a stopped server wait for it.
     const outgoing = request(url, { method, headers, agent: false, signal }, (response) => {
       const chunks: Buffer[] = [];
@@ -48,7 +50,7 @@ export async function isOk(url: string): Promise<boolean> {
 }
 
 export async function scrape(url: string): Promise<Sample[]> {
-  const answer = await httpRequest('GET', url);
+  const answer = await httpRequest('GET', url, { timeoutMs: SCRAPE_TIMEOUT_MS });
   if (answer.status !== 200) throw new HttpStatusError('GET', url, answer);
   return parsePrometheusText(answer.body);
 }
