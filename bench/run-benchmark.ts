@@ -117,10 +117,18 @@ async function measure<Options, Result extends Report>(
     for (let end = ends.pop(); end !== undefined; end = ends.pop()) {
       await end().catch((error) => console.error(`${benchmark.name}: at the end: ${describeError(error)}`));
     }
-    // The logs of a run that broke are worth keeping.
-    if (keep && keepLogs(directory)) console.error(`${benchmark.name}: logs stay in ${directory}`);
-    else rmSync(directory, { recursive: true, force: true });
+    leave(benchmark.name, directory, keep);
     discharge(leftover);
+  }
+}
+
+/** The logs of a run that broke are worth keeping. What goes wrong here must not hide why it broke. */
+function leave(name: string, directory: string, keep: boolean): void {
+  try {
+    if (keep && keepLogs(directory)) console.error(`${name}: logs stay in ${directory}`);
+    else rmSync(directory, { recursive: true, force: true });
+  } catch (error) {
+    console.error(`${name}: ${directory} stays: ${describeError(error)}`);
   }
 }
 

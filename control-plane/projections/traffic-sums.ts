@@ -4,6 +4,8 @@ import { bucketOf, LATENCY_MS_BOUNDS } from './histogram-buckets.ts';
 
 const MS_PER_HOUR = 3_600_000;
 const US_PER_MS = 1_000;
+/** Ours: more hours of one connection at once are searched for too long. */
+const MAX_HOURS = 48;
 /** Up to here a number is what its first 15 digits say, which is what Postgres takes it for. */
 const MAX_EXACT_US = 1e15;
 
@@ -48,7 +50,8 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /**
  * Sums of the rows of `traffic` behind one position, from when they were written: who has them need not read those rows again to fold
- * them. Whoever writes rows without them folds in the same transaction.
+ * them. Whoever writes rows without them folds in the same transaction. Rows that numbers cannot add exactly are only counted: those
+ * are for Postgres to add.
  */
 export class TrafficSums {
   /** All rows behind this position are in; undefined: nothing is kept. */
@@ -57,6 +60,7 @@ export class TrafficSums {
   private readonly sums = new Map<string, HourSum[]>();
   private readonly latencySums = new Map<string, LatencySum[]>();
   private count = 0;
+  private exact = true;
 
   /** Every row behind this position of the log is summed; undefined while nothing is. */
   get after(): number | undefined {
@@ -68,7 +72,12 @@ export class TrafficSums {
     return this.last;
   }
 
-  /** Rows that are summed. */
+  /** False where there are no sums of the rows, because they would not be exact. */
+  get isExact(): boolean {
+    return this.exact;
+  }
+
+  /** Rows behind that position. */
   get rows(): number {
     return this.count;
   }
@@ -95,9 +104,9 @@ export class TrafficSums {
 
   forget(): void {
     this.first = undefined;
-    this.sums.clear();
-    this.latencySums.clear();
     this.count = 0;
+    this.exact = true;
+    this.clear();
   }
 
   add(rows: Iterable<SummedRow>): void {
@@ -110,20 +119,23 @@ export class TrafficSums {
         end = row.windowEnd;
         endMs = Date.parse(end);
       }
+      this.last = row.position;
+      this.count += 1;
+      if (!this.exact) continue;
       const sum = this.sumOf(row, Math.floor(endMs / MS_PER_HOUR) * MS_PER_HOUR);
       addTo(sum.all, row);
       if (row.kind === 'window') addTo(sum.sampled, row);
       sum.lastSeen = Math.max(sum.lastSeen, endMs);
       sum.position = row.position;
       sum.rows += 1;
-      this.last = row.position;
-      this.count += 1;
-      // What numbers cannot add exactly, Postgres can.
-      if (!isExact(sum.all) || !this.observe(row)) {
-        this.forget();
-        return;
-      }
+      this.exact = isExact(sum.all) && this.observe(row) && this.hoursOf(row.connectionId).length <= MAX_HOURS;
+      if (!this.exact) this.clear();
     }
+  }
+
+  private clear(): void {
+    this.sums.clear();
+    this.latencySums.clear();
   }
 
   /** False where the sums would not be exact. */
@@ -152,12 +164,17 @@ export class TrafficSums {
     return true;
   }
 
-  private sumOf({ connectionId, clientId, node, position }: SummedRow, hour: number): HourSum {
+  private hoursOf(connectionId: string): HourSum[] {
     let hours = this.sums.get(connectionId);
     if (hours === undefined) {
       hours = [];
       this.sums.set(connectionId, hours);
     }
+    return hours;
+  }
+
+  private sumOf({ connectionId, clientId, node, position }: SummedRow, hour: number): HourSum {
+    const hours = this.hoursOf(connectionId);
     const known = hours.find((sum) => sum.hour === hour);
     if (known !== undefined) return known;
     const nothing = (): Mutable<TrafficTotals> => ({ bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 });

@@ -12,7 +12,7 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 // Ours, all of these.
 /** The part of its time that the projector spends on folding while it has other work. */
 const TIME_SHARE = 0.05;
-/** A batch that waits for a fold waits about this long at most. */
+/** Time that is saved up for a fold, and about what a part of one takes. Sums of tens of thousands of connections take longer, seldom. */
 const MAX_FOLD_MS = 200;
 /** With this many rows behind, each batch folds some, whatever it costs: they take memory, and a new leader has to read through them. */
 const MAX_UNFOLDED_ROWS = 400_000;
@@ -79,6 +79,10 @@ export class FoldSchedule {
     if (sums.after === undefined || fold.position > sums.after) {
       sums.begin(await this.folds.newestTraffic(trx, fold.position));
       this.backlog = undefined;
+    } else if (!sums.isExact) {
+      const { rows } = sums;
+      sums.begin(sums.position);
+      if (this.backlog !== undefined) this.backlog += rows;
     }
     const through = sums.after as number;
     if (fold.position === through && fold.slices === 0) this.backlog = 0;

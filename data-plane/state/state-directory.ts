@@ -1,10 +1,13 @@
 import { accessSync, chmodSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { ConfigError } from '../../shared/config/parse-config.ts';
-import { describeError } from '../../shared/errors.ts';
+import { describeError, errorCode } from '../../shared/errors.ts';
 
 /** Mode of the directory: its owner's alone. */
 const OWNER_ONLY = 0o700;
+
+/** What passes, or is the machine's matter: no other STATE_DIR would help. */
+const NOT_THE_NAME = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EMFILE', 'ENFILE', 'ENOMEM']);
 
 /** Makes the directory of a node's state where there is none, for its owner alone. Throws ConfigError, which names STATE_DIR, when that cannot be. */
 export function prepareStateDirectory(directory: string): void {
@@ -14,6 +17,7 @@ export function prepareStateDirectory(directory: string): void {
     // A disk may be mounted for reading only.
     accessSync(directory, constants.W_OK | constants.X_OK);
   } catch (error) {
+    if (NOT_THE_NAME.has(errorCode(error) ?? '')) throw error;
     throw new ConfigError('STATE_DIR', directory, `a directory that it can make and write (${describeError(error)})`);
   }
 }

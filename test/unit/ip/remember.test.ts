@@ -14,6 +14,16 @@ test('what was asked lately is answered again without work, and so many texts ar
   assert.deepEqual(asked, ['a', 'bb', 'ccc', 'a']);
 });
 
+test('a long text, as strangers can send, takes no memory', () => {
+  let asked = 0;
+  const length = remember((text) => {
+    asked += 1;
+    return text.length;
+  }, 2);
+  const long = '0'.repeat(65);
+  assert.deepEqual([length(long), length(long), asked], [65, 65, 2]);
+});
+
 test('an error comes each time', () => {
   const fail = remember((text): string => {
     throw new Error(text);

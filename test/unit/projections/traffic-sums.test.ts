@@ -62,14 +62,25 @@ test('latencies of a client are counted by bucket, a percentile each, bounds inc
   );
 });
 
-test('what numbers cannot add exactly is left to Postgres', () => {
-  assert.equal(sumsOf({ latencyMs: [0.0001, 1, 1] }).after, undefined, 'a part of a microsecond');
-  assert.equal(
-    sumsOf({ latencyMs: [1e12 + 0.5, 1, 1] }).after,
-    undefined,
-    'more digits than Postgres takes of a float',
-  );
+test('of what numbers cannot add exactly there are no sums: only how many rows there are and where they end', () => {
+  const inexact = (...rows: readonly Partial<SummedRow>[]) => {
+    const sums = sumsOf(...rows, { position: 15 });
+    return !sums.isExact && [sums.after, sums.rows, sums.position, sums.hours().length, sums.latencies().length];
+  };
   const most = Number.MAX_SAFE_INTEGER;
-  assert.equal(sumsOf({ bytesIn: most }).after, 10);
-  assert.equal(sumsOf({ bytesIn: most }, { bytesIn: 1 }).after, undefined, 'a sum beyond the exact numbers');
+  assert.deepEqual(inexact({ latencyMs: [0.0001, 1, 1] }), [10, 2, 15, 0, 0], 'a part of a microsecond');
+  assert.deepEqual(inexact({ latencyMs: [1e12 + 0.5, 1, 1] }), [10, 2, 15, 0, 0], 'more digits than Postgres takes');
+  assert.deepEqual(inexact({ bytesIn: most }, { bytesIn: 1 }), [10, 3, 15, 0, 0], 'a sum beyond the exact numbers');
+  assert.equal(sumsOf({ bytesIn: most }).isExact, true);
+});
+
+test('a connection whose windows end in ever other hours is left to Postgres, and one of two days is not', () => {
+  const inHours = (hours: number) =>
+    sumsOf(
+      ...Array.from({ length: hours }, (_, i) => ({
+        windowEnd: new Date(Date.UTC(2026, 2, 2) + i * 3_600_000).toISOString(),
+      })),
+    );
+  assert.equal(inHours(48).hours().length, 48);
+  assert.equal(inHours(49).isExact, false);
 });
