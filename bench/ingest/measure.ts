@@ -50,8 +50,9 @@ export async function measureIngest(options: IngestOptions, context: BenchContex
 
   const connections = shards * CONNECTIONS_PER_WINDOW;
   const nodes = Math.max(1, Math.round((rate * SHARE_OF_SAMPLES * (WINDOW_MS / 1_000)) / connections));
-  const lives = (rate * (1 - SHARE_OF_SAMPLES)) / EVENTS_PER_LIFE;
-  const eventsPerSecond = lives * EVENTS_PER_LIFE + nodes * shards * (1_000 / WINDOW_MS);
+  const connectionEvents = rate * (1 - SHARE_OF_SAMPLES);
+  const lives = connectionEvents / EVENTS_PER_LIFE;
+  const eventsPerSecond = connectionEvents + nodes * shards * (1_000 / WINDOW_MS);
   const fleet = createFleet(context, nats.url, nodes, {
     connections,
     shards,

@@ -1,13 +1,14 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { allowWorkMemory } from '../storage/work-memory.ts';
-import { type FoldedRows, rowsInTable, rowsOfSums } from './folded-rows.ts';
+import { type FoldedRows, MOVED, rowsInTable, rowsOfSums } from './folded-rows.ts';
 import { LATENCY_MS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
 import type { TrafficSums } from './traffic-sums.ts';
 import { FOLD_SLICES, foldSlice, isUnfolded, newestTraffic, readTrafficFold } from './unfolded-traffic.ts';
 
 const MAX_BIGINT = '9223372036854775807';
 const MAX_EXACT = Number.MAX_SAFE_INTEGER;
+/** Ours: in these, 100,000 connections are grouped; Postgres' usual 4 MB send them through temporary files. */
+const WORK_MEM = '64MB';
 
 /**
  * Brings what follows from traffic up to its newest row, or to that of position `through`: the windows' sums and days of connections,
@@ -54,7 +55,7 @@ async function foldRows(
   trx: DatabaseTransaction,
   { hours, latencies }: FoldedRows,
 ): Promise<{ readonly folded: number; readonly position: number }> {
-  await allowWorkMemory(trx);
+  await sql`SET LOCAL work_mem = ${sql.lit(WORK_MEM)}`.execute(trx);
   const { rows } = await sql<{ folded: number; position: number }>`
     WITH hours AS MATERIALIZED (
       ${hours}
@@ -96,8 +97,6 @@ async function foldRows(
     SELECT coalesce(sum(rows), 0)::bigint AS folded, coalesce(max(position), 0) AS position FROM hours`.execute(trx);
   return rows[0]!;
 }
-
-const MOVED = ['bytes_in', 'bytes_out', 'packets_in', 'packets_out'] as const;
 
 const moved = (write: (column: string) => string): RawBuilder<unknown> => sql.raw(MOVED.map(write).join(', '));
 

@@ -23,7 +23,8 @@ const PERCENTILES = [
   { quantile: '0.99', column: 'latency_p99_ms' },
 ] as const;
 
-const MOVED = ['bytes_in', 'bytes_out', 'packets_in', 'packets_out'] as const;
+/** What `traffic` and the sums of it count, each in a column. */
+export const MOVED = ['bytes_in', 'bytes_out', 'packets_in', 'packets_out'] as const;
 
 /** Of the rows that a condition names, which Postgres adds up: exact, whatever they have. */
 export function rowsInTable(condition: RawBuilder<boolean>): FoldedRows {

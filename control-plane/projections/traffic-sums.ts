@@ -114,21 +114,28 @@ export class TrafficSums {
     // The samples of a window end together.
     let end: string | undefined;
     let endMs = 0;
+    let hour = 0;
     for (const row of rows) {
       if (row.windowEnd !== end) {
         end = row.windowEnd;
         endMs = Date.parse(end);
+        hour = Math.floor(endMs / MS_PER_HOUR) * MS_PER_HOUR;
       }
       this.last = row.position;
       this.count += 1;
       if (!this.exact) continue;
-      const sum = this.sumOf(row, Math.floor(endMs / MS_PER_HOUR) * MS_PER_HOUR);
+      const hours = this.hoursOf(row.connectionId);
+      let sum = hours.find((known) => known.hour === hour);
+      if (sum === undefined) {
+        sum = emptySum(row, hour);
+        hours.push(sum);
+      }
       addTo(sum.all, row);
       if (row.kind === 'window') addTo(sum.sampled, row);
       sum.lastSeen = Math.max(sum.lastSeen, endMs);
       sum.position = row.position;
       sum.rows += 1;
-      this.exact = isExact(sum.all) && this.observe(row) && this.hoursOf(row.connectionId).length <= MAX_HOURS;
+      this.exact = hours.length <= MAX_HOURS && isExact(sum.all) && this.observe(row);
       if (!this.exact) this.clear();
     }
   }
@@ -172,17 +179,12 @@ export class TrafficSums {
     }
     return hours;
   }
+}
 
-  private sumOf({ connectionId, clientId, node, position }: SummedRow, hour: number): HourSum {
-    const hours = this.hoursOf(connectionId);
-    const known = hours.find((sum) => sum.hour === hour);
-    if (known !== undefined) return known;
-    const nothing = (): Mutable<TrafficTotals> => ({ bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 });
-    const identity = { connectionId, clientId, node, hour };
-    const sum = { ...identity, all: nothing(), sampled: nothing(), lastSeen: hour, position, rows: 0 };
-    hours.push(sum);
-    return sum;
-  }
+function emptySum({ connectionId, clientId, node, position }: SummedRow, hour: number): HourSum {
+  const nothing = (): Mutable<TrafficTotals> => ({ bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 });
+  const identity = { connectionId, clientId, node, hour };
+  return { ...identity, all: nothing(), sampled: nothing(), lastSeen: hour, position, rows: 0 };
 }
 
 function addTo(sum: Mutable<TrafficTotals>, { bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): void {
@@ -193,4 +195,4 @@ function addTo(sum: Mutable<TrafficTotals>, { bytesIn, bytesOut, packetsIn, pack
 }
 
 const isExact = ({ bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): boolean =>
-  [bytesIn, bytesOut, packetsIn, packetsOut].every(Number.isSafeInteger);
+  Math.max(bytesIn, bytesOut, packetsIn, packetsOut) <= Number.MAX_SAFE_INTEGER;

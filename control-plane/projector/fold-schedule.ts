@@ -85,14 +85,13 @@ export class FoldSchedule {
       if (this.backlog !== undefined) this.backlog += rows;
     }
     const through = sums.after as number;
-    if (fold.position === through && fold.slices === 0) this.backlog = 0;
-    this.backlog ??= await this.folds.countUnfolded(trx, fold, through);
+    const hasBacklog = fold.position < through || fold.slices > 0;
+    this.backlog = hasBacklog ? (this.backlog ?? (await this.folds.countUnfolded(trx, fold, through))) : 0;
 
     const startedAt = this.now();
     this.budgetMs = Math.min(MAX_FOLD_MS, this.budgetMs + (startedAt - this.lastAt) * TIME_SHARE);
     this.lastAt = startedAt;
     if (isIdle || this.backlog + sums.rows > MAX_UNFOLDED_ROWS) this.budgetMs = MAX_FOLD_MS;
-    const hasBacklog = fold.position < through || fold.slices > 0;
     await (hasBacklog ? this.foldBacklog(trx, fold, through) : this.foldSummed(trx, sums));
     // What took long for once, e.g. while the disk was busy, is no reason to let traffic wait for minutes.
     this.budgetMs = Math.max(this.budgetMs - (this.now() - startedAt), -MAX_FOLD_MS);
