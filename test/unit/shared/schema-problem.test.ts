@@ -40,3 +40,23 @@ test('what lacks and what is of another kind is said with its path', () => {
     assert.equal(schemaProblem(validator, value), problem);
   }
 });
+
+test('of variants that a field tells apart, the one that was meant says what is wrong', () => {
+  const message = Compile(
+    Type.Union([
+      record({ op: Type.Literal('take'), family: Type.Union([Type.Literal(4), Type.Literal(6)]) }),
+      record({ op: Type.Literal('give'), blocks: Type.Array(Type.String()) }),
+    ]),
+  );
+  for (const [value, problem] of [
+    [{ op: 'give', blocks: [], x: 1 }, '/x is an unknown field, known are op, blocks'],
+    [{ op: 'give', blocks: [7] }, '/blocks/0 must be string'],
+    [{ op: 'give' }, '(root) must have required properties blocks'],
+    [{ op: 'take', family: 5 }, '/family must be one of 4, 6'],
+    [{ op: 'keep', blocks: [] }, '/op must be one of take, give'],
+    [{ blocks: [] }, '/op must be one of take, give'],
+    [null, '(root) must be object'],
+  ] as const) {
+    assert.equal(schemaProblem(message, value), problem);
+  }
+});
