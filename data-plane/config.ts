@@ -58,7 +58,10 @@ export const nodeVariables = {
     fallback: '1',
     ...integer(1, MAX_SHARDS),
   },
-  STATE_DIR: { help: 'where the spool and what the node must remember are kept', ...text('a directory') },
+  STATE_DIR: {
+    help: 'where the spool and what the node must remember are kept',
+    ...text('a directory that not everybody can write; made where there is none'),
+  },
   SPOOL_MAX_EVENTS: {
     help: 'events in the spool that are not committed yet; beyond it new tunnels get 503 and traffic windows wait',
     fallback: String(DEFAULT_SPOOL_MAX_EVENTS),

@@ -1,10 +1,13 @@
 import { chmodSync, closeSync, fsyncSync, openSync, statfsSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { errorCode } from '../../shared/errors.ts';
 import { SCHEMA_VERSIONS } from './schema.ts';
 import { prepareStateDirectory } from './state-directory.ts';
 import { corrupt, openingError, StateError } from './state-error.ts';
 
+/** Mode of the file, and of those that SQLite keeps beside it. */
+const OWNER_ONLY = 0o600;
 /** Ours: how long a group gathers while groups follow each other, milliseconds. */
 export const GROUP_COMMIT_MS = 10;
 /** Ours: up to this size the whole file is checked at the start; larger ones would delay it by seconds. */
@@ -48,7 +51,7 @@ class ParsingOnce extends DatabaseSync {
 type Outcome = { readonly value: unknown } | { readonly error: unknown };
 
 /**
- * The state of one node on disk: `node.sqlite` in STATE_DIR (mode 0700). Writes are grouped: all that is handed in within
+ * The state of one node on disk: `node.sqlite` in STATE_DIR. Writes are grouped: all that is handed in within
  * 10 ms is written in one transaction and fsynced once. The file is locked as long as it is open, by the kernel, so a
  * killed process leaves nothing behind that blocks the next one.
  */
@@ -164,18 +167,28 @@ export class NodeDatabase {
 }
 
 function open(file: string): DatabaseSync {
+  makePrivate(file);
   const db = new ParsingOnce(file);
   try {
     // EXCLUSIVE keeps the file lock until the connection closes: a second process gets SQLITE_BUSY at once.
     db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
     db.exec('BEGIN EXCLUSIVE; COMMIT');
-    chmodSync(file, 0o600);
     check(db, file);
     migrate(db, file);
     return db;
   } catch (error) {
     db.close();
     throw error;
+  }
+}
+
+/** Before SQLite opens it, since its log of changes gets the mode that the file has then. */
+function makePrivate(file: string): void {
+  try {
+    closeSync(openSync(file, 'wx', OWNER_ONLY));
+  } catch (error) {
+    if (errorCode(error) !== 'EEXIST') throw error;
+    chmodSync(file, OWNER_ONLY);
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -42,11 +42,21 @@ test('what is committed is there when the file is opened again', async (t) => {
   again.close();
 });
 
-test('the directory and the file belong to their owner alone', (t) => {
+test('the directory that it made belongs to its owner alone', (t) => {
   const path = join(directory(t), 'state');
   const database = new NodeDatabase(path);
   assert.equal(statSync(path).mode & 0o777, 0o700);
-  assert.equal(statSync(database.file).mode & 0o777, 0o600);
+  database.close();
+});
+
+test('in a directory that others can read they cannot read its files', async (t) => {
+  const path = directory(t);
+  chmodSync(path, 0o755);
+  const database = new NodeDatabase(path);
+  await database.commit(insert('10.0.0.1'));
+  const files = readdirSync(path);
+  assert.deepEqual(files.sort(), ['node.sqlite', 'node.sqlite-wal']);
+  for (const file of files) assert.equal(statSync(join(path, file)).mode & 0o777, 0o600, file);
   database.close();
 });
 

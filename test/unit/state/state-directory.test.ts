@@ -16,13 +16,26 @@ test('a directory is made with those above it, for its owner alone', (t) => {
   assert.equal(modeOf(beside), 0o700);
 });
 
-test('a directory that is there, or a link to one, becomes its owner alone', (t) => {
+test('a directory that is there, or a link to one, keeps its mode', (t) => {
   const directory = join(temporaryDirectory(t), 'state');
   mkdirSync(directory);
   chmodSync(directory, 0o755);
   symlinkSync(directory, `${directory}-link`);
   prepareStateDirectory(`${directory}-link`);
-  assert.equal(modeOf(directory), 0o700);
+  assert.equal(modeOf(directory), 0o755);
+});
+
+test('a directory that everybody can write is refused, and keeps its mode', (t) => {
+  const directory = join(temporaryDirectory(t), 'shared');
+  mkdirSync(directory);
+  for (const mode of [0o1777, 0o777, 0o722]) {
+    chmodSync(directory, mode);
+    assert.throws(() => prepareStateDirectory(directory), {
+      code: 'BAD_CONFIG',
+      message: `STATE_DIR: got "${directory}", expected a directory that not everybody can write, e.g. ${directory}/masque-vpn`,
+    });
+    assert.equal(statSync(directory).mode & 0o7777, mode);
+  }
 });
 
 test('what can be no directory is refused at once, with the name of the variable, its value and why', (t) => {
