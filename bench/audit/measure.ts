@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { AUDITOR_ROLE } from '../../control-plane/storage/auditor-role.ts';
@@ -6,6 +6,7 @@ import { createDatabase, createPool } from '../../control-plane/storage/database
 import { migrate } from '../../control-plane/storage/migrate.ts';
 import { startPostgres } from '../../deploy/local/postgres.ts';
 import { PrerequisiteError } from '../../deploy/local/prerequisites.ts';
+import { makeDirectory } from '../../shared/make-directory.ts';
 import type { BenchContext } from '../bench-context.ts';
 import { median } from '../statistics.ts';
 import { fill, type Session } from './fill.ts';
@@ -39,15 +40,15 @@ const AUDITOR = 'bench_auditor';
 /** Fills a Postgres of its own, or finds it filled, and asks every question about every key. */
 export async function measureAudit(options: AuditOptions, context: BenchContext): Promise<AuditReport> {
   const { progress, signal } = context;
-  const directory = options.data ?? join(context.directory, 'postgres');
-  mkdirSync(directory, { recursive: true });
+  // A directory of its own, since what is in it is removed where it is not filled as was asked.
+  const directory = join(options.data ?? context.directory, 'bench-audit');
   const size = { connections: options.connections, traffic: options.traffic };
   const filledFile = join(directory, 'filled.json');
   const filled = existsSync(filledFile) && readFileSync(filledFile, 'utf8') === JSON.stringify(size);
   let fillSeconds: number | null = null;
   if (!filled) {
     rmSync(directory, { recursive: true, force: true });
-    mkdirSync(directory, { recursive: true });
+    makeDirectory(directory);
     // Gigabytes that nobody can read are no use after a failure.
     if (options.data === undefined) context.atEnd(async () => rmSync(directory, { recursive: true, force: true }));
     demandSpace(directory, size);

@@ -1,5 +1,6 @@
 import { FLAG, parseArguments, parseValue } from '../../shared/config/parse-arguments.ts';
 import { integer, text } from '../../shared/config/parse-config.ts';
+import { makeWritableDirectory } from '../../shared/config/writable-directory.ts';
 
 export interface AuditOptions {
   readonly connections: number;
@@ -20,7 +21,7 @@ function for auditors about several clients, addresses, moments, days, nodes and
   npm run bench:audit                           5,000,000 connections and 50,000,000 rows of traffic
   npm run bench:audit -- --connections N        ${MIN_CONNECTIONS} to ${MAX_CONNECTIONS}
   npm run bench:audit -- --traffic N            rows of traffic, from as many as connections to ${MAX_TRAFFIC}
-  npm run bench:audit -- --data DIR             fills DIR once and keeps it; as many again are not filled again
+  npm run bench:audit -- --data DIR             fills DIR/bench-audit once and keeps it; as many again are not filled again
   npm run bench:audit -- --json                 the result as JSON on the last line
   npm run bench:audit -- --help                 this text
 
@@ -37,6 +38,7 @@ export function parseAuditOptions(args: readonly string[]): AuditOptions | undef
   });
   if (given === undefined) return undefined;
   const { connections = 5_000_000, traffic = 10 * connections, data, json } = given.values;
+  if (data !== undefined) makeWritableDirectory('--data', data);
   parseValue('--traffic', String(traffic), integer(connections, MAX_TRAFFIC));
   return { connections, traffic, data, json };
 }

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { AuditReport } from '../../../bench/audit/report.ts';
+import { temporaryDirectory } from '../../support/temporary-directory.ts';
 
 const run = (script: string, ...args: string[]) => {
   const file = fileURLToPath(new URL(`../../../bench/${script}`, import.meta.url));
@@ -53,6 +56,11 @@ for (const [script, args, message] of [
   ['../test/chaos/main.ts', ['--seconds', '1'], /--seconds: got "1", expected a whole number from 5 to 86400/],
   ['audit.ts', ['--connections', '5'], /--connections: got "5", expected a whole number from 10000 to 10000000/],
   ['audit.ts', ['--traffic', '10'], /--traffic: got "10", expected a whole number from 5000000 to 100000000/],
+  [
+    'audit.ts',
+    ['--data', '/proc/audit'],
+    /--data: got "\/proc\/audit", expected a directory that it can make and write/,
+  ],
   ['connections.ts', ['--seconds', ''], /--seconds: got "", expected a whole number from 5 to 300/],
 ] as const) {
   test(`${script} ${args.join(' ')} is refused with what is allowed`, () => {
@@ -64,8 +72,12 @@ for (const [script, args, message] of [
   });
 }
 
-test('bench:audit fills a small Postgres, asks everything, and says how long it took', () => {
-  const { status, stdout, stderr } = run('audit.ts', '--connections', '10000', '--json');
+test('bench:audit fills a small Postgres, asks everything, and says how long it took; what else is in --data stays', (t) => {
+  const directory = temporaryDirectory(t);
+  const other = join(directory, 'other');
+  writeFileSync(other, 'of somebody else');
+  const { status, stdout, stderr } = run('audit.ts', '--connections', '10000', '--data', directory, '--json');
+  assert.equal(readFileSync(other, 'utf8'), 'of somebody else');
   // How long it takes is not for a test to judge.
   assert.ok(status === 0 || status === 1, stderr);
   const report = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as AuditReport;
