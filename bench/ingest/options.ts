@@ -31,7 +31,8 @@ five records are samples. Exit code 1 when a bar is missed.
   npm run bench:ingest -- --rate N              records a second, ${MIN_RATE} to ${MAX_RATE}
   npm run bench:ingest -- --seconds N           how long, ${MIN_SECONDS} to ${MAX_SECONDS} s (60)
   npm run bench:ingest -- --shards N            shards of a node with 50 connections each, 1 to ${MAX_SHARDS} (${DEFAULT_SHARDS}): the more, the fewer nodes
-  npm run bench:ingest -- --log N               thousands of events on which a control plane is started, up to ${MAX_LOG_THOUSANDS} (${DEFAULT_LOG_THOUSANDS}); 0: none
+  npm run bench:ingest -- --log N               thousands of events on which a control plane is started, up to ${MAX_LOG_THOUSANDS} (${DEFAULT_LOG_THOUSANDS}); 0: none.
+                                                With fewer than by default that bar is not measured
   npm run bench:ingest -- --json                the result as JSON on the last line
   npm run bench:ingest -- --help                this text
 `;
