@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import { describeValue } from '../../shared/describe-value.ts';
+import { holdProjectionTables } from '../projections/hold-tables.ts';
 import { recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
 import { HttpError } from './problem.ts';
@@ -86,12 +87,23 @@ export function unknownBegins(database: Database, filter: ConnectionFilter, afte
   return after === undefined ? query : query.where('c.connection_id', '>', after);
 }
 
-/** A page of connections; `after` is the last one of the page before. Throws HttpError where there is none such. */
+/** A page of connections, as of one moment; `after` is the last one of the page before. Throws HttpError where there is none such. */
 export async function listConnections(
   database: Database,
   filter: ConnectionFilter,
   after?: string,
 ): Promise<ConnectionView[]> {
+  return await database
+    .transaction()
+    .setIsolationLevel('repeatable read')
+    .setAccessMode('read only')
+    .execute(async (trx) => {
+      await holdProjectionTables(trx);
+      return await readPage(trx, filter, after);
+    });
+}
+
+async function readPage(database: Database, filter: ConnectionFilter, after?: string): Promise<ConnectionView[]> {
   const rows =
     after === undefined
       ? await newestConnections(database, filter).execute()

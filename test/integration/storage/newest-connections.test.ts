@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { sql } from 'kysely';
+import { type KyselyPlugin, sql } from 'kysely';
 import {
   begunBefore,
   connectionsAfter,
+  listConnections,
   newestConnections,
   unknownBegins,
 } from '../../../control-plane/api/list-connections.ts';
@@ -99,4 +100,29 @@ test('the API and the audit query agree on what is newest: unknown begins come l
     audited.map((row) => row.established_at),
     rows.slice(0, audited.length).map((row) => row.established_at),
   );
+});
+
+test('a page is as of one moment: a connection whose begin becomes known meanwhile is in it', async () => {
+  const filter = { clientId: 'client-0', limit: CONNECTIONS };
+  const [first] = await newestConnections(database, filter).execute();
+  const changed = (await unknownBegins(database, filter, undefined).execute()).at(-1)?.connection_id ?? '';
+  const setBegin = async (begin: Date | null) => {
+    await database
+      .updateTable('connections')
+      .set({ established_at: begin })
+      .where('connection_id', '=', changed)
+      .execute();
+  };
+  // After the statement that reads the known begins, and before the one that reads the unknown ones.
+  const between: KyselyPlugin = {
+    transformQuery: ({ node }) => node,
+    transformResult: async ({ result }) => {
+      if (result.rows.length > 1) await setBegin(new Date());
+      return result;
+    },
+  };
+  const page = await listConnections(database.withPlugin(between), filter, first?.connection_id);
+  await setBegin(null);
+  assert.equal(page.length, CONNECTIONS / 100 - 1);
+  assert.ok(page.some(({ id }) => id === changed));
 });
