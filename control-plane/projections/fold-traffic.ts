@@ -2,8 +2,18 @@ import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type FoldedRows, MOVED, rowsInTable, rowsOfSums } from './folded-rows.ts';
 import { LATENCY_MS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
+import { SummedRound } from './summed-round.ts';
 import type { TrafficSums } from './traffic-sums.ts';
-import { FOLD_SLICES, foldSlice, isUnfolded, newestTraffic, readTrafficFold } from './unfolded-traffic.ts';
+import {
+  FOLD_SLICES,
+  foldedThrough,
+  foldSlice,
+  isUnfolded,
+  newestTraffic,
+  readFoldSlices,
+  readTrafficFold,
+  type TrafficFold,
+} from './unfolded-traffic.ts';
 
 const MAX_BIGINT = '9223372036854775807';
 const MAX_EXACT = Number.MAX_SAFE_INTEGER;
@@ -19,7 +29,7 @@ export async function foldTraffic(trx: DatabaseTransaction, through?: number): P
   const fold = await readTrafficFold(trx);
   const { folded, position } = await foldRows(trx, rowsInTable(isUnfolded(fold, through)));
   const end = through ?? Math.max(position, fold.round_end ?? 0);
-  if (fold.slices > 0 || end > fold.position) await setFold(trx, end);
+  if (fold.slices > 0 || end > fold.position) await writeFold(trx, foldedThrough(end));
   return folded;
 }
 
@@ -34,20 +44,26 @@ export async function foldSlices(trx: DatabaseTransaction, count: number, throug
   const isMine = sql<boolean>`position > ${position}::bigint AND position <= ${end}::bigint
     AND ${foldSlice} >= ${slices}::integer AND ${foldSlice} < ${next}::integer`;
   const { folded } = await foldRows(trx, rowsInTable(isMine));
-  if (next === FOLD_SLICES) await setFold(trx, end);
-  else await trx.updateTable('traffic_fold').set({ round_end: end, slices: next }).execute();
+  await writeFold(trx, next === FOLD_SLICES ? foldedThrough(end) : { position, round_end: end, slices: next });
   return folded;
 }
 
-/** As `foldTraffic`, of rows that are summed already: all that are not folded. Returns how many they are. */
-export async function foldSums(trx: DatabaseTransaction, sums: TrafficSums): Promise<number> {
-  const { folded } = await foldRows(trx, rowsOfSums(sums));
-  await setFold(trx, sums.position);
+/** Makes a round of all that is summed, which is all that is not folded. */
+export async function divideSums(trx: DatabaseTransaction, sums: TrafficSums): Promise<SummedRound> {
+  const clientIds = new Set(sums.hours().map(({ clientId }) => clientId));
+  const slices = await readFoldSlices(trx, [...clientIds]);
+  return new SummedRound(sums, (clientId) => slices.get(clientId)!);
+}
+
+/** As `foldSlices`, of a round of sums. */
+export async function foldSums(trx: DatabaseTransaction, round: SummedRound, count: number): Promise<number> {
+  const { folded } = await foldRows(trx, rowsOfSums(round.take(count)));
+  await writeFold(trx, round.fold);
   return folded;
 }
 
-async function setFold(trx: DatabaseTransaction, position: number): Promise<void> {
-  await trx.updateTable('traffic_fold').set({ position, round_end: null, slices: 0 }).execute();
+async function writeFold(trx: DatabaseTransaction, fold: TrafficFold): Promise<void> {
+  await trx.updateTable('traffic_fold').set(fold).execute();
 }
 
 /** `position`: the newest among the rows; 0 where there are none. */

@@ -3,7 +3,8 @@ import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import { decimalOf } from '../storage/decimal-of.ts';
 import { type Column, timestamp, unnestColumns } from '../storage/insert-rows.ts';
 import { LATENCY_MS_BOUNDS } from './histogram-buckets.ts';
-import type { HourSum, LatencySum, TrafficSums } from './traffic-sums.ts';
+import type { SummedRows } from './summed-round.ts';
+import type { HourSum, LatencySum } from './traffic-sums.ts';
 
 /** Queries for what rows of `traffic` add up to, which is folded into other tables. */
 export interface FoldedRows {
@@ -62,10 +63,10 @@ function latenciesOf({ quantile, column }: (typeof PERCENTILES)[number]): string
 }
 
 /** Of rows that are summed already. */
-export function rowsOfSums(sums: TrafficSums): FoldedRows {
+export function rowsOfSums({ hours, latencies }: SummedRows): FoldedRows {
   return {
-    hours: sql`SELECT ${sql.join(unnestColumns(HOUR_COLUMNS, sums.hours()))}`,
-    latencies: sql`SELECT ${sql.join(unnestColumns(LATENCY_COLUMNS, sums.latencies()))}`,
+    hours: sql`SELECT ${sql.join(unnestColumns(HOUR_COLUMNS, hours))}`,
+    latencies: sql`SELECT ${sql.join(unnestColumns(LATENCY_COLUMNS, latencies))}`,
   };
 }
 

@@ -124,18 +124,20 @@ export class TrafficSums {
       this.last = row.position;
       this.count += 1;
       if (!this.exact) continue;
-      const hours = this.hoursOf(row.connectionId);
-      let sum = hours.find((known) => known.hour === hour);
+      const hours = this.sums.get(row.connectionId);
+      let sum = hours?.find((known) => known.hour === hour);
       if (sum === undefined) {
         sum = emptySum(row, hour);
-        hours.push(sum);
+        // Nearly all have one, and an array that was pushed to has room for 17.
+        if (hours === undefined) this.sums.set(row.connectionId, [sum]);
+        else hours.push(sum);
       }
       addTo(sum.all, row);
       if (row.kind === 'window') addTo(sum.sampled, row);
       sum.lastSeen = Math.max(sum.lastSeen, endMs);
       sum.position = row.position;
       sum.rows += 1;
-      this.exact = hours.length <= MAX_HOURS && isExact(sum.all) && this.observe(row);
+      this.exact = (hours?.length ?? 1) <= MAX_HOURS && isExact(sum.all) && this.observe(row);
       if (!this.exact) this.clear();
     }
   }
@@ -169,15 +171,6 @@ export class TrafficSums {
       if (us / US_PER_MS !== ms || us > MAX_EXACT_US || !Number.isSafeInteger(sum.sumUs)) return false;
     }
     return true;
-  }
-
-  private hoursOf(connectionId: string): HourSum[] {
-    let hours = this.sums.get(connectionId);
-    if (hours === undefined) {
-      hours = [];
-      this.sums.set(connectionId, hours);
-    }
-    return hours;
   }
 }
 

@@ -12,8 +12,23 @@ export async function readTrafficFold(trx: DatabaseTransaction): Promise<Traffic
   return await trx.selectFrom('traffic_fold').select(['position', 'round_end', 'slices']).executeTakeFirstOrThrow();
 }
 
+/** When nothing up to `position` is left, and no round has begun. */
+export function foldedThrough(position: number): TrafficFold {
+  return { position, round_end: null, slices: 0 };
+}
+
 /** In SQL: the part that a row of `traffic` belongs to. */
 export const foldSlice = sql<number>`(hashtext(client_id) & ${sql.lit(FOLD_SLICES - 1)})`;
+
+/** The slice of each of these clients. */
+export async function readFoldSlices(
+  trx: DatabaseTransaction,
+  clientIds: readonly string[],
+): Promise<Map<string, number>> {
+  const { rows } = await sql<{ client_id: string; slice: number }>`
+    SELECT client_id, ${foldSlice} AS slice FROM unnest(${clientIds}::text[]) AS client_id`.execute(trx);
+  return new Map(rows.map(({ client_id, slice }) => [client_id, slice]));
+}
 
 /** Position of the newest row of `traffic` behind `position`; that itself where there is none. */
 export async function newestTraffic(trx: DatabaseTransaction, position: number): Promise<number> {

@@ -1,4 +1,6 @@
-import { foldSlices, foldSums, foldTraffic } from '../projections/fold-traffic.ts';
+import { divideSums, foldSlices, foldSums, foldTraffic } from '../projections/fold-traffic.ts';
+import type { SummedRound } from '../projections/summed-round.ts';
+import type { TrafficMemory } from '../projections/traffic-memory.ts';
 import type { TrafficSums } from '../projections/traffic-sums.ts';
 import {
   FOLD_SLICES,
@@ -12,8 +14,10 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 // Ours, all of these.
 /** The part of its time that the projector spends on folding while it has other work. */
 const TIME_SHARE = 0.05;
-/** Time that is saved up for a fold, and about what a part of one takes. Sums of tens of thousands of connections take longer, seldom. */
+/** Time that is saved up for a fold, and about what a part of one takes. */
 const MAX_FOLD_MS = 200;
+/** About as long sums wait: where that takes more than TIME_SHARE, with tens of thousands of connections, there is more. */
+const MAX_WAIT_MS = 15_000;
 /** With this many rows behind, each batch folds some, whatever it costs: they take memory, and a new leader has to read through them. */
 const MAX_UNFOLDED_ROWS = 400_000;
 /** What a row of another part costs, which is read and left, of what one costs that is folded. */
@@ -37,17 +41,19 @@ export interface TrafficFolds {
   foldTraffic(trx: DatabaseTransaction, through: number): Promise<number>;
   /** Those of the next `count` of FOLD_SLICES parts. */
   foldSlices(trx: DatabaseTransaction, count: number, through: number): Promise<number>;
-  /** Those that are summed, once all earlier ones are folded. */
-  foldSums(trx: DatabaseTransaction, sums: TrafficSums): Promise<number>;
+  /** Makes a round of all that are summed. */
+  divideSums(trx: DatabaseTransaction, sums: TrafficSums): Promise<SummedRound>;
+  /** Those of the next `count` slices of a round, once all earlier ones are folded. */
+  foldSums(trx: DatabaseTransaction, round: SummedRound, count: number): Promise<number>;
 }
 
 /**
  * Decides when traffic is folded. While there is little of it, in the transaction that brings it, so that SQL and metrics are up to
  * date; under load many rows of a connection at once. What this process has written is summed already; what it finds, after a start or
- * a failure, is read in parts, each of which is short. Belongs to one attempt to project: after a failure another one is made.
+ * a failure, is read. Both in parts, each of which is short. Belongs to one attempt to project: after a failure another one is made.
  */
 export class FoldSchedule {
-  private readonly memory: { readonly traffic: { readonly sums: TrafficSums } };
+  private readonly memory: { readonly traffic: Pick<TrafficMemory, 'sums' | 'round'> };
   private readonly folds: TrafficFolds;
   private readonly now: () => number;
   /** Rows that are neither folded nor summed; undefined before they are counted. */
@@ -68,14 +74,20 @@ export class FoldSchedule {
   }
 
   isBehind(): boolean {
-    return this.backlog !== 0 || this.memory.traffic.sums.rows > 0;
+    const { sums, round } = this.memory.traffic;
+    return this.backlog !== 0 || sums.rows > 0 || round !== undefined;
   }
 
   /** `isIdle`: there is nothing else to do. */
   async run(trx: DatabaseTransaction, isIdle: boolean): Promise<void> {
-    const { sums } = this.memory.traffic;
+    const { traffic } = this.memory;
+    const { sums } = traffic;
     const fold = await this.folds.readFold(trx);
     // Verification, retention and dead letters that are tried again fold all there is.
+    if (traffic.round?.isAt(fold) === false) {
+      traffic.round = undefined;
+      this.backlog = undefined;
+    }
     if (sums.after === undefined || fold.position > sums.after) {
       sums.begin(await this.folds.newestTraffic(trx, fold.position));
       this.backlog = undefined;
@@ -84,26 +96,42 @@ export class FoldSchedule {
       sums.begin(sums.position);
       if (this.backlog !== undefined) this.backlog += rows;
     }
+    const { round } = traffic;
     const through = sums.after as number;
-    const hasBacklog = fold.position < through || fold.slices > 0;
-    this.backlog = hasBacklog ? (this.backlog ?? (await this.folds.countUnfolded(trx, fold, through))) : 0;
+    // Where there is a round, the backlog is what neither it nor the sums have.
+    const before = round?.foldAtEnd ?? fold;
+    const hasBacklog = before.position < through || before.slices > 0;
+    this.backlog = hasBacklog ? (this.backlog ?? (await this.folds.countUnfolded(trx, before, through))) : 0;
 
     const startedAt = this.now();
-    this.budgetMs = Math.min(MAX_FOLD_MS, this.budgetMs + (startedAt - this.lastAt) * TIME_SHARE);
+    const waitingMs = (sums.connections + (round?.sums() ?? 0)) * this.msPerConnection;
+    const share = Math.max(TIME_SHARE, waitingMs / MAX_WAIT_MS);
+    this.budgetMs = Math.min(MAX_FOLD_MS, this.budgetMs + (startedAt - this.lastAt) * share);
     this.lastAt = startedAt;
-    if (isIdle || this.backlog + sums.rows > MAX_UNFOLDED_ROWS) this.budgetMs = MAX_FOLD_MS;
-    await (hasBacklog ? this.foldBacklog(trx, fold, through) : this.foldSummed(trx, sums));
+    const rows = this.backlog + (round?.rows ?? 0) + sums.rows;
+    if (isIdle || rows > MAX_UNFOLDED_ROWS) this.budgetMs = MAX_FOLD_MS;
+    if (round === undefined && hasBacklog) await this.foldBacklog(trx, fold, through);
+    else await this.foldSummed(trx);
     // What took long for once, e.g. while the disk was busy, is no reason to let traffic wait for minutes.
     this.budgetMs = Math.max(this.budgetMs - (this.now() - startedAt), -MAX_FOLD_MS);
   }
 
-  private async foldSummed(trx: DatabaseTransaction, sums: TrafficSums): Promise<void> {
-    const { connections } = sums;
-    if (connections === 0 || !this.affords(STATEMENT_MS + connections * this.msPerConnection)) return;
+  private async foldSummed(trx: DatabaseTransaction): Promise<void> {
+    const { traffic } = this.memory;
+    if (traffic.round === undefined) {
+      const { sums } = traffic;
+      if (sums.connections === 0 || !this.affords(this.msOf(sums.connections))) return;
+      traffic.round = await this.folds.divideSums(trx, sums);
+      sums.begin(sums.position);
+    }
+    const { round } = traffic;
+    const slices = round.slicesWithin((MAX_FOLD_MS - STATEMENT_MS) / this.msPerConnection);
+    const connections = round.sums(slices);
+    if (!this.affords(this.msOf(connections))) return;
     const startedAt = this.now();
-    await this.folds.foldSums(trx, sums);
-    sums.begin(sums.position);
-    this.msPerConnection = this.learn(this.msPerConnection, startedAt, connections);
+    await this.folds.foldSums(trx, round, slices);
+    if (round.isTaken) traffic.round = undefined;
+    if (connections > 0) this.msPerConnection = this.learn(this.msPerConnection, startedAt, connections);
   }
 
   private async foldBacklog(trx: DatabaseTransaction, fold: TrafficFold, through: number): Promise<void> {
@@ -121,6 +149,10 @@ export class FoldSchedule {
     if (folded === 0) return;
     const left = isWhole ? 0 : Math.max(0, this.roundRows - folded);
     this.msPerRow = this.learn(this.msPerRow, startedAt, folded + LEFT_SHARE * left);
+  }
+
+  private msOf(connections: number): number {
+    return STATEMENT_MS + connections * this.msPerConnection;
   }
 
   /** Whether there is time for what takes `ms`; with all the time that can be saved up there is for anything. */
@@ -146,6 +178,7 @@ const IN_SQL: TrafficFolds = {
   newestTraffic,
   foldTraffic,
   foldSlices,
+  divideSums,
   foldSums,
   async countUnfolded(trx, fold, through) {
     const { rows } = await trx

@@ -5,11 +5,12 @@ import { sql } from 'kysely';
 import type { LogEntry } from '../../../control-plane/log/log-entry.ts';
 import { updateClientSeries } from '../../../control-plane/metrics/client-series.ts';
 import { SnapshotReader } from '../../../control-plane/metrics/read-snapshot.ts';
-import { foldSlices, foldSums, foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
+import { divideSums, foldSlices, foldSums, foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
 import { bucketOf, LATENCY_MS_BOUNDS } from '../../../control-plane/projections/histogram-buckets.ts';
 import { projectEntries } from '../../../control-plane/projections/project-entries.ts';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
 import { FOLD_SLICES } from '../../../control-plane/projections/unfolded-traffic.ts';
+import { FoldSchedule } from '../../../control-plane/projector/fold-schedule.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import type { VpnEvent } from '../../../shared/events/envelope.ts';
 import {
@@ -60,7 +61,9 @@ class Projection {
   /** Folds what the memory has summed, and begins anew. */
   async foldSums(): Promise<number> {
     const { sums } = this.memory!.traffic;
-    const folded = await this.database.transaction().execute((trx) => foldSums(trx, sums));
+    const folded = await this.database
+      .transaction()
+      .execute(async (trx) => foldSums(trx, await divideSums(trx, sums), FOLD_SLICES));
     sums.begin(sums.position);
     return folded;
   }
@@ -294,6 +297,87 @@ test('a fold in slices, with windows in between and a crash, comes to what one f
   assert.equal(await sliced.fold(), 0);
   assert.deepEqual(await everything(sliced.database), await everything(whole.database));
 });
+
+/** What happens to a leader that folds in parts, each of which is one slice. */
+type Turn = 'batch' | 'idle' | 'failure' | 'forget' | 'takeover' | 'others';
+
+test('rounds of sums that others, failures and takeovers interrupt come to what one fold comes to', async () => {
+  const node = new SampleNode('node-a');
+  const connections = Array.from({ length: 16 }, (_, i) => connectionOf(`client-${i % 12}`));
+  const latencyMs = { p50: 3, p95: 30, p99: 300 };
+  const window = (seconds: number) =>
+    sampled(
+      node,
+      seconds,
+      connections.map((connection, i) => ({ ...connection, traffic: totals(100 + i, 5 * i), latencyMs })),
+    );
+  let rounds = 0;
+  const turn = fc.oneof(
+    { weight: 6, arbitrary: fc.constantFrom<Turn>('batch', 'idle') },
+    { weight: 1, arbitrary: fc.constantFrom<Turn>('failure', 'forget', 'takeover', 'others') },
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(turn, { minLength: 20, maxLength: 40 }), async (turns) => {
+      const whole = await Projection.open();
+      const { database } = await Projection.open();
+      const slow = slowClock();
+      let memory = new ProjectionMemory();
+      let schedule = new FoldSchedule(memory, undefined, slow);
+      const events = [node.started(0), ...connections.map((connection) => established(node, connection, 1))];
+      await whole.project(events);
+      let position = 0;
+      const commit = async (batch: readonly VpnEvent[], fails = false) => {
+        const entries = batch.map((event, i): LogEntry => ({ position: position + i + 1, streamSeq: null, event }));
+        const trx = await database.startTransaction().execute();
+        await projectEntries(trx, entries, memory);
+        await schedule.run(trx, batch.length === 0);
+        await (fails ? trx.rollback() : trx.commit()).execute();
+        if (fails) memory.forget();
+        else position += batch.length;
+      };
+      await commit(events);
+      for (const [i, turn] of turns.entries()) {
+        const event = window(10 + i * 600);
+        switch (turn) {
+          case 'batch':
+            await whole.project([event]);
+            await commit([event]);
+            break;
+          case 'idle':
+            await commit([]);
+            break;
+          case 'failure':
+            await commit([event], true);
+            break;
+          case 'forget':
+            memory.forget();
+            break;
+          case 'takeover':
+            memory = new ProjectionMemory();
+            schedule = new FoldSchedule(memory, undefined, slow);
+            break;
+          case 'others':
+            await database.transaction().execute((trx) => foldTraffic(trx));
+            break;
+          default:
+            turn satisfies never;
+        }
+        rounds += Number(memory.traffic.round !== undefined);
+      }
+      await database.transaction().execute((trx) => foldTraffic(trx));
+      await whole.fold();
+      assert.deepEqual(await everything(database), await everything(whole.database));
+    }),
+    { numRuns: 5 },
+  );
+  assert.ok(rounds > 0, 'none was under way between two transactions');
+});
+
+/** On which whatever is folded takes so long that the next part is a single slice. */
+function slowClock(): () => number {
+  let ms = 0;
+  return () => (ms += 2_000);
+}
 
 test('one fold takes what slices have left', async () => {
   const node = new SampleNode('node-a');
