@@ -135,6 +135,38 @@ test('a spool that ended with node.stopped is complete also when another follows
   assert.equal((await completeness(log.database, 'node-a', epoch)).verdict, 'complete');
 });
 
+test('what a node told of and what does not come is named after ten seconds, of a spool of which nothing came too', async () => {
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  await log.deliver([node.started(0), tick(node, 1)]);
+  const silent = { node: 'node-b', epoch: 'b'.repeat(32) };
+  const tell = ({ node: name, epoch }: { node: string; epoch: string }, lastSeq: number, secondsAgo: number) =>
+    sql`INSERT INTO spool_reports VALUES (${name}, ${epoch}, ${lastSeq}, now() - ${secondsAgo} * interval '1 second')
+      ON CONFLICT (node, epoch) DO UPDATE SET last_seq = excluded.last_seq, reported_at = excluded.reported_at`.execute(
+      log.database,
+    );
+  await tell(node, 5, 9);
+  await tell(silent, 3, 9);
+  assert.equal((await completeness(log.database, 'node-a', node.epoch)).verdict, 'complete', 'they are on their way');
+  await tell(node, 5, 11);
+  await tell(silent, 3, 11);
+  assert.deepEqual(await completeness(log.database, 'node-a', node.epoch), {
+    counts: [1, 2, 2, 0, 0, 0, 0],
+    verdict: 'the node told of events up to 5, those behind 2 are not all here',
+  });
+  assert.deepEqual(await completeness(log.database, silent.node, silent.epoch), {
+    counts: [null, 0, 0, 0, 0, 0, 0],
+    verdict: 'the node told of events up to 3, those behind 0 are not all here',
+  });
+  // It goes on writing, so that its last word is always a new one.
+  await tell(node, 9, 0);
+  await sql`UPDATE epoch_counts SET last_recorded_at = now() - interval '11 seconds'`.execute(log.database);
+  const { verdict } = await completeness(log.database, 'node-a', node.epoch);
+  assert.equal(verdict, 'the node told of events up to 9, those behind 2 are not all here');
+  await log.deliver([3, 4, 5, 6, 7, 8, 9].map((seconds) => tick(node, seconds)));
+  assert.equal((await completeness(log.database, 'node-a', node.epoch)).verdict, 'complete');
+});
+
 test('messages that cannot be read are named in the row of the whole log', async () => {
   const log = await TestLog.open(postgres);
   await log.deliverRaw({ subject: 'vpn.events.node.node-a', data: Buffer.from('nonsense') });
