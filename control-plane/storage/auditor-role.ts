@@ -9,7 +9,7 @@ export const AUDITOR_ROLE = 'masque_vpn_auditor';
  */
 export async function auditorProblem(database: Database): Promise<string | undefined> {
   const { rows } = await sql<{ exists: boolean; granted: boolean }>`
-    SELECT r.oid IS NOT NULL AS exists, coalesce(has_table_privilege(r.oid, 'leaked_addresses', 'SELECT'), false) AS granted
+    SELECT r.oid IS NOT NULL AS exists, coalesce(has_table_privilege(r.oid, 'conflicting_claims', 'SELECT'), false) AS granted
     FROM (SELECT to_regrole(${AUDITOR_ROLE}) AS oid) r`.execute(database);
   const [role] = rows;
   if (role?.granted) return undefined;

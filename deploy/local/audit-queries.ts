@@ -51,6 +51,12 @@ export function auditQueries(address: string, at: Date): readonly AuditQuery[] {
         'UNION ALL SELECT address, client_id, node, held_from, why FROM orphaned_addresses',
     },
     {
+      question: 'Which addresses were given out twice at a time, to whom?',
+      sql:
+        'SELECT address, at, client_id, node, holder_client_id, holder_node, holder_from, holder_until\n' +
+        '  FROM conflicting_claims ORDER BY at',
+    },
+    {
       question: 'Which addresses did a client have, one after the other?',
       sql:
         'SELECT address, node, held_from, held_until, end_reason\n' +

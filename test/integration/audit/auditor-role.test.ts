@@ -18,6 +18,7 @@ const VIEWS = [
   'address_history',
   'admin_changes',
   'completeness',
+  'conflicting_claims',
   'connection_history',
   'failed_authentications',
   'leaked_addresses',

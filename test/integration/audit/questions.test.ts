@@ -10,6 +10,7 @@ import {
   closed,
   connectionOf,
   established,
+  released,
   SampleNode,
   totals,
 } from '../../unit/projections/sample-events.ts';
@@ -173,6 +174,35 @@ test('failed authentications by remote address, floods counted by their attempts
     .orderBy('position')
     .execute();
   assert.equal(single.length, 5, 'a 503 is no failed authentication');
+});
+
+test('a claim to an address that somebody holds is shown beside who holds it, and does not change who does', async () => {
+  const log = await TestLog.open(postgres);
+  const [a, b] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+  await log.deliver([a.started(0), assigned(a, alice, 10)]);
+  await log.deliver([b.started(0), assigned(b, bob, 15), released(b, bob, 30)]);
+  await log.deliver([released(a, alice, 40)]);
+  assert.deepEqual(
+    (await log.holders('10.99.3.7', 20)).map((row) => row.client_id),
+    ['alice'],
+  );
+  const claims = await sql`SELECT * FROM conflicting_claims`.execute(log.database);
+  assert.deepEqual(claims.rows, [
+    {
+      address: '10.99.3.7',
+      at: new Date(at(15)),
+      client_id: 'bob',
+      node: 'node-b',
+      connection_id: bob.connectionId,
+      holder_client_id: 'alice',
+      holder_node: 'node-a',
+      holder_connection_id: alice.connectionId,
+      holder_from: new Date(at(10)),
+      holder_until: new Date(at(40)),
+      position: 4,
+    },
+  ]);
 });
 
 test('changes to clients say who made them and what is new', async () => {
