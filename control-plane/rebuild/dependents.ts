@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
-import type { DatabaseTransaction } from '../storage/database.ts';
+import type { Database } from '../storage/database.ts';
 import { ProjectionCopyError } from './projection-copy.ts';
 import { LIVE_SCHEMA } from './table-definitions.ts';
 
@@ -19,11 +19,16 @@ interface DependentRow {
   readonly definition: string | null;
 }
 
+/** What of a table is made anew with it, or falls with it. */
+const PARTS = ['pg_class', 'pg_type', 'pg_attrdef', 'pg_trigger', 'pg_statistic_ext'];
+/** What is judged by itself: some of it can be moved. */
+const OTHERS = ['pg_rewrite', 'pg_proc', 'pg_constraint'];
+
 /**
  * Views and functions that depend on the live projection tables. Throws ProjectionCopyError for anything else that does,
- * e.g. a foreign key or a materialized view of someone's own.
+ * e.g. a foreign key, a materialized view, a publication or a policy of someone's own.
  */
-export async function readDependents(trx: DatabaseTransaction): Promise<TableDependents> {
+export async function readDependents(database: Database): Promise<TableDependents> {
   const names = PROJECTION_TABLES.map(({ name }) => name);
   const { rows } = await sql<DependentRow>`
     WITH tables AS (
@@ -33,12 +38,13 @@ export async function readDependents(trx: DatabaseTransaction): Promise<TableDep
       SELECT oid FROM tables
       UNION ALL SELECT inhrelid FROM pg_inherits JOIN tables ON oid = inhparent
     ), dependents AS (
-      SELECT d.classid, d.objid FROM pg_depend d JOIN tables t
+      SELECT d.classid, d.objid, d.objsubid, d.refclassid = 'pg_type'::regclass AS is_typed FROM pg_depend d JOIN tables t
         ON (d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid)
         OR (d.refclassid = 'pg_type'::regclass AND d.refobjid = t.reltype)
       WHERE d.deptype IN ('n', 'a')
     )
-    SELECT DISTINCT 'view' AS kind, format('%I.%I', v.relnamespace::regnamespace, v.relname) AS name, coalesce(v.reloptions, '{}') AS options,
+    SELECT DISTINCT CASE v.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'a rule of' END AS kind,
+      format('%I.%I', v.relnamespace::regnamespace, v.relname) AS name, coalesce(v.reloptions, '{}') AS options,
       CASE v.relkind WHEN 'v' THEN pg_get_viewdef(v.oid) END AS definition
     FROM dependents JOIN pg_rewrite r ON classid = 'pg_rewrite'::regclass AND objid = r.oid
     JOIN pg_class v ON v.oid = r.ev_class
@@ -49,7 +55,11 @@ export async function readDependents(trx: DatabaseTransaction): Promise<TableDep
     SELECT DISTINCT 'constraint', k.conname, '{}'::text[], NULL
     FROM dependents JOIN pg_constraint k ON classid = 'pg_constraint'::regclass AND objid = k.oid
     WHERE k.contype = 'f' OR k.conrelid NOT IN (SELECT oid FROM own)
-    ORDER BY 1, 2`.execute(trx);
+    UNION ALL
+    -- What is typed as a row of a table keeps the type of the former one.
+    SELECT DISTINCT 'the', pg_describe_object(classid, objid, objsubid), '{}'::text[], NULL
+    FROM dependents WHERE is_typed OR classid <> ALL(${[...PARTS, ...OTHERS]}::regclass[])
+    ORDER BY 1, 2`.execute(database);
   const stuck = rows.find(({ definition }) => definition === null);
   if (stuck !== undefined) {
     throw new ProjectionCopyError(

@@ -5,6 +5,7 @@ import { readNewestPosition } from '../log/read-newest-position.ts';
 import type { Database } from '../storage/database.ts';
 import { lockProjections } from '../storage/projection-lock.ts';
 import { catchUp } from './catch-up.ts';
+import { readDependents } from './dependents.ts';
 import { exclusively } from './exclusively.ts';
 import type { OnProgress } from './progress.ts';
 import { beginCopy, discardCopy, findCopy, type ProjectionCopy } from './projection-copy.ts';
@@ -60,6 +61,8 @@ export interface RebuildReport {
 export async function rebuildProjections(database: Database, options: RebuildOptions = {}): Promise<RebuildReport> {
   const { onProgress = () => undefined, signal } = options;
   return await exclusively(database, REBUILD_SCHEMA, async () => {
+    // The switch asks again, hours later.
+    await readDependents(database);
     await dropSchema(database, REPLACED_SCHEMA);
     onProgress({ phase: 'copy' });
     const found = await findCopy(database, REBUILD_SCHEMA);

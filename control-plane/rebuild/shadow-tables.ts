@@ -72,11 +72,16 @@ export async function addMissingIndexes(
   }
 }
 
-/** Drops a schema with all that is in it. Refused by Postgres when anything outside depends on it. */
+/** Drops a schema of tables, if there is one. Refused by Postgres where anything outside depends on them. */
 export async function dropSchema(database: Database, schema: string): Promise<void> {
   await database.transaction().execute(async (trx) => {
     await sql`SET LOCAL statement_timeout = 0`.execute(trx);
-    await sql`DROP SCHEMA IF EXISTS ${sql.id(schema)} CASCADE`.execute(trx);
+    const { rows } = await sql<{ name: string }>`
+      SELECT relname AS name FROM pg_class
+      WHERE relnamespace = to_regnamespace(${schema}) AND relkind IN ('r', 'p') AND NOT relispartition`.execute(trx);
+    const tables = rows.map(({ name }) => sql.id(schema, name));
+    if (tables.length > 0) await sql`DROP TABLE ${sql.join(tables)}`.execute(trx);
+    await sql`DROP SCHEMA IF EXISTS ${sql.id(schema)}`.execute(trx);
   });
 }
 

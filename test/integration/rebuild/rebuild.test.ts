@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import { OTHER_TABLES, PROJECTION_TABLES } from '../../../control-plane/projections/projection-tables.ts';
+import type { OnProgress } from '../../../control-plane/rebuild/progress.ts';
 import { discardRebuild, rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { readDefinitions } from '../../../control-plane/rebuild/table-definitions.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
@@ -121,13 +122,59 @@ test('views, functions, grants, comments and what metrics keep beside the totals
   assert.equal(rows.length, 0);
 });
 
-test('what cannot be moved to other tables is named, and nothing is switched', async () => {
+test('what cannot be moved to other tables is named before anything is rebuilt, and never falls with the former ones', async () => {
   const log = await TestLog.open(postgres);
   await new BusyLog(log).feed(1);
-  await sql`CREATE TABLE notes (client_id text REFERENCES clients)`.execute(log.database);
-  await assert.rejects(rebuildProjections(log.database), /constraint notes_client_id_fkey depends on the live tables/);
+  for (const [make, unmake, name] of [
+    ['CREATE TABLE notes (client_id text REFERENCES clients)', 'DROP TABLE notes', 'constraint notes_client_id_fkey'],
+    [
+      'CREATE MATERIALIZED VIEW mine AS SELECT * FROM clients',
+      'DROP MATERIALIZED VIEW mine',
+      'materialized view public.mine',
+    ],
+    [
+      'CREATE PUBLICATION mine FOR TABLE clients',
+      'DROP PUBLICATION mine',
+      'the publication of table clients in publication mine',
+    ],
+    ['CREATE POLICY mine ON clients USING (true)', 'DROP POLICY mine ON clients', 'the policy mine on table clients'],
+    ['CREATE TABLE notes (client clients)', 'DROP TABLE notes', 'the column client of table notes'],
+    [
+      "CREATE FUNCTION mine() RETURNS SETOF clients LANGUAGE sql AS 'SELECT * FROM clients'",
+      'DROP FUNCTION mine',
+      'the function mine()',
+    ],
+    ['CREATE VIEW mine AS SELECT c FROM clients c', 'DROP VIEW mine', 'the column c of view mine'],
+  ] as const) {
+    await sql.raw(make).execute(log.database);
+    await assert.rejects(rebuildProjections(log.database), {
+      code: 'PROJECTION_COPY',
+      message: `${name} depends on the live tables and cannot be moved to others`,
+    });
+    await sql.raw(unmake).execute(log.database);
+  }
+  assert.equal((await rebuildProjections(log.database)).resumed, false);
+});
+
+test('what came to depend on the tables while they were rebuilt is named at the switch, and the rebuild goes on without it', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(1);
+  const onProgress: OnProgress = ({ phase }) => {
+    if (phase === 'index') made ??= sql`CREATE TABLE notes (client_id text REFERENCES clients)`.execute(log.database);
+  };
+  let made: Promise<unknown> | undefined;
+  await assert.rejects(rebuildProjections(log.database, { onProgress }), /: constraint notes_client_id_fkey depends/);
+  await made;
   await sql`DROP TABLE notes`.execute(log.database);
   assert.equal((await rebuildProjections(log.database)).resumed, true);
+});
+
+test('former tables that somebody came to use are not dropped with what uses them', async () => {
+  const log = await TestLog.open(postgres);
+  await sql`CREATE SCHEMA replaced; CREATE TABLE replaced.clients (client_id text);
+    CREATE VIEW mine AS SELECT * FROM replaced.clients`.execute(log.database);
+  await assert.rejects(rebuildProjections(log.database), { code: '2BP01' });
+  await sql`SELECT FROM mine`.execute(log.database);
 });
 
 test('a half-done rebuild does not go on with tables of another shape, and can be discarded', async () => {
