@@ -1,3 +1,4 @@
+import { onOneLine } from '../../shared/describe-value.ts';
 import { type DeadLetterEntry, listDeadLetters, listRetryable } from '../dead-letters/list-dead-letters.ts';
 import { type RetryOutcome, retryDeadLetter } from '../dead-letters/retry-dead-letter.ts';
 import type { CommandContext, CommandResult } from './command.ts';
@@ -48,7 +49,7 @@ function describeOutcome({ id, ...outcome }: RetryOutcome & { id: number }): str
     case 'applied':
       return `${id}: applied at position ${outcome.position}`;
     case 'failed':
-      return `${id}: failed again: ${outcome.error}`;
+      return `${id}: failed again: ${onOneLine(outcome.error)}`;
     case 'refused':
       return `${id}: ${outcome.why}`;
     default:
@@ -59,7 +60,7 @@ function describeOutcome({ id, ...outcome }: RetryOutcome & { id: number }): str
 function tableOf(entries: readonly DeadLetterEntry[]): string[] {
   const rows = entries.map(
     ({ id, node, seq, type, recordedAt, error }) =>
-      [String(id), node ?? '-', String(seq ?? '-'), type ?? '-', recordedAt, error] as const,
+      [String(id), node ?? '-', String(seq ?? '-'), onOneLine(type ?? '-'), recordedAt, onOneLine(error)] as const,
   );
   const titled = [['id', 'node', 'seq', 'type', 'recorded_at', 'error'], ...rows];
   const widths = [0, 1, 2, 3, 4].map((column) => Math.max(...titled.map((row) => row[column]!.length)));

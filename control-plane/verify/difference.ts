@@ -1,3 +1,5 @@
+import { onOneLine } from '../../shared/describe-value.ts';
+
 type Row = Readonly<Record<string, unknown>>;
 
 /** Something that is not as it should be. */
@@ -21,7 +23,7 @@ export function describeDifference(difference: Difference): string {
     .join(', ');
   switch (difference.type) {
     case 'contradiction':
-      return `${difference.check}: ${key}: ${difference.detail}`;
+      return `${difference.check}: ${key}: ${onOneLine(difference.detail)}`;
     case 'row': {
       const { table, live, rebuilt } = difference;
       if (live === null) return `${table}: ${key}: the live table lacks it: ${JSON.stringify(rebuilt)}`;
@@ -36,5 +38,5 @@ export function describeDifference(difference: Difference): string {
 }
 
 function text(value: unknown): string {
-  return typeof value === 'string' ? value : JSON.stringify(value);
+  return onOneLine(typeof value === 'string' ? value : JSON.stringify(value));
 }

@@ -113,6 +113,18 @@ test('what is applied late is known to the leader, and says nothing of the node 
   assert.deepEqual(await differences(log), []);
 });
 
+test('what a node wrote is shown on one line, and does nothing to the terminal', async () => {
+  const log = await TestLog.open(postgres);
+  const event = { ...new SampleNode('node-a').started(0), type: 'x\n\u001b[2Jy' } as unknown as VpnEvent;
+  await log.deliver([event]);
+  const { stdout } = await admin('list');
+  assert.match(stdout, /^id .*\n1 .* x\\u000a\\u001b\[2Jy .* event x\\u000a\\u001b\[2Jy node-a\/.* unknown type\n$/);
+  assert.match(
+    (await admin('retry', '1')).stdout,
+    /^1: failed again: event x\\u000a\\u001b\[2Jy .*\n0 of 1 applied\n$/,
+  );
+});
+
 test('a message that could not be read cannot be tried again', async () => {
   const log = await TestLog.open(postgres);
   await log.deliverRaw({ subject: 'vpn.events.node.node-a', data: Buffer.from('no JSON') });
