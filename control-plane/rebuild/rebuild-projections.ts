@@ -8,7 +8,7 @@ import { catchUp } from './catch-up.ts';
 import { readDependents } from './dependents.ts';
 import { exclusively } from './exclusively.ts';
 import type { OnProgress } from './progress.ts';
-import { beginCopy, discardCopy, findCopy, type ProjectionCopy } from './projection-copy.ts';
+import { beginCopy, discardCopy, findCopy, type ProjectionCopy, SNAPSHOT_SCHEMA } from './projection-copy.ts';
 import { projectInto, replayLog } from './replay-log.ts';
 import { dropSchema } from './shadow-tables.ts';
 import { REPLACED_SCHEMA, switchTables } from './switch-tables.ts';
@@ -65,7 +65,7 @@ export async function rebuildProjections(database: Database, options: RebuildOpt
     await readDependents(database);
     await dropSchema(database, REPLACED_SCHEMA);
     onProgress({ phase: 'copy' });
-    const found = await findCopy(database, REBUILD_SCHEMA);
+    const found = await findHalfDone(database);
     const copy = found ?? (await beginCopy(database, REBUILD_SCHEMA));
     const done = await catchUp(database, copy, onProgress, { signal });
     onProgress({ phase: 'switch' });
@@ -82,6 +82,18 @@ export async function rebuildProjections(database: Database, options: RebuildOpt
       switchSeconds: seconds,
     };
   });
+}
+
+/** One that broke off, if it can go on. What it had still to read may not be kept any more, when it was long ago: then the snapshot is further. */
+async function findHalfDone(database: Database): Promise<ProjectionCopy | undefined> {
+  const found = await findCopy(database, REBUILD_SCHEMA);
+  if (found === undefined) return undefined;
+  const [next] = await readEntries(database, found.position, 1);
+  if (next === undefined || next.position === found.position + 1) return found;
+  const snapshot = await findCopy(database, SNAPSHOT_SCHEMA);
+  if (snapshot === undefined || snapshot.position <= found.position) return found;
+  await discardCopy(database, REBUILD_SCHEMA);
+  return undefined;
 }
 
 /** Drops a rebuild that is not done. Says whether there was one. Throws CopyInUseError while it is under way. */

@@ -177,6 +177,17 @@ test('events are kept for a rebuild that has read where the snapshot is, and not
   assert.deepEqual(await differences(database), []);
 });
 
+test('a rebuild that was forgotten until its events were dropped begins anew from the snapshot', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  await sql`UPDATE projection_copies SET updated_at = now() - interval '2 days'`.execute(database);
+  await retireAll(database, term);
+  const report = await rebuildProjections(database);
+  assert.deepEqual([report.resumed, report.from], [false, 3 * PARTITION_SIZE - 1]);
+  assert.deepEqual(await differences(database), []);
+});
+
 test('a snapshot that a crash left between two partitions is a place to rebuild from', async () => {
   const { log, term } = await openShortPartitions();
   const { database } = log;
