@@ -16,7 +16,8 @@ import {
 import { MAX_POOL_NETWORKS } from '../shared/events/control-events.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixesOverlap } from '../shared/ip/prefix.ts';
 import { whyUnusable } from '../shared/ip/unusable.ts';
-import { ADMIN_ACTOR, type AdminToken, namedTokens } from './api/admin-tokens.ts';
+import { type AdminToken, namedTokens } from './api/admin-tokens.ts';
+import { ADMIN_ACTOR } from './log/actors.ts';
 import { BLOCK_LENGTHS, DEFAULT_BLOCK_LENGTH } from './pools/block-lengths.ts';
 
 /** A hundred years. */

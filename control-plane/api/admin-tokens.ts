@@ -1,4 +1,5 @@
 import { list } from '../../shared/config/parse-config.ts';
+import { RESERVED_ACTORS } from '../log/actors.ts';
 
 /** A bearer token of the API and whose it is: a person or a tool, the actor of what is done with it. */
 export interface AdminToken {
@@ -6,16 +7,11 @@ export interface AdminToken {
   readonly token: string;
 }
 
-/** The actor of `ADMIN_TOKEN`. */
-export const ADMIN_ACTOR = 'admin';
-/** Nobody else may act under these names; `control-plane` is its own decisions. */
-const RESERVED_NAMES: ReadonlySet<string> = new Set([ADMIN_ACTOR, 'control-plane']);
-
 /** Names are short enough for every table (ours); e-mail addresses fit. */
 const NAMED_TOKEN = /^([A-Za-z0-9][A-Za-z0-9._@-]{0,63}):([\x21-\x7e]{16,})$/;
 
 const names = list(
-  'comma-separated name:token, the names of letters, digits and . _ @ -, not admin or control-plane, ' +
+  `comma-separated name:token, the names of letters, digits and . _ @ -, not ${RESERVED_ACTORS.join(', ')}, ` +
     'the tokens of at least 16 printable characters without blanks or commas, each one once',
   parseNamedToken,
 );
@@ -31,5 +27,6 @@ export const namedTokens: typeof names = {
 
 function parseNamedToken(item: string): AdminToken | undefined {
   const [, name, token] = NAMED_TOKEN.exec(item) ?? [];
-  return name === undefined || token === undefined || RESERVED_NAMES.has(name) ? undefined : { name, token };
+  if (name === undefined || token === undefined || RESERVED_ACTORS.includes(name.toLowerCase())) return undefined;
+  return { name, token };
 }

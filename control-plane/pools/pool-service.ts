@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { DEFAULT_POOL } from '../../shared/ip/block.ts';
 import { formatPrefix } from '../../shared/ip/prefix.ts';
 import { type DecidedEvent, type DecisionContext, decideInTransaction } from '../leader/decide-in-transaction.ts';
+import { CONFIGURATION_ACTOR, CONTROL_PLANE_ACTOR } from '../log/actors.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { Term } from '../storage/term.ts';
 import {
@@ -14,11 +15,6 @@ import {
   type PoolLayout,
 } from './pool-aggregate.ts';
 import { loadPools, savePool } from './pool-store.ts';
-
-/** The actor of what the configuration says. */
-const CONFIGURATION_ACTOR = 'configuration';
-/** The actor of the control plane's own decisions. */
-const CONTROL_PLANE_ACTOR = 'control-plane';
 
 type DecidingTerm = Pick<Term, 'ownerEpoch'>;
 

@@ -20,6 +20,8 @@ const wrong: ReadonlyArray<readonly [name: string, env: Record<string, string>]>
   ['ADMIN_TOKENS', { ADMIN_TOKENS: 'ada' }],
   ['ADMIN_TOKENS', { ADMIN_TOKENS: 'ada:short' }],
   ['ADMIN_TOKENS', { ADMIN_TOKENS: 'admin:0123456789abcdefg' }],
+  ['ADMIN_TOKENS', { ADMIN_TOKENS: 'configuration:0123456789abcdefg' }],
+  ['ADMIN_TOKENS', { ADMIN_TOKENS: 'Control-Plane:0123456789abcdefg' }],
   ['ADMIN_TOKENS', { ADMIN_TOKENS: 'ada:0123456789abcdefg,bob:0123456789abcdefg' }],
   ['ADMIN_TOKENS', { ADMIN_TOKENS: 'ada:0123456789abcdef' }],
   ['POOLS', { POOLS: '10.99.0.1/16' }],
