@@ -19,7 +19,8 @@ export async function loadStaticAddresses(
   const owners = await sql<{ address: string; client_id: string; pool: string; pool_state: Owner['poolState'] }>`
     SELECT host(address) AS address, client_id, pool::text, coalesce(
       (SELECT CASE WHEN p.state = 'active' THEN 'active' WHEN p.close_tunnels THEN 'closing' ELSE 'draining' END
-       FROM pool_states p WHERE p.state <> 'retired' AND s.address <<= ANY(p.prefixes)), 'closing') AS pool_state
+       FROM pool_states p JOIN client_credentials c ON c.pool = p.name
+       WHERE c.client_id = s.client_id AND p.state <> 'retired' AND s.address <<= ANY(p.prefixes)), 'closing') AS pool_state
     FROM static_addresses s WHERE address = ANY(${addresses}::inet[])`.execute(trx);
   const blocks = await loadBlocks(trx, [...blockOf.values()]);
   const clients = await sql<{ address: string; client_id: string | null }>`

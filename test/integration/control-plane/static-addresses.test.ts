@@ -6,6 +6,11 @@ import { createInbox } from 'nats';
 import { STATIC_RECLAIM_GRACE_MS } from '../../../control-plane/blocks/block-aggregate.ts';
 import { blockReplyMessage, blockRequestMessage, blockRequestSubject } from '../../../shared/nats/messages.ts';
 import { nodeInbox } from '../../../shared/nats/node-permissions.ts';
+import {
+  staticReplyMessage,
+  staticRequestMessage,
+  staticRequestSubject,
+} from '../../../shared/nats/static-address-messages.ts';
 import { needsBinary } from '../../support/requirements.ts';
 import { SimulatedNode } from '../../support/simulated-node/simulated-node.ts';
 import { waitFor } from '../../support/wait-for.ts';
@@ -207,6 +212,30 @@ test('a new leader knows who has the address and gets it back', { skip }, async 
   assert.deepEqual(await rows('SELECT * FROM address_conflicts'), []);
   await standby.service.stop();
   await controlPlane.service.start();
+});
+
+test('a static address goes with the pool of its client, and another pool that has its network later does not bring it back', {
+  skip,
+}, async () => {
+  const network = '10.97.0.0/24';
+  const address = '10.97.0.199';
+  assert.equal((await controlPlane.call('POST', '/v1/pools', { name: 'old', v4: network })).status, 201);
+  assert.equal((await controlPlane.call('POST', '/v1/clients', { id: 'gus', pool: 'old' })).status, 201);
+  assert.equal((await put('gus', [address])).status, 200);
+  assert.equal((await controlPlane.call('DELETE', '/v1/pools/old')).body.state, 'retired');
+  await rows(`UPDATE pool_states SET state_since = state_since - interval '2 minutes' WHERE name = 'old'`);
+  assert.equal((await controlPlane.call('POST', '/v1/pools', { name: 'new', v4: network })).status, 201);
+  const acquire = async () => {
+    const request = { op: 'acquire', node: 'node-y', clientId: 'gus', address } as const;
+    const options = { timeout: 5_000, noMux: true, reply: createInbox(nodeInbox('node-y')) };
+    const subject = staticRequestSubject('node-y');
+    const reply = await servers.connection.request(subject, staticRequestMessage.encode(request), options);
+    return staticReplyMessage.decode(reply.data);
+  };
+  const refused = await acquire();
+  assert.deepEqual([refused.ok, !refused.ok && refused.code], [false, 'unavailable']);
+  assert.equal((await controlPlane.call('PATCH', '/v1/clients/gus', { pool: 'new' })).status, 200);
+  assert.equal((await acquire()).ok, true);
 });
 
 test('no block with a static address in it is granted, and what a node holds is no static address', {
