@@ -83,7 +83,9 @@ async function dress(trx: DatabaseTransaction, definition: TableDefinition): Pro
   for (const trigger of triggers) {
     await sql.raw(trigger.replace(onTable(name), ` ON ${LIVE_SCHEMA}.${name} `)).execute(trx);
   }
-  await sql`ALTER TABLE ${table} OWNER TO ${sql.id(owner)}`.execute(trx);
+  for (const part of [{ name }, ...(await readPartitions(trx, LIVE_SCHEMA, name))]) {
+    await sql`ALTER TABLE ${sql.id(LIVE_SCHEMA, part.name)} OWNER TO ${sql.id(owner)}`.execute(trx);
+  }
   for (const { privilege, column, grantee, grantable } of grants) {
     const columns = column === null ? sql`` : sql`(${sql.id(column)})`;
     const to = grantee === null ? sql`PUBLIC` : sql.id(grantee);

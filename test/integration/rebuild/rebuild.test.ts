@@ -122,6 +122,26 @@ test('views, functions, grants, comments and what metrics keep beside the totals
   assert.equal(rows.length, 0);
 });
 
+test('who owned the tables owns the new ones with their partitions and sequences, whoever rebuilds them', async () => {
+  const log = await TestLog.open(postgres);
+  const { database } = log;
+  await new BusyLog(log).feed(1);
+  await sql`CREATE ROLE keeper; GRANT CREATE ON SCHEMA public TO keeper`.execute(database);
+  const kept = sql`
+    relnamespace = 'public'::regnamespace AND relname ~ '^(traffic_[0-9]+|traffic|clients|ip_ledger)$' AND relkind IN ('r', 'p')`;
+  const { rows } = await sql<{ relname: string }>`SELECT relname FROM pg_class WHERE ${kept}`.execute(database);
+  assert.ok(rows.length > 4, 'with partitions');
+  for (const { relname } of rows) await sql`ALTER TABLE ${sql.table(relname)} OWNER TO keeper`.execute(database);
+  await rebuildProjections(database);
+  const others = await sql`
+    SELECT relname FROM pg_class WHERE ${kept} AND relowner <> 'keeper'::regrole
+    UNION ALL
+    SELECT relname FROM pg_class WHERE relname = 'ip_ledger_id_seq' AND relowner <> 'keeper'::regrole`.execute(
+    database,
+  );
+  assert.deepEqual(others.rows, []);
+});
+
 test('what cannot be moved to other tables is named before anything is rebuilt, and never falls with the former ones', async () => {
   const log = await TestLog.open(postgres);
   await new BusyLog(log).feed(1);
