@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import { CodedError } from '../../shared/errors.ts';
 import { PROJECTION_TABLES } from '../projections/projection-tables.ts';
 import { holdsEventsFor } from '../rebuild/copies-under-way.ts';
@@ -21,10 +21,9 @@ import { findOldestWhole } from './find-oldest-whole.ts';
 export async function retireOldestEvents(database: Database, term: Term, before: Date): Promise<string | undefined> {
   const oldest = await findOldestWhole(database, 'events');
   if (oldest === undefined) return undefined;
-  const { rows } = await sql<{ newest: Date | null }>`
-    SELECT max(recorded_at) AS newest FROM ${sql.id(LIVE_SCHEMA, oldest.name)}`.execute(database);
-  const newest = rows[0]?.newest ?? null;
-  if (newest !== null && newest >= before) return undefined;
+  const { rows } = await recordedLast(oldest.name).execute(database);
+  const [newest] = rows;
+  if (newest !== undefined && newest.recorded_at >= before) return undefined;
   const last = oldest.to - 1;
   if (await holdsEventsFor(database, last)) return undefined;
   return await exclusively(database, SNAPSHOT_SCHEMA, async () => {
@@ -44,6 +43,11 @@ export async function retireOldestEvents(database: Database, term: Term, before:
     }
     return oldest.name;
   });
+}
+
+/** When the last event of a partition was recorded, which was at most a transaction before any other one of it. Read from its index. */
+export function recordedLast(partition: string): RawBuilder<{ recorded_at: Date }> {
+  return sql`SELECT recorded_at FROM ${sql.id(LIVE_SCHEMA, partition)} ORDER BY position DESC LIMIT 1`;
 }
 
 class EventsNeededError extends CodedError {

@@ -4,7 +4,7 @@ import { sql } from 'kysely';
 import { readPartitions } from '../../../control-plane/rebuild/partitions.ts';
 import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { retentionService } from '../../../control-plane/retention/retention-service.ts';
-import { retireOldestEvents } from '../../../control-plane/retention/retire-events.ts';
+import { recordedLast, retireOldestEvents } from '../../../control-plane/retention/retire-events.ts';
 import { retireOldestTraffic } from '../../../control-plane/retention/retire-traffic.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import type { Term } from '../../../control-plane/storage/term.ts';
@@ -120,6 +120,16 @@ test('what is young, not whole, still to be rebuilt from, or of a leader of the 
   await assert.rejects(retireOldestEvents(database, past, NOW), { code: 'NOT_LEADER' });
   await assert.rejects(retireOldestTraffic(database, past, NOW), { code: 'NOT_LEADER' });
   assert.deepEqual(await differences(database), []);
+});
+
+test('how old a partition is takes a look at its last event, not at all of it', async () => {
+  const { log } = await openShortPartitions();
+  const [oldest] = await readPartitions(log.database, 'public', 'events');
+  const question = recordedLast(oldest?.name ?? '');
+  const { rows } = await sql<Record<string, string>>`EXPLAIN ${question}`.execute(log.database);
+  const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+  assert.match(plan, /Index Scan Backward/);
+  assert.doesNotMatch(plan, /Seq Scan|Sort/);
 });
 
 test('a leader of the past makes neither a snapshot nor partitions', async () => {
