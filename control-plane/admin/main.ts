@@ -14,6 +14,8 @@ const NAME = 'masque-vpn admin';
 const EXIT_FAILED = 1;
 const EXIT_INTERRUPTED = 130;
 
+// What is under way goes on, whether a terminal or a pipe still takes its progress or not.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.exitCode = await main();
 
 async function main(): Promise<number> {

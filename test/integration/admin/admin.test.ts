@@ -141,6 +141,17 @@ test('a rebuild is discarded; an interrupted one is kept', async () => {
   assert.equal(await discard(), 'there was nothing to discard\n');
 });
 
+test('who reads no further ends neither a rebuild nor a verification', async () => {
+  const log = await TestLog.open(postgres);
+  await new BusyLog(log).feed(3);
+  for (const args of [['rebuild'], ['verify', '--json']]) {
+    const { child, ended } = startAdmin(postgres.url(), args);
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+    assert.equal((await ended).status, 0);
+  }
+});
+
 test('bad arguments and a bad variable name what is allowed and exit 2; --help needs no database', () => {
   const env = { DATABASE_URL: 'postgres://u:sesame@127.0.0.1:1/vpn' };
   for (const [args, line] of [
