@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { describeValue } from '../../shared/describe-value.ts';
 import { holdProjectionTables } from '../projections/hold-tables.ts';
-import { recentWindows } from '../projections/recent-windows.ts';
+import { readFreshPosition, recentWindows } from '../projections/recent-windows.ts';
 import type { Database } from '../storage/database.ts';
 import { HttpError } from './problem.ts';
 
@@ -113,7 +113,8 @@ async function readPage(database: Database, filter: ConnectionFilter, after?: st
     throw new HttpError(400, 'INVALID_REQUEST', detail, { field: 'after' });
   }
   const open = rows.filter(({ state }) => state === 'open').map((row) => row.connection_id);
-  const fresh = await recentWindows(sql`connection_id = any(${open}::uuid[])`).execute(database);
+  const newest = recentWindows(await readFreshPosition(database), sql`connection_id = any(${open}::uuid[])`);
+  const fresh = await newest.execute(database);
   const windows = new Map(fresh.rows.map((window) => [window.connection_id, window]));
   return rows.map((row) => ({
     id: row.connection_id,

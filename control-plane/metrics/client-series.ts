@@ -14,6 +14,7 @@ export async function updateClientSeries(
   term: Pick<Term, 'ownerEpoch'>,
   limit: number,
 ): Promise<boolean> {
+  if (await areAllShown(database, limit)) return false;
   const isNeeded = ({ show, fold }: SeriesAssignment) => show.length + fold.length > 0;
   if (!isNeeded(assignSeries(await readCandidates(database), limit, Date.now()))) return false;
   await database.transaction().execute(async (trx) => {
@@ -23,6 +24,14 @@ export async function updateClientSeries(
     if (isNeeded(assignment)) await apply(trx, assignment);
   });
   return true;
+}
+
+/** Then nothing can change, whoever of them is connected; to find that out takes longest. */
+async function areAllShown(database: Database, limit: number): Promise<boolean> {
+  const { rows } = await sql<{ settled: boolean }>`
+    SELECT count(*) <= ${limit} AND coalesce(bool_and(s.shown IS TRUE), true) AS settled
+    FROM client_totals LEFT JOIN client_series s USING (client_id)`.execute(database);
+  return rows[0]?.settled === true;
 }
 
 async function readCandidates(database: Database): Promise<SeriesCandidate[]> {

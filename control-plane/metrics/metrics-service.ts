@@ -75,11 +75,13 @@ export class MetricsService {
     const { control, database, clientLimit, clockSkews } = this.options;
     const startedAt = performance.now();
     if (await updateClientSeries(database, term, clientLimit)) this.reader.forget();
-    const { snapshot, pools } = await this.reader.read();
+    const [{ snapshot, pools }, nodes, unsound] = await Promise.all([
+      this.reader.read(),
+      countNodes(database),
+      this.unsound.count(),
+    ]);
     const text = this.renderer.render(snapshot);
-    const nodes = await countNodes(database);
     const renderSeconds = (performance.now() - startedAt) / 1000;
-    const unsound = await this.unsound.count();
     control.setCluster({ pools, nodes, clockSkews: clockSkews(), renderSeconds, unsound });
     return text;
   }
