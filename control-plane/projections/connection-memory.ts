@@ -19,6 +19,8 @@ export class ConnectionMemory {
   private position: number | undefined;
   private readonly known = new Map<string, Connection>();
   private readonly ended = new Map<string, Connection>();
+  /** By node, the newest. */
+  private readonly incarnations = new Map<string, string>();
 
   /** Before entries behind `position` are projected. */
   async catchUp(trx: DatabaseTransaction, position: number): Promise<void> {
@@ -59,10 +61,11 @@ export class ConnectionMemory {
   remember(position: number, connections: Iterable<Connection>): void {
     this.position = position;
     for (const connection of connections) {
+      const { connectionId } = connection;
       const hasEnded = connection.status.state === 'closed';
       const [at, other] = hasEnded ? [this.ended, this.known] : [this.known, this.ended];
-      other.delete(connection.connectionId);
-      at.set(connection.connectionId, connection);
+      other.delete(connectionId);
+      at.set(connectionId, at.has(connectionId) ? connection : this.withSharedIncarnation(connection));
     }
     trim(this.known, MAX_CONNECTIONS);
     trim(this.ended, MAX_ENDED);
@@ -72,6 +75,16 @@ export class ConnectionMemory {
     this.position = undefined;
     this.known.clear();
     this.ended.clear();
+    this.incarnations.clear();
+  }
+
+  /** Each event brings a text of its own, and those of a node are all the same. */
+  private withSharedIncarnation(connection: Connection): Connection {
+    const { node, incarnation } = connection;
+    const shared = this.incarnations.get(node);
+    if (shared === incarnation) return { ...connection, incarnation: shared };
+    this.incarnations.set(node, incarnation);
+    return connection;
   }
 
   private forgetNode(node: string): void {

@@ -74,6 +74,9 @@ export class ForeignConnectionError extends CodedError {
 
 export const NO_TRAFFIC: TrafficTotals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
 
+/** The same for all that are open, of which there are many. */
+const OPEN: ConnectionStatus = { state: 'open' };
+
 /** A connection of which nothing is known yet but that it exists. */
 export function newConnection(
   identity: Pick<Connection, 'connectionId' | 'clientId' | 'node' | 'incarnation'>,
@@ -84,7 +87,7 @@ export function newConnection(
     clientId,
     node,
     incarnation,
-    status: { state: 'open' },
+    status: OPEN,
     established: null,
     presumedAt: null,
     sampled: NO_TRAFFIC,
@@ -124,9 +127,7 @@ export function evolveConnection(before: Connection, change: ConnectionChange): 
     case 'heard': {
       // What was written before the silence can arrive after it, and says nothing of the time since.
       const isLater = before.presumedAt !== null && change.at > before.presumedAt;
-      return before.status.state === 'presumed' && isLater
-        ? unchanged({ ...before, status: { state: 'open' } })
-        : unchanged(before);
+      return before.status.state === 'presumed' && isLater ? unchanged({ ...before, status: OPEN }) : unchanged(before);
     }
     case 'abandoned': {
       if (before.status.state === 'closed') return unchanged(before);

@@ -4,7 +4,7 @@ import { decimalOf } from '../storage/decimal-of.ts';
 import { type Column, timestamp, unnestColumns } from '../storage/insert-rows.ts';
 import { LATENCY_MS_BOUNDS } from './histogram-buckets.ts';
 import type { SummedRows } from './summed-round.ts';
-import type { HourSum, LatencySum } from './traffic-sums.ts';
+import { allOf, type HourSum, type LatencySum } from './traffic-sums.ts';
 
 /** Queries for what rows of `traffic` add up to, which is folded into other tables. */
 export interface FoldedRows {
@@ -75,8 +75,8 @@ const HOUR_COLUMNS: Readonly<Record<string, Column<HourSum>>> = {
   client_id: { type: 'text', value: (sum) => sum.clientId },
   node: { type: 'text', value: (sum) => sum.node },
   hour: { type: 'timestamptz', value: (sum) => timestamp(sum.hour) },
-  ...movedColumns('', ({ all }) => all),
-  ...movedColumns('sampled_', ({ sampled }) => sampled),
+  ...movedColumns('', allOf),
+  ...movedColumns('sampled_', (sum) => sum),
   last_seen: { type: 'timestamptz', value: (sum) => timestamp(sum.lastSeen) },
   position: { type: 'bigint', value: (sum) => sum.position },
   rows: { type: 'bigint', value: (sum) => sum.rows },

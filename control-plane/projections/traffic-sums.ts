@@ -1,11 +1,12 @@
 import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { Row } from '../storage/tables.ts';
+import { NO_TRAFFIC } from './connection-state.ts';
 import { bucketOf, LATENCY_MS_BOUNDS } from './histogram-buckets.ts';
 
 const MS_PER_HOUR = 3_600_000;
 const US_PER_MS = 1_000;
-/** Ours: more hours of one connection at once are searched for too long. */
-const MAX_HOURS = 48;
+/** Ours: with windows that end in more hours than this, a map for each would soon take more than what is in it. */
+const MAX_HOURS = 1_000;
 /** Up to here a number is what its first 15 digits say, which is what Postgres takes it for. */
 const MAX_EXACT_US = 1e15;
 
@@ -22,15 +23,17 @@ export interface SummedRow extends TrafficTotals {
   readonly latencyMs: readonly [number, number, number] | null;
 }
 
-/** What rows of one connection in one hour (UTC) add up to. Times are milliseconds since 1970. */
-export interface HourSum {
+/**
+ * What rows of one connection in one hour (UTC) add up to, those of kind `window` by themselves. Times are milliseconds since 1970. There
+ * can be hundreds of thousands of them, so all is in one object.
+ */
+export interface HourSum extends Mutable<TrafficTotals> {
   readonly connectionId: string;
   readonly clientId: string;
   readonly node: string;
   readonly hour: number;
-  readonly all: Mutable<TrafficTotals>;
-  /** Of rows of kind `window`. */
-  readonly sampled: Mutable<TrafficTotals>;
+  /** Of rows of other kinds; null: there are none. */
+  others: TrafficTotals | null;
   lastSeen: number;
   position: number;
   rows: number;
@@ -57,7 +60,8 @@ export class TrafficSums {
   /** All rows behind this position are in; undefined: nothing is kept. */
   private first: number | undefined;
   private last = 0;
-  private readonly sums = new Map<string, HourSum[]>();
+  /** By hour and connection. */
+  private readonly sums = new Map<number, Map<string, HourSum>>();
   private readonly latencySums = new Map<string, LatencySum[]>();
   private count = 0;
   private exact = true;
@@ -87,12 +91,12 @@ export class TrafficSums {
   }
 
   hours(): HourSum[] {
-    return [...this.sums.values()].flat();
+    return [...this.sums.values()].flatMap((sums) => [...sums.values()]);
   }
 
-  /** How many connections there are sums of. */
-  get connections(): number {
-    return this.sums.size;
+  /** How many sums there are: as many as connections, but that each counts in every hour of its windows. */
+  get size(): number {
+    return [...this.sums.values()].reduce((sum, { size }) => sum + size, 0);
   }
 
   /** Starts anew: with the rows that will be written behind `position`. */
@@ -124,22 +128,29 @@ export class TrafficSums {
       this.last = row.position;
       this.count += 1;
       if (!this.exact) continue;
-      const hours = this.sums.get(row.connectionId);
-      let sum = hours?.find((known) => known.hour === hour);
-      if (sum === undefined) {
-        sum = emptySum(row, hour);
-        // Nearly all have one, and an array that was pushed to has room for 17.
-        if (hours === undefined) this.sums.set(row.connectionId, [sum]);
-        else hours.push(sum);
-      }
-      addTo(sum.all, row);
-      if (row.kind === 'window') addTo(sum.sampled, row);
+      const sum = this.sumOf(row, hour);
+      if (row.kind === 'window') addTo(sum, row);
+      else sum.others = totalOf(sum.others ?? NO_TRAFFIC, row);
       sum.lastSeen = Math.max(sum.lastSeen, endMs);
       sum.position = row.position;
       sum.rows += 1;
-      this.exact = (hours?.length ?? 1) <= MAX_HOURS && isExact(sum.all) && this.observe(row);
+      this.exact = this.sums.size <= MAX_HOURS && isExact(allOf(sum)) && this.observe(row);
       if (!this.exact) this.clear();
     }
+  }
+
+  private sumOf(row: SummedRow, hour: number): HourSum {
+    let sums = this.sums.get(hour);
+    if (sums === undefined) {
+      sums = new Map();
+      this.sums.set(hour, sums);
+    }
+    let sum = sums.get(row.connectionId);
+    if (sum === undefined) {
+      sum = emptySum(row, hour);
+      sums.set(row.connectionId, sum);
+    }
+    return sum;
   }
 
   private clear(): void {
@@ -174,10 +185,26 @@ export class TrafficSums {
   }
 }
 
+/** Of rows of all kinds. */
+export function allOf(sum: HourSum): TrafficTotals {
+  return sum.others === null ? sum : totalOf(sum, sum.others);
+}
+
 function emptySum({ connectionId, clientId, node, position }: SummedRow, hour: number): HourSum {
-  const nothing = (): Mutable<TrafficTotals> => ({ bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 });
-  const identity = { connectionId, clientId, node, hour };
-  return { ...identity, all: nothing(), sampled: nothing(), lastSeen: hour, position, rows: 0 };
+  return {
+    connectionId,
+    clientId,
+    node,
+    hour,
+    bytesIn: 0,
+    bytesOut: 0,
+    packetsIn: 0,
+    packetsOut: 0,
+    others: null,
+    lastSeen: hour,
+    position,
+    rows: 0,
+  };
 }
 
 function addTo(sum: Mutable<TrafficTotals>, { bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): void {
@@ -185,6 +212,13 @@ function addTo(sum: Mutable<TrafficTotals>, { bytesIn, bytesOut, packetsIn, pack
   sum.bytesOut += bytesOut;
   sum.packetsIn += packetsIn;
   sum.packetsOut += packetsOut;
+}
+
+function totalOf(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
+  const { bytesIn, bytesOut, packetsIn, packetsOut } = a;
+  const total = { bytesIn, bytesOut, packetsIn, packetsOut };
+  addTo(total, b);
+  return total;
 }
 
 const isExact = ({ bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): boolean =>

@@ -104,7 +104,7 @@ export class FoldSchedule {
     this.backlog = hasBacklog ? (this.backlog ?? (await this.folds.countUnfolded(trx, before, through))) : 0;
 
     const startedAt = this.now();
-    const waitingMs = (sums.connections + (round?.sums() ?? 0)) * this.msPerConnection;
+    const waitingMs = (sums.size + (round?.sums() ?? 0)) * this.msPerConnection;
     const share = Math.max(TIME_SHARE, waitingMs / MAX_WAIT_MS);
     this.budgetMs = Math.min(MAX_FOLD_MS, this.budgetMs + (startedAt - this.lastAt) * share);
     this.lastAt = startedAt;
@@ -120,7 +120,7 @@ export class FoldSchedule {
     const { traffic } = this.memory;
     if (traffic.round === undefined) {
       const { sums } = traffic;
-      if (sums.connections === 0 || !this.affords(this.msOf(sums.connections))) return;
+      if (sums.size === 0 || !this.affords(this.msOf(sums.size))) return;
       traffic.round = await this.folds.divideSums(trx, sums);
       sums.begin(sums.position);
     }
