@@ -9,6 +9,7 @@ export async function recordEntries(
   trx: DatabaseTransaction,
   entries: readonly LogEntry[],
   memory?: ProjectionMemory,
+  meanwhile?: () => Promise<void>,
 ): Promise<void> {
-  await projectEntries(trx, entries, memory, () => appendEntries(trx, entries));
+  await projectEntries(trx, entries, memory, { alongside: () => appendEntries(trx, entries), meanwhile });
 }

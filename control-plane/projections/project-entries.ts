@@ -18,13 +18,14 @@ import { TrafficProjection } from './traffic.ts';
 /**
  * Projects entries of the log, in their order, into all tables: loads the rows they touch, evolves them in memory, and
  * writes each table once. Each entry must come exactly once, under the projection lock. What follows from traffic is not
- * complete before `foldTraffic`. Who projects often passes the same `memory` each time. `alongside` is written first of all.
+ * complete before `foldTraffic`. Who projects often passes the same `memory` each time. `alongside` is written first of all, and
+ * `meanwhile` is done while Postgres still writes.
  */
 export async function projectEntries(
   trx: DatabaseTransaction,
   entries: readonly LogEntry[],
   memory = new ProjectionMemory(),
-  alongside: () => Promise<void> = () => Promise.resolve(),
+  { alongside, meanwhile }: { alongside?: () => Promise<void>; meanwhile?: (() => Promise<void>) | undefined } = {},
 ): Promise<void> {
   const first = entries[0]?.position;
   const last = entries.at(-1)?.position;
@@ -44,7 +45,7 @@ export async function projectEntries(
   const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.holders(), memory.connections);
 
   function* write(): Generator<() => Promise<unknown>> {
-    yield alongside;
+    if (alongside) yield alongside;
     for (const entry of entries) {
       const { event } = entry;
       clients.apply(entry);
@@ -67,6 +68,7 @@ export async function projectEntries(
     // Addresses take Postgres longest, and traffic us: each is worked on while the other is.
     const projections = [nodes, clients, admin, connections, failures, grants, addresses, traffic, ledger];
     for (const projection of [...projections, counters, totals, histograms]) yield () => projection.write(trx);
+    if (meanwhile) yield meanwhile;
   }
   await overlap(write());
   memory.connections.remember(last, connections.all());

@@ -63,6 +63,16 @@ export async function readCheckpoint(database: Database | DatabaseTransaction): 
   return { streamCreated: row.stream_created, streamSeq: row.stream_seq };
 }
 
+/** How a batch is worked on. */
+export interface BatchWork {
+  /** Of the term. */
+  readonly memory: ProjectionMemory;
+  /** Brings what follows from traffic up to date, or puts it off. */
+  readonly fold?: (trx: DatabaseTransaction) => Promise<unknown>;
+  /** What can be done while Postgres writes. */
+  readonly meanwhile?: (() => Promise<void>) | undefined;
+}
+
 /** What one transaction has done of a batch. */
 interface BatchPart {
   readonly result: BatchResult;
@@ -77,7 +87,7 @@ interface BatchPart {
  * Applies the messages between two checkpoints in one transaction: either all of it is committed, or nothing is. Only where more
  * parked events are to be released than a transaction takes there are several, each of which is a whole step by itself. Throws
  * NotLeaderError, CheckpointMovedError, and whatever keeps Postgres from working; what is wrong with single events
- * throws nothing. `memory` is of the term; `fold` brings what follows from traffic up to date, or puts it off.
+ * throws nothing.
  */
 export async function applyBatch(
   database: Database,
@@ -85,8 +95,7 @@ export async function applyBatch(
   from: StreamPosition,
   to: StreamPosition,
   messages: readonly ReadMessage[],
-  memory: ProjectionMemory,
-  fold: (trx: DatabaseTransaction) => Promise<unknown> = foldTraffic,
+  work: BatchWork,
 ): Promise<BatchResult> {
   let left = messages;
   let at = from;
@@ -94,9 +103,7 @@ export async function applyBatch(
   let isMoreReady = false;
   try {
     do {
-      const part = await database
-        .transaction()
-        .execute((trx) => applyPart(trx, ownerEpoch, at, to, left, memory, fold));
+      const part = await database.transaction().execute((trx) => applyPart(trx, ownerEpoch, at, to, left, work));
       total = total === undefined ? part.result : sum(total, part.result);
       // Without messages it is all ready ones of all spools that are looked for.
       isMoreReady = part.isMoreReady || (isMoreReady && left.length > 0);
@@ -105,7 +112,7 @@ export async function applyBatch(
     } while (left.length > 0 || isMoreReady);
     return total;
   } catch (error) {
-    memory.forget();
+    work.memory.forget();
     throw error;
   }
 }
@@ -116,8 +123,7 @@ async function applyPart(
   from: StreamPosition,
   to: StreamPosition,
   left: readonly ReadMessage[],
-  memory: ProjectionMemory,
-  fold: (trx: DatabaseTransaction) => Promise<unknown>,
+  { memory, fold = foldTraffic, meanwhile }: BatchWork,
 ): Promise<BatchPart> {
   await lockProjections(trx);
   await checkOwnerEpoch(trx, ownerEpoch);
@@ -137,7 +143,7 @@ async function applyPart(
   const { known, result, done, incoming } = await sequencePart(trx, left);
   const at = done === left.length ? to : { ...to, streamSeq: left[done - 1]?.streamSeq ?? from.streamSeq };
   const unreadable = left.slice(0, done).flatMap(({ deadLetters }) => deadLetters);
-  const { position, deadLetters } = await applyEvents(trx, before.position, result.apply, memory);
+  const { position, deadLetters } = await applyEvents(trx, before.position, result.apply, memory, meanwhile);
   await fold(trx);
   await storeSequence(trx, result);
   await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);

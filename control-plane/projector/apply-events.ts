@@ -22,13 +22,15 @@ const POISON_CLASSES = new Set(['21', '22', '23', '54', 'P0']);
 
 /**
  * Appends events to the log behind `position` and projects them, in their order. What cannot be applied becomes a dead
- * letter and takes no position; the rest is not held up by it. Throws only what says nothing about an event.
+ * letter and takes no position; the rest is not held up by it. Throws only what says nothing about an event. `meanwhile` is done
+ * while Postgres writes.
  */
 export async function applyEvents(
   trx: DatabaseTransaction,
   position: number,
   events: readonly IncomingEvent[],
   memory: ProjectionMemory,
+  meanwhile?: () => Promise<void>,
 ): Promise<AppliedEvents> {
   const deadLetters: DeadLetter[] = [];
   const sound: Array<Pick<LogEntry, 'event' | 'written'> & { incoming: IncomingEvent }> = [];
@@ -51,7 +53,7 @@ export async function applyEvents(
     );
     await sql`SAVEPOINT apply_range`.execute(trx);
     try {
-      await recordEntries(trx, entries, memory);
+      await recordEntries(trx, entries, memory, meanwhile);
       await sql`RELEASE SAVEPOINT apply_range`.execute(trx);
       return start + range.length;
     } catch (error) {

@@ -21,7 +21,7 @@ const MAX_BATCH_MESSAGES = 500;
  * costs next to nothing and ends soon.
  */
 const MAX_BATCH_BYTES = 2 ** 20;
-/** Ours: bytes that are decoded in one go, some milliseconds, before others get their turn, e.g. what Postgres has answered. */
+/** Ours: bytes that are decoded in one go, about a millisecond, before others get their turn, e.g. what Postgres has answered. */
 const MAX_BYTES_IN_ONE_GO = 64 * 1024;
 /** Ours: far more than a batch, so that a slow commit never stops the flow. */
 const MAX_ACK_PENDING = 10 * MAX_BATCH_MESSAGES;
@@ -35,10 +35,22 @@ const CONSUMER_PREFIX = 'projector-';
 /** What the client library reports only as a status, and goes on waiting. */
 const FATAL_STATUSES = new Set(['consumer_deleted', 'consumer_not_found', 'stream_not_found']);
 
-/** A message that is decoded and checked already: that is done while the batch before it is committed. */
+/** A message of the stream, decoded and checked. */
 export interface ReceivedMessage {
   readonly message: JsMsg;
   readonly read: ReadMessage;
+}
+
+export interface EventBatch {
+  readonly messages: readonly ReceivedMessage[];
+  /** Decodes what has come in since, in small pieces: for when there is nothing to do but to wait for Postgres. */
+  readonly readAhead: () => Promise<void>;
+}
+
+interface Arrival {
+  readonly message: JsMsg;
+  /** Undefined until there was time for it. */
+  read?: ReadMessage;
 }
 
 /** The consumer is of no use any more: build another one from the checkpoint. */
@@ -61,10 +73,11 @@ export async function* readEvents(
   first: number,
   signal: AbortSignal,
   idleMs: () => number | undefined = () => undefined,
-): AsyncGenerator<readonly ReceivedMessage[], void, undefined> {
+): AsyncGenerator<EventBatch, void, undefined> {
   const consumer = await createConsumer(nats, manager, ownerEpoch, first);
   const messages = await consumer.consume({ max_messages: MAX_BATCH_MESSAGES });
   const inbox = new Inbox(messages, first);
+  const readAhead = () => inbox.readAhead();
   const wake = () => inbox.wake();
   signal.addEventListener('abort', wake);
   try {
@@ -72,11 +85,11 @@ export async function* readEvents(
       const idle = idleMs();
       const batch = await inbox.take(idle ?? WATCHDOG_MS, signal);
       if (batch.length > 0) {
-        yield batch;
+        yield { messages: await readAll(batch), readAhead };
         // With ack-all this is the whole batch; it only makes room for more, the position is the checkpoint's matter.
         batch.at(-1)?.message.ack();
       } else if (idle !== undefined && !signal.aborted && inbox.isEmpty()) {
-        yield batch;
+        yield { messages: [], readAhead };
       } else if (!signal.aborted && (await lastSequence(manager)) >= inbox.expected) {
         // What has come in while the stream was asked is no reason to complain.
         if (inbox.isEmpty()) throw new ConsumerBrokenError(`message ${inbox.expected} is there but does not come`);
@@ -139,11 +152,28 @@ async function lastSequence(manager: JetStreamManager): Promise<number> {
   }
 }
 
+/** Decodes what is not decoded yet. */
+async function readAll(arrivals: readonly Arrival[]): Promise<ReceivedMessage[]> {
+  const received: ReceivedMessage[] = [];
+  let bytes = 0;
+  for (const arrival of arrivals) {
+    const { message } = arrival;
+    const { seq: streamSeq, subject, data } = message;
+    if (arrival.read === undefined) bytes += data.length;
+    arrival.read ??= readMessage({ streamSeq, subject, data });
+    received.push({ message, read: arrival.read });
+    if (bytes < MAX_BYTES_IN_ONE_GO) continue;
+    bytes = 0;
+    await turn();
+  }
+  return received;
+}
+
 /** Takes messages from the library's iterator, a bounded number ahead, and checks that none is missing. */
 class Inbox {
   /** The sequence that has to come next. */
   expected: number;
-  private readonly waiting: ReceivedMessage[] = [];
+  private readonly waiting: Arrival[] = [];
   private waitingBytes = 0;
   private broken: ConsumerBrokenError | undefined;
   private closed = false;
@@ -175,7 +205,7 @@ class Inbox {
   }
 
   /** What has arrived; waits for it up to `timeoutMs`. Throws ConsumerBrokenError once all that came before is taken. */
-  async take(timeoutMs: number, signal: AbortSignal): Promise<readonly ReceivedMessage[]> {
+  async take(timeoutMs: number, signal: AbortSignal): Promise<readonly Arrival[]> {
     if (this.isEmpty() && !signal.aborted) {
       const timer = new AbortController();
       const timeout = delay(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
@@ -194,8 +224,11 @@ class Inbox {
     return batch;
   }
 
+  async readAhead(): Promise<void> {
+    await readAll(this.waiting);
+  }
+
   private async pump(messages: ConsumerMessages): Promise<void> {
-    let bytes = 0;
     try {
       for await (const message of messages) {
         if (this.closed) return;
@@ -206,15 +239,10 @@ class Inbox {
           return;
         }
         this.expected += 1;
-        const { seq: streamSeq, subject, data } = message;
-        this.waiting.push({ message, read: readMessage({ streamSeq, subject, data }) });
-        this.waitingBytes += data.length;
+        this.waiting.push({ message });
+        this.waitingBytes += message.data.length;
         this.wake();
         while (this.isFull() && !this.closed) await this.room.promise;
-        bytes += data.length;
-        if (bytes < MAX_BYTES_IN_ONE_GO) continue;
-        bytes = 0;
-        await turn();
       }
       this.fail('the consumer ended');
     } catch (error) {

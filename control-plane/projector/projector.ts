@@ -3,7 +3,7 @@ import type { NatsConnection, StreamInfo } from 'nats';
 import type { Logger } from '../../shared/log/logger.ts';
 import { EVENT_STREAM, ensureEventStream } from '../../shared/nats/streams.ts';
 import { ProjectionMemory } from '../projections/projection-memory.ts';
-import type { Database } from '../storage/database.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { NotLeaderError, type Term } from '../storage/term.ts';
 import { applyBatch, type BatchResult, readCheckpoint, type StreamPosition } from './apply-batch.ts';
 import { deleteEarlierConsumers, readEvents } from './event-consumer.ts';
@@ -119,15 +119,16 @@ export class Projector {
 
     const idleMs = () => (projection.folds.isBehind() ? IDLE_MS : undefined);
     const first = position.streamSeq + 1;
-    for await (const batch of readEvents(nats, manager, term.ownerEpoch, first, term.signal, idleMs)) {
-      const last = batch.at(-1)?.message;
+    const batches = readEvents(nats, manager, term.ownerEpoch, first, term.signal, idleMs);
+    for await (const { messages, readAhead } of batches) {
+      const last = messages.at(-1)?.message;
       if (last === undefined) {
         await this.commit(term, position, position, [], projection);
         continue;
       }
       const next = { streamCreated: position.streamCreated, streamSeq: last.seq };
-      const messages = batch.map(({ read }) => read);
-      const { epochs, aheadSeconds } = await this.commit(term, position, next, messages, projection);
+      const read = messages.map((message) => message.read);
+      const { epochs, aheadSeconds } = await this.commit(term, position, next, read, projection, readAhead);
       if (last.info.pending < LIVE_BACKLOG)
         for (const [node, seconds] of aheadSeconds) this.clockSkews.set(node, seconds);
       position = next;
@@ -141,11 +142,12 @@ export class Projector {
     to: StreamPosition,
     messages: readonly ReadMessage[],
     { memory, folds }: { readonly memory: ProjectionMemory; readonly folds: FoldSchedule },
+    meanwhile?: () => Promise<void>,
   ): Promise<BatchResult> {
     const isIdle = messages.length === 0;
-    const result = await applyBatch(this.options.database, term.ownerEpoch, from, to, messages, memory, (trx) =>
-      folds.run(trx, isIdle),
-    );
+    const fold = (trx: DatabaseTransaction) => folds.run(trx, isIdle);
+    const work = { memory, fold, meanwhile };
+    const result = await applyBatch(this.options.database, term.ownerEpoch, from, to, messages, work);
     const { current } = this;
     this.current = {
       batches: current.batches + 1,

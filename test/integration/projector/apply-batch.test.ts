@@ -489,7 +489,7 @@ test('a batch that begins elsewhere than at the checkpoint is refused whole', as
   const from = await readCheckpoint(log.database);
   await log.deliver([node.started(0)]);
   const to = { streamCreated: 'stream', streamSeq: 1 };
-  await assert.rejects(applyBatch(log.database, log.ownerEpoch, from, to, [], new ProjectionMemory()), {
+  await assert.rejects(applyBatch(log.database, log.ownerEpoch, from, to, [], { memory: new ProjectionMemory() }), {
     code: 'CHECKPOINT_MOVED',
   });
 });

@@ -59,9 +59,12 @@ async function breakOff(log: TestLog, transaction: number, events: readonly VpnE
   const fold = async () => {
     if (++begun === transaction) throw new Error('the process ends here');
   };
-  await assert.rejects(applyBatch(log.database, log.ownerEpoch, from, to, [message], new ProjectionMemory(), fold), {
-    message: 'the process ends here',
-  });
+  await assert.rejects(
+    applyBatch(log.database, log.ownerEpoch, from, to, [message], { memory: new ProjectionMemory(), fold }),
+    {
+      message: 'the process ends here',
+    },
+  );
 }
 
 test('what waited for one event is released in steps, each event once and in its order', async () => {
@@ -104,7 +107,7 @@ test('a process that ends in the midst of a release leaves the rest to the next 
   assert.ok(left && left > 0 && left < count - 2, `${left} are parked still`);
   // As every new leader begins, without any message.
   const at = await readCheckpoint(log.database);
-  await applyBatch(log.database, log.ownerEpoch, at, at, [], new ProjectionMemory());
+  await applyBatch(log.database, log.ownerEpoch, at, at, [], { memory: new ProjectionMemory() });
   assert.deepEqual((await logged(log)).order, range(node.epoch, 1, count));
   assert.equal(await parkedOf(log), 0);
 });

@@ -53,7 +53,7 @@ export class TestLog {
     const from = await readCheckpoint(this.database);
     const read = messages.map((message) => readMessage({ ...message, streamSeq: ++this.streamSeq }));
     const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
-    return await applyBatch(this.database, this.ownerEpoch, from, to, read, this.memory);
+    return await applyBatch(this.database, this.ownerEpoch, from, to, read, { memory: this.memory });
   }
 
   /** Counts from now on what is read from the database: rows, and events among them. */
