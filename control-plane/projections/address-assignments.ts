@@ -1,14 +1,14 @@
 import { sql } from 'kysely';
 import type { VpnEvent } from '../../shared/events/envelope.ts';
-import { canonicalAddress } from '../../shared/ip/address.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
-import type { Row } from '../storage/tables.ts';
+import { type Column, insertRows, unnestOf } from '../storage/insert-rows.ts';
+import type { AddressMemory } from './address-memory.ts';
+import { loadEndingBehind, loadOpen } from './assignment-rows.ts';
 import { type Assignment, decideAssignment, endAssignment } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
 import type { ConnectionOutcome } from './connections.ts';
-import { HeldAddresses } from './held-addresses.ts';
+import { writeHeld } from './held-addresses.ts';
 import type { IpLedgerProjection } from './ip-ledger.ts';
 import type { NodesProjection } from './nodes.ts';
 import { formatRange, MAX_CLOCK_SKEW_MS } from './time-range.ts';
@@ -25,16 +25,19 @@ interface Conflict {
 export class AddressAssignmentsProjection {
   /** By address. */
   private readonly assignments = new Map<string, Assignment[]>();
-  private readonly dirty = new Set<Assignment>();
+  /** Of these addresses all assignments that end behind a time, milliseconds since 1970, are there. */
+  private readonly complete = new Map<string, number>();
+  private readonly created = new Set<Assignment>();
+  private readonly changed = new Set<Assignment>();
   private readonly conflicts: Conflict[] = [];
-  private readonly held: HeldAddresses;
   private readonly grants: BlockGrantsProjection;
   private readonly ledger: IpLedgerProjection;
+  private readonly memory: AddressMemory;
 
-  private constructor(held: HeldAddresses, grants: BlockGrantsProjection, ledger: IpLedgerProjection) {
-    this.held = held;
+  private constructor(grants: BlockGrantsProjection, ledger: IpLedgerProjection, memory: AddressMemory) {
     this.grants = grants;
     this.ledger = ledger;
+    this.memory = memory;
   }
 
   static async load(
@@ -43,63 +46,40 @@ export class AddressAssignmentsProjection {
     nodes: NodesProjection,
     grants: BlockGrantsProjection,
     ledger: IpLedgerProjection,
+    memory: AddressMemory,
   ): Promise<AddressAssignmentsProjection> {
-    const addresses = new Set<string>();
+    const projection = new AddressAssignmentsProjection(grants, ledger, memory);
     const restarted = new Set<string>();
     const endedBlocks: Array<{ node: string; block: string }> = [];
-    let earliest = Number.POSITIVE_INFINITY;
     for (const { event } of entries) {
       if (event.type === 'address.assigned' || event.type === 'address.released') {
-        addresses.add(event.data.address);
-        earliest = Math.min(earliest, Date.parse(event.at));
+        const { address } = event.data;
+        const since = Date.parse(event.at) - MAX_CLOCK_SKEW_MS;
+        projection.complete.set(address, Math.min(projection.complete.get(address) ?? since, since));
       }
       if (event.type === 'block.returned' || event.type === 'block.reclaimed') endedBlocks.push(event.data);
       const known = nodes.get(event.node);
       if (known !== undefined && known.incarnation !== event.incarnation) restarted.add(event.node);
     }
-    const selected = trx
-      .selectFrom('address_assignments as a')
-      .selectAll('a')
-      .select([sql<Date>`lower(a.during)`.as('from'), sql<Date | null>`upper(a.during)`.as('until')]);
-    const found = [];
-    if (addresses.size > 0) {
-      const since = timestamp(earliest - MAX_CLOCK_SKEW_MS);
-      // One look into address_assignments_end for each: a join reads everything that is held.
-      const { rows } = await sql<Row<'address_assignments'> & { from: Date; until: Date | null }>`
-        SELECT a.*, lower(a.during) AS "from", upper(a.during) AS until FROM unnest(${[...addresses]}::inet[]) AS w (address)
-        CROSS JOIN LATERAL (
-          SELECT * FROM address_assignments o
-          WHERE o.address = w.address AND coalesce(upper(o.during), 'infinity') > ${since} OFFSET 0
-        ) a`.execute(trx);
-      found.push(...rows);
+    const missing: Array<readonly [string, number]> = [];
+    for (const [address, since] of projection.complete) {
+      const remembered = memory.find(address, since);
+      if (remembered === undefined) missing.push([address, since]);
+      else {
+        projection.complete.set(address, remembered.since);
+        projection.assignments.set(address, [...remembered.assignments]);
+      }
     }
-    const open = selected.where(sql<boolean>`upper_inf(a.during)`);
-    if (restarted.size > 0) found.push(...(await open.where('a.node', 'in', [...restarted]).execute()));
+    projection.add(await loadEndingBehind(trx, missing));
+    if (restarted.size > 0) {
+      projection.add(await loadOpen(trx, sql<boolean>`node = any(${[...restarted]}::text[])`));
+    }
     if (endedBlocks.length > 0) {
       const nodesOf = endedBlocks.map(({ node }) => node);
       const blocksOf = endedBlocks.map(({ block }) => block);
-      found.push(...(await open.where('a.node', 'in', nodesOf).where('a.block', 'in', blocksOf).execute()));
+      const isIn = sql<boolean>`node = any(${nodesOf}::text[]) AND block = any(${blocksOf}::cidr[])`;
+      projection.add(await loadOpen(trx, isIn));
     }
-    const byId = new Map<number, Assignment>();
-    for (const row of found) {
-      byId.set(row.id, {
-        id: row.id,
-        address: canonicalAddress(row.address),
-        pool: row.pool,
-        block: row.block,
-        clientId: row.client_id,
-        node: row.node,
-        connectionId: row.connection_id,
-        from: row.from.getTime(),
-        until: row.until?.getTime() ?? null,
-        endReason: row.end_reason,
-        assignedPosition: row.assigned_position,
-        endedPosition: row.ended_position,
-      });
-    }
-    const touched = new Set([...addresses, ...[...byId.values()].map(({ address }) => address)]);
-    const projection = new AddressAssignmentsProjection(await HeldAddresses.load(trx, touched), grants, ledger);
-    for (const assignment of byId.values()) projection.list(assignment.address).push(assignment);
     return projection;
   }
 
@@ -153,23 +133,27 @@ export class AddressAssignmentsProjection {
   }
 
   async write(trx: DatabaseTransaction): Promise<void> {
-    const changed = [...this.dirty].filter(({ id }) => id !== null);
+    const changed = [...this.changed];
     if (changed.length > 0) {
       await sql`
         UPDATE address_assignments a
         SET during = c.during::tstzrange, end_reason = c.end_reason, ended_position = c.ended_position
-        FROM unnest(
-          ${changed.map(({ id }) => id)}::bigint[],
-          ${changed.map(({ from, until }) => formatRange(from, until))}::text[],
-          ${changed.map(({ endReason }) => endReason)}::text[],
-          ${changed.map(({ endedPosition }) => endedPosition)}::bigint[]
-        ) AS c (id, during, end_reason, ended_position)
-        WHERE a.id = c.id`.execute(trx);
+        FROM ${unnestOf(END_COLUMNS, changed)} AS c (assigned_position, during, end_reason, ended_position)
+        WHERE a.assigned_position = c.assigned_position`.execute(trx);
     }
-    const created = [...this.dirty].filter(({ id }) => id === null);
+    const created = [...this.created];
     await insertRows(trx, 'address_assignments', ASSIGNMENT_COLUMNS, created);
     await insertRows(trx, 'address_conflicts', CONFLICT_COLUMNS, this.conflicts);
-    await this.held.write(trx);
+    await writeHeld(trx, [...changed, ...created]);
+  }
+
+  /** Once all is written. */
+  remember(): void {
+    for (const [address, assignments] of this.assignments) {
+      const since = this.complete.get(address);
+      if (since === undefined) this.memory.forgetAddress(address);
+      else this.memory.remember(address, since, assignments);
+    }
   }
 
   private assign(entry: LogEntry<'address.assigned'>, event: VpnEvent<'address.assigned'>): void {
@@ -181,8 +165,7 @@ export class AddressAssignmentsProjection {
       case 'assigned': {
         const { assignment } = decision;
         others.push(assignment);
-        this.dirty.add(assignment);
-        this.held.hold(assignment);
+        this.created.add(assignment);
         this.ledger.record(entry, 'assigned', assignment.from, assignment, null);
         break;
       }
@@ -209,13 +192,20 @@ export class AddressAssignmentsProjection {
     if (after === before) return;
     const list = this.list(before.address);
     list[list.indexOf(before)] = after;
-    this.dirty.delete(before);
-    this.dirty.add(after);
-    this.held.release(after);
+    const stored = this.created.delete(before) ? this.created : this.changed;
+    stored.delete(before);
+    stored.add(after);
   }
 
   private openWhere(matches: (row: Assignment) => boolean): Assignment[] {
     return [...this.assignments.values()].flat().filter((row) => row.until === null && matches(row));
+  }
+
+  private add(stored: readonly Assignment[]): void {
+    for (const assignment of stored) {
+      const list = this.list(assignment.address);
+      if (!list.some(({ assignedPosition }) => assignedPosition === assignment.assignedPosition)) list.push(assignment);
+    }
   }
 
   private list(address: string): Assignment[] {
@@ -238,6 +228,14 @@ const ASSIGNMENT_COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
   end_reason: { type: 'text', value: (row) => row.endReason },
   assigned_position: { type: 'bigint', value: (row) => row.assignedPosition },
   ended_position: { type: 'bigint', value: (row) => row.endedPosition },
+};
+
+/** What the end of an assignment changes. */
+const END_COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
+  assigned_position: ASSIGNMENT_COLUMNS.assigned_position!,
+  during: ASSIGNMENT_COLUMNS.during!,
+  end_reason: ASSIGNMENT_COLUMNS.end_reason!,
+  ended_position: ASSIGNMENT_COLUMNS.ended_position!,
 };
 
 const CONFLICT_COLUMNS: Readonly<Record<string, Column<Conflict>>> = {

@@ -4,8 +4,6 @@ import { clampEnd, rangesOverlap } from './time-range.ts';
 
 /** One client's hold on one address. Times are milliseconds since 1970; `until` null while it is held. */
 export interface Assignment {
-  /** Null until it is stored. */
-  readonly id: number | null;
   readonly address: string;
   readonly pool: string;
   readonly block: string;
@@ -39,7 +37,6 @@ export function decideAssignment(
   const over = grant?.until ?? null;
   const { address, pool, block, clientId, connectionId } = event.data;
   const assignment: Assignment = {
-    id: null,
     address,
     pool,
     block,

@@ -86,7 +86,7 @@ export class BlockGrantsProjection {
       .selectFrom('block_grants')
       .selectAll()
       .select([sql<Date>`lower(during)`.as('from'), sql<Date | null>`upper(during)`.as('until')])
-      .where('block', 'in', [...blocks])
+      .where('block', '=', sql<string>`any(${[...blocks]}::cidr[])`)
       .where(sql<boolean>`during && tstzrange(${timestamp(earliest - MAX_CLOCK_SKEW_MS)}, NULL)`)
       .orderBy('granted_position')
       .execute();

@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
@@ -122,7 +123,7 @@ export class NodesProjection {
         : await trx
             .selectFrom('nodes')
             .selectAll()
-            .where('node', 'in', [...names])
+            .where('node', '=', sql<string>`any(${[...names]}::text[])`)
             .execute();
     return new NodesProjection(
       new Map(

@@ -30,7 +30,7 @@ export async function projectEntries(
   const first = entries[0]?.position;
   const last = entries.at(-1)?.position;
   if (first === undefined || last === undefined) return;
-  await memory.connections.catchUp(trx, first - 1);
+  await memory.catchUp(trx, first - 1);
   const ledger = new IpLedgerProjection();
   const failures = new ConnectionFailuresProjection();
   const traffic = new TrafficProjection(memory.traffic);
@@ -38,10 +38,12 @@ export async function projectEntries(
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();
   const admin = new AdminEventsProjection();
-  const clients = await ClientsProjection.load(trx, entries);
-  const nodes = await NodesProjection.load(trx, entries);
-  const grants = await BlockGrantsProjection.load(trx, entries);
-  const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger);
+  const [clients, nodes, grants] = await Promise.all([
+    ClientsProjection.load(trx, entries),
+    NodesProjection.load(trx, entries),
+    BlockGrantsProjection.load(trx, entries),
+  ]);
+  const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger, memory.addresses);
   const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.holders(), memory.connections);
 
   function* write(): Generator<() => Promise<unknown>> {
@@ -71,5 +73,7 @@ export async function projectEntries(
     if (meanwhile) yield meanwhile;
   }
   await overlap(write());
-  memory.connections.remember(last, connections.all());
+  memory.connections.remember(connections.all());
+  addresses.remember();
+  memory.moveTo(last);
 }

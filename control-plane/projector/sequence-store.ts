@@ -10,7 +10,8 @@ import type { EpochState, Gap, SequenceResult } from './sequence.ts';
 export async function loadEpochs(trx: DatabaseTransaction, incoming: readonly IncomingEvent[]): Promise<EpochState[]> {
   const nodes = [...new Set(incoming.map(({ node }) => node))];
   if (nodes.length === 0) return [];
-  const rows = await trx.selectFrom('node_epochs').selectAll().where('node', 'in', nodes).forUpdate().execute();
+  const isNamed = sql<boolean>`node = any(${nodes}::text[])`;
+  const rows = await trx.selectFrom('node_epochs').selectAll().where(isNamed).forUpdate().execute();
   return rows.map(stateOf);
 }
 
