@@ -11,7 +11,7 @@ import type { ConnectionOutcome } from './connections.ts';
 import { writeHeld } from './held-addresses.ts';
 import type { IpLedgerProjection } from './ip-ledger.ts';
 import type { NodesProjection } from './nodes.ts';
-import { formatRange, MAX_CLOCK_SKEW_MS } from './time-range.ts';
+import { MAX_CLOCK_SKEW_MS } from './time-range.ts';
 
 interface Conflict {
   readonly entry: LogEntry<'address.assigned'>;
@@ -137,7 +137,7 @@ export class AddressAssignmentsProjection {
     if (changed.length > 0) {
       await sql`
         UPDATE address_assignments a
-        SET during = c.during::tstzrange, end_reason = c.end_reason, ended_position = c.ended_position
+        SET during = c.during, end_reason = c.end_reason, ended_position = c.ended_position
         FROM ${unnestOf(END_COLUMNS, changed)} AS c (assigned_position, during, end_reason, ended_position)
         WHERE a.assigned_position = c.assigned_position`.execute(trx);
     }
@@ -224,7 +224,7 @@ const ASSIGNMENT_COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
   client_id: { type: 'text', value: (row) => row.clientId },
   node: { type: 'text', value: (row) => row.node },
   connection_id: { type: 'uuid', value: (row) => row.connectionId },
-  during: { type: 'tstzrange', value: (row) => formatRange(row.from, row.until) },
+  during: { type: 'tstzrange', value: (row) => row },
   end_reason: { type: 'text', value: (row) => row.endReason },
   assigned_position: { type: 'bigint', value: (row) => row.assignedPosition },
   ended_position: { type: 'bigint', value: (row) => row.endedPosition },

@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import { canonicalAddress } from '../../shared/ip/address.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, timestamp, unnestOf } from '../storage/insert-rows.ts';
+import { type Column, unnestOf } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
 import type { Assignment } from './assignment-state.ts';
 
@@ -9,7 +9,7 @@ type AssignmentRow = Row<'address_assignments'> & { readonly from: Date; readonl
 
 const WANTED: Readonly<Record<string, Column<readonly [string, number]>>> = {
   address: { type: 'inet', value: ([address]) => address },
-  since: { type: 'timestamptz', value: ([, since]) => timestamp(since) },
+  since: { type: 'timestamptz', value: ([, since]) => since },
 };
 
 /** Of each address the assignments that end behind a time, milliseconds since 1970, or have not ended. */

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
+import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { ConnectionOutcome } from './connections.ts';
 
 interface Sighting {
@@ -11,7 +11,7 @@ interface Sighting {
 
 const COLUMNS: Readonly<Record<string, Column<Sighting>>> = {
   client_id: { type: 'text', value: (row) => row.clientId },
-  last_seen: { type: 'timestamptz', value: (row) => timestamp(row.lastSeen) },
+  last_seen: { type: 'timestamptz', value: (row) => row.lastSeen },
 };
 
 /** Projects which clients there are and when they were last seen; `foldTraffic` adds what they move. */

@@ -1,7 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, overwrite, timestamp, unnestOf } from '../storage/insert-rows.ts';
+import { type Column, insertRows, overwrite, unnestOf } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
 import { addTraffic, type Connection, NO_TRAFFIC } from './connection-state.ts';
 import { isUnfolded, readTrafficFold } from './unfolded-traffic.ts';
@@ -20,9 +20,9 @@ const COLUMNS: Readonly<Record<string, Column<Connection>>> = {
   remote_port: { type: 'integer', value: (row) => row.established?.details.remotePort ?? null },
   transport: { type: 'text', value: (row) => row.established?.details.transport ?? null },
   tunnel_mtu: { type: 'integer', value: (row) => row.established?.details.tunnelMtu ?? null },
-  established_at: { type: 'timestamptz', value: (row) => timestamp(row.established?.at ?? null) },
-  presumed_at: { type: 'timestamptz', value: (row) => timestamp(row.presumedAt) },
-  closed_at: { type: 'timestamptz', value: (row) => timestamp(closed(row)?.closedAt ?? null) },
+  established_at: { type: 'timestamptz', value: (row) => row.established?.at ?? null },
+  presumed_at: { type: 'timestamptz', value: (row) => row.presumedAt },
+  closed_at: { type: 'timestamptz', value: (row) => closed(row)?.closedAt ?? null },
   duration_ms: { type: 'double precision', value: (row) => closed(row)?.durationMs ?? null },
   close_bytes_in: { type: 'bigint', value: (row) => row.closeTotals?.bytesIn ?? null },
   close_bytes_out: { type: 'bigint', value: (row) => row.closeTotals?.bytesOut ?? null },

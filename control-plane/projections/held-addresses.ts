@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, overwrite, timestamp } from '../storage/insert-rows.ts';
+import { type Column, insertRows, overwrite } from '../storage/insert-rows.ts';
 import type { Assignment } from './assignment-state.ts';
 
 const COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
@@ -10,8 +10,8 @@ const COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
   client_id: { type: 'text', value: (row) => row.clientId },
   node: { type: 'text', value: (row) => row.node },
   connection_id: { type: 'uuid', value: (row) => row.connectionId },
-  since: { type: 'timestamptz', value: (row) => timestamp(row.from) },
-  released_at: { type: 'timestamptz', value: (row) => timestamp(row.until) },
+  since: { type: 'timestamptz', value: (row) => row.from },
+  released_at: { type: 'timestamptz', value: (row) => row.until },
 };
 
 /**

@@ -1,6 +1,6 @@
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, timestamp } from '../storage/insert-rows.ts';
+import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { IpLedgerTable } from '../storage/tables.ts';
 import type { Assignment } from './assignment-state.ts';
 
@@ -24,7 +24,7 @@ const COLUMNS: Readonly<Record<string, Column<LedgerRow>>> = {
   event_epoch: { type: 'text', value: (row) => row.cause.event.epoch },
   event_seq: { type: 'bigint', value: (row) => row.cause.event.seq },
   event_type: { type: 'text', value: (row) => row.cause.event.type },
-  at: { type: 'timestamptz', value: (row) => timestamp(row.at) },
+  at: { type: 'timestamptz', value: (row) => row.at },
   entry: { type: 'text', value: (row) => row.entry },
   node: { type: 'text', value: (row) => row.node },
   pool: { type: 'cidr', value: (row) => row.pool },

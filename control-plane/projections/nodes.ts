@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, overwrite, timestamp } from '../storage/insert-rows.ts';
+import { type Column, insertRows, overwrite } from '../storage/insert-rows.ts';
 import type { NodesTable } from '../storage/tables.ts';
 
 /** Times are milliseconds since 1970. */
@@ -99,10 +99,10 @@ const COLUMNS: Readonly<Record<string, Column<Node>>> = {
   software_version: { type: 'text', value: (row) => row.softwareVersion },
   listen: { type: 'text', value: (row) => row.listen },
   tunnel_mtu: { type: 'integer', value: (row) => row.tunnelMtu },
-  started_at: { type: 'timestamptz', value: (row) => timestamp(row.startedAt) },
-  stopped_at: { type: 'timestamptz', value: (row) => timestamp(row.stoppedAt) },
-  lost_at: { type: 'timestamptz', value: (row) => timestamp(row.lostAt) },
-  last_event_at: { type: 'timestamptz', value: (row) => timestamp(row.lastEventAt) },
+  started_at: { type: 'timestamptz', value: (row) => row.startedAt },
+  stopped_at: { type: 'timestamptz', value: (row) => row.stoppedAt },
+  lost_at: { type: 'timestamptz', value: (row) => row.lostAt },
+  last_event_at: { type: 'timestamptz', value: (row) => row.lastEventAt },
 };
 
 /** Projects what nodes say of themselves, and what the presence watch says of them. */

@@ -48,7 +48,7 @@ export function unnestOf<R>(columns: Readonly<Record<string, Column<R>>>, rows: 
 }
 
 function arrayOf<R>({ type, value }: Column<R>, rows: readonly R[]): RawBuilder<unknown> {
-  return sql`${encodeArray(type, rows.map(value))}::${sql.raw(wireTypeOf(type))}[]`;
+  return sql`${encodeArray(type, rows, value)}::${sql.raw(wireTypeOf(type))}[]`;
 }
 
 /** `ON CONFLICT (keys) DO UPDATE` that overwrites all other columns. */

@@ -27,7 +27,9 @@ test('values of every type arrive as they are, nulls among them', async () => {
       ['', ''],
       ['NULL', 'NULL'],
       ['a "quoted" \\ {brace}, ü, 💡', 'a "quoted" \\ {brace}, ü, 💡'],
+      ['ü', 'ü'],
       ['x'.repeat(100_000), 'x'.repeat(100_000)],
+      ['💡'.repeat(2_000_000), '💡'.repeat(2_000_000)],
     ],
     jsonb: [['{"a": [1, "\\u00fc\\""]}', '{"a": [1, "ü\\""]}']],
     json: [['{"a":  1}', '{"a":  1}']],
@@ -54,13 +56,17 @@ test('values of every type arrive as they are, nulls among them', async () => {
       [new Date('1969-12-31T23:59:59.999Z'), '1969-12-31 23:59:59.999+00'],
       ['0001-01-01T00:00:00.000Z', '0001-01-01 00:00:00+00'],
       ['9999-12-31T23:59:59.999Z', '9999-12-31 23:59:59.999+00'],
+      [Date.UTC(1999, 11, 31), '1999-12-31 00:00:00+00'],
     ],
     uuid: [['00000000-0000-4000-8000-00000000ABcd', '00000000-0000-4000-8000-00000000abcd']],
     bytea: [[Buffer.from([0, 255]), '\\x00ff']],
     inet: [['fd00::1', 'fd00::1/128']],
     cidr: [['10.0.0.0/8', '10.0.0.0/8']],
     numeric: [['123456789012345678901234567890.5', '123456789012345678901234567890.5']],
-    tstzrange: [['empty', 'empty']],
+    tstzrange: [
+      [{ from: Date.UTC(2026, 2, 2), until: null }, '["2026-03-02 00:00:00+00",)'],
+      [{ from: 0, until: 0.9 + 1 }, '["1970-01-01 00:00:00+00","1970-01-01 00:00:00.001+00")'],
+    ],
     'bigint[]': [['{1,2}', '{1,2}']],
   };
   for (const [type, pairs] of Object.entries(cases)) {
@@ -80,7 +86,11 @@ test('what a column cannot hold is refused, and blamed on the value', async () =
     ['bigint', '7'],
     ['timestamptz', '0000-12-31T00:00:00.000Z'],
     ['timestamptz', 'yesterday'],
+    ['timestamptz', Number.NaN],
     ['uuid', '00000000-0000-4000-8000-00000000000'],
+    ['uuid', '00000000-0000-4000-8000-0000000000g0'],
+    ['uuid', '00000000-0000-4000-8000-0000000000ü0'],
+    ['uuid', '000000000000-4000-8000-0000-00000000'],
   ] as const) {
     await assert.rejects(stored(type, [value]), { code: 'UNSTORABLE_VALUE' }, `${type} ${value}`);
   }
