@@ -7,7 +7,7 @@ import type { AddressMemory } from './address-memory.ts';
 import { loadEndingBehind, loadOpen } from './assignment-rows.ts';
 import { type Assignment, decideAssignment, endAssignment } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
-import type { ConnectionOutcome } from './connections.ts';
+import type { ConnectionOutcome } from './connection-state.ts';
 import { writeHeld } from './held-addresses.ts';
 import type { IpLedgerProjection } from './ip-ledger.ts';
 import type { NodesProjection } from './nodes.ts';

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { decimalOf } from '../storage/decimal-of.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
-import type { ConnectionOutcome } from './connections.ts';
+import type { ConnectionOutcome } from './connection-state.ts';
 import { bucketOf, DURATION_SECONDS_BOUNDS, sumOfBuckets } from './histogram-buckets.ts';
 
 interface Increment {

@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
-import type { ConnectionOutcome } from './connections.ts';
+import type { ConnectionOutcome } from './connection-state.ts';
 
 interface Sighting {
   readonly clientId: string;

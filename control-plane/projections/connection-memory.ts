@@ -34,11 +34,14 @@ export class ConnectionMemory {
   /** What projected entries named. */
   remember(connections: Iterable<Connection>): void {
     for (const connection of connections) {
-      const { connectionId } = connection;
-      const hasEnded = connection.status.state === 'closed';
-      const [at, other] = hasEnded ? [this.ended, this.known] : [this.known, this.ended];
-      other.delete(connectionId);
-      at.set(connectionId, at.has(connectionId) ? connection : this.withSharedIncarnation(connection));
+const { connectionId, status } = connection;
+      if (status.state === 'closed') {
+        this.known.delete(connectionId);
+        this.ended.set(connectionId, connection);
+      } else {
+        const isKnown = this.known.has(connectionId);
+        this.known.set(connectionId, isKnown ? connection : this.withSharedIncarnation(connection));
+      }
     }
     trim(this.known, MAX_CONNECTIONS);
     trim(this.ended, MAX_ENDED);

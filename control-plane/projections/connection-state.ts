@@ -53,7 +53,8 @@ export type ConnectionChange =
       readonly totals: TrafficTotals;
     };
 
-export interface ConnectionStep {
+/** What a change did, and what follows from it for totals and ledger. */
+export interface ConnectionOutcome {
   readonly connection: Connection;
   /** Traffic that is new to the totals. */
   readonly counted: TrafficTotals;
@@ -61,6 +62,8 @@ export interface ConnectionStep {
   readonly established: boolean;
   /** It has come to its end just now: happens once at most. */
   readonly ended: boolean;
+  /** It came to its end without a report of it, so its addresses were not released either. */
+  readonly abandoned: boolean;
 }
 
 export class ForeignConnectionError extends CodedError {
@@ -96,27 +99,45 @@ export function newConnection(
 }
 
 /** What a connection has moved: the windows' sum, or the report of its end where that counts more. */
-export function trafficOf(connection: Pick<Connection, 'sampled' | 'closeTotals'>): TrafficTotals {
-  return combine(connection.sampled, connection.closeTotals ?? NO_TRAFFIC, Math.max);
+export function trafficOf({ sampled, closeTotals }: Pick<Connection, 'sampled' | 'closeTotals'>): TrafficTotals {
+  if (closeTotals === null) return sampled;
+  return {
+    bytesIn: Math.max(sampled.bytesIn, closeTotals.bytesIn),
+    bytesOut: Math.max(sampled.bytesOut, closeTotals.bytesOut),
+    packetsIn: Math.max(sampled.packetsIn, closeTotals.packetsIn),
+    packetsOut: Math.max(sampled.packetsOut, closeTotals.packetsOut),
+  };
 }
 
 /** The sum; it stays at the highest number that is exact. */
 export function addTraffic(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
-  return combine(a, b, (x, y) => Math.min(x + y, Number.MAX_SAFE_INTEGER));
+  return {
+    bytesIn: Math.min(a.bytesIn + b.bytesIn, Number.MAX_SAFE_INTEGER),
+    bytesOut: Math.min(a.bytesOut + b.bytesOut, Number.MAX_SAFE_INTEGER),
+    packetsIn: Math.min(a.packetsIn + b.packetsIn, Number.MAX_SAFE_INTEGER),
+    packetsOut: Math.min(a.packetsOut + b.packetsOut, Number.MAX_SAFE_INTEGER),
+  };
 }
 
 /** The connection after one more change. Pure: times come with the change. */
-export function evolveConnection(before: Connection, change: ConnectionChange): ConnectionStep {
+export function evolveConnection(before: Connection, change: ConnectionChange): ConnectionOutcome {
   switch (change.type) {
     case 'established': {
       if (before.established !== null) return unchanged(before);
       const established = { at: change.at, details: change.details };
-      return { connection: { ...before, established }, counted: NO_TRAFFIC, established: true, ended: false };
+      return {
+        connection: { ...before, established },
+        counted: NO_TRAFFIC,
+        established: true,
+        ended: false,
+        abandoned: false,
+      };
     }
     case 'sampled': {
       // After the report of the end, a late window brings only what that report did not count already.
-      const connection = { ...before, sampled: addTraffic(before.sampled, change.traffic) };
-      return { connection, counted: growth(before, connection), established: false, ended: false };
+      const sampled = addTraffic(before.sampled, change.traffic);
+      const connection = { ...before, sampled };
+      return { connection, counted: growth(before, connection), established: false, ended: false, abandoned: false };
     }
     case 'mentioned':
       return unchanged(before);
@@ -133,7 +154,8 @@ export function evolveConnection(before: Connection, change: ConnectionChange): 
       if (before.status.state === 'closed') return unchanged(before);
       const closedAt = Math.max(change.at, before.established?.at ?? change.at);
       const durationMs = before.established === null ? null : closedAt - before.established.at;
-      return end(before, { state: 'closed', reason: change.reason, detail: change.detail, closedAt, durationMs });
+      const { reason, detail } = change;
+      return { ...end(before, { state: 'closed', reason, detail, closedAt, durationMs }), abandoned: true };
     }
     case 'closed': {
       if (before.closeTotals !== null) return unchanged(before);
@@ -147,23 +169,22 @@ export function evolveConnection(before: Connection, change: ConnectionChange): 
   }
 }
 
-function unchanged(connection: Connection): ConnectionStep {
-  return { connection, counted: NO_TRAFFIC, established: false, ended: false };
+function unchanged(connection: Connection): ConnectionOutcome {
+  return { connection, counted: NO_TRAFFIC, established: false, ended: false, abandoned: false };
 }
 
-function end(before: Connection, status: Extract<ConnectionStatus, { state: 'closed' }>): ConnectionStep {
-  return { connection: { ...before, status }, counted: NO_TRAFFIC, established: false, ended: true };
+function end(before: Connection, status: Extract<ConnectionStatus, { state: 'closed' }>): ConnectionOutcome {
+  const connection = { ...before, status };
+  return { connection, counted: NO_TRAFFIC, established: false, ended: true, abandoned: false };
 }
 
 function growth(before: Connection, after: Connection): TrafficTotals {
-  return combine(trafficOf(after), trafficOf(before), (now, then) => now - then);
-}
-
-function combine(a: TrafficTotals, b: TrafficTotals, join: (x: number, y: number) => number): TrafficTotals {
+  const now = trafficOf(after);
+  const then = trafficOf(before);
   return {
-    bytesIn: join(a.bytesIn, b.bytesIn),
-    bytesOut: join(a.bytesOut, b.bytesOut),
-    packetsIn: join(a.packetsIn, b.packetsIn),
-    packetsOut: join(a.packetsOut, b.packetsOut),
+    bytesIn: now.bytesIn - then.bytesIn,
+    bytesOut: now.bytesOut - then.bytesOut,
+    packetsIn: now.packetsIn - then.packetsIn,
+    packetsOut: now.packetsOut - then.packetsOut,
   };
 }

@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
-import { samplesOf, type TrafficTotals } from '../../shared/events/traffic-columns.ts';
+import { type TrafficTotals, trafficAt } from '../../shared/events/traffic-columns.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import type { ConnectionMemory } from './connection-memory.ts';
@@ -9,18 +9,12 @@ import {
   addTraffic,
   type Connection,
   type ConnectionChange,
-  type ConnectionStep,
+  type ConnectionOutcome,
   evolveConnection,
   ForeignConnectionError,
   newConnection,
 } from './connection-state.ts';
 import type { NodeNews, NodesProjection } from './nodes.ts';
-
-/** What follows for totals and ledger from what an event did to a connection. */
-export interface ConnectionOutcome extends ConnectionStep {
-  /** It came to its end without a report of it, so its addresses were not released either. */
-  readonly abandoned: boolean;
-}
 
 /** Projects every connection from its establishment to its end. */
 export class ConnectionsProjection {
@@ -64,7 +58,10 @@ export class ConnectionsProjection {
     return projection;
   }
 
-  /** Applies one event; `news` is what it says of its node. Throws ForeignConnectionError before anything changes. */
+  /**
+   * Applies one event; `news` is what it says of its node. Of a window the last outcomes are those of its samples, in their order.
+   * Throws ForeignConnectionError before anything changes.
+   */
   apply(entry: LogEntry, news: NodeNews): ConnectionOutcome[] {
     const { event } = entry;
     this.refuseForeign(event);
@@ -75,12 +72,14 @@ export class ConnectionsProjection {
       case 'connection.established': {
         const { remoteAddress, remotePort, transport, tunnelMtu } = event.data;
         const details = { remoteAddress, remotePort, transport, tunnelMtu };
-        this.change(event, event.data, { type: 'established', at, details }, outcomes);
+        const { connectionId, clientId } = event.data;
+        this.change(event, connectionId, clientId, { type: 'established', at, details }, outcomes);
         break;
       }
       case 'connection.closed': {
-        const { reason, detail, durationMs, totals } = event.data;
-        this.change(event, event.data, { type: 'closed', at, reason, detail, durationMs, totals }, outcomes);
+        const { connectionId, clientId, reason, detail, durationMs, totals } = event.data;
+        const end = { type: 'closed', at, reason, detail, durationMs, totals } as const;
+        this.change(event, connectionId, clientId, end, outcomes);
         break;
       }
       case 'connection.presumed_closed': {
@@ -88,15 +87,19 @@ export class ConnectionsProjection {
         if (known) this.step(known, { type: 'presumed', at, reason: event.data.reason }, outcomes);
         break;
       }
-      case 'traffic.sampled':
-        for (const sample of samplesOf(event.data)) {
-          this.change(event, sample, { type: 'sampled', traffic: sample }, outcomes);
-          this.collectLate(sample);
+      case 'traffic.sampled': {
+        const { samples } = event.data;
+        for (let i = 0; i < samples.connectionId.length; i++) {
+          const traffic = trafficAt(samples, i);
+          const change = { type: 'sampled', traffic } as const;
+          const after = this.change(event, samples.connectionId[i]!, samples.clientId[i]!, change, outcomes);
+          if (after.closeTotals !== null) this.addLate(after.connectionId, traffic);
         }
         break;
+      }
       case 'address.assigned':
       case 'address.released':
-        this.change(event, event.data, { type: 'mentioned' }, outcomes);
+        this.change(event, event.data.connectionId, event.data.clientId, { type: 'mentioned' }, outcomes);
         break;
       default:
     }
@@ -148,36 +151,38 @@ export class ConnectionsProjection {
 
   private change(
     event: VpnEvent,
-    { connectionId, clientId }: { connectionId: string; clientId: string },
+    connectionId: string,
+    clientId: string,
     change: ConnectionChange,
     outcomes: ConnectionOutcome[],
-  ): void {
+  ): Connection {
+    const known = this.rows.get(connectionId);
+    if (known !== undefined) return this.step(known, change, outcomes);
+    this.dirty.add(connectionId);
     const { node, incarnation } = event;
-    const known = this.rows.get(connectionId) ?? newConnection({ connectionId, clientId, node, incarnation });
-    if (!this.rows.has(connectionId)) this.dirty.add(connectionId);
-    this.step(known, change, outcomes);
+    return this.step(newConnection({ connectionId, clientId, node, incarnation }), change, outcomes);
   }
 
-  private step(before: Connection, change: ConnectionChange, outcomes: ConnectionOutcome[]): void {
-    const step = evolveConnection(before, change);
-    this.set(step.connection);
+  private step(before: Connection, change: ConnectionChange, outcomes: ConnectionOutcome[]): Connection {
+    const outcome = evolveConnection(before, change);
+    const { connection } = outcome;
+    this.set(connection);
     // What the windows add up to is folded in from `traffic`.
-    if (step.connection !== before && change.type !== 'sampled') this.dirty.add(before.connectionId);
-    outcomes.push({ ...step, abandoned: change.type === 'abandoned' && step.ended });
+    if (connection !== before && change.type !== 'sampled') this.dirty.add(before.connectionId);
+    outcomes.push(outcome);
+    return connection;
   }
 
-  private collectLate(sample: { connectionId: string } & TrafficTotals): void {
-    const { connectionId } = sample;
-    if (this.rows.get(connectionId)?.closeTotals === null) return;
+  private addLate(connectionId: string, traffic: TrafficTotals): void {
     const before = this.late.get(connectionId);
-    this.late.set(connectionId, before ? addTraffic(before, sample) : trafficIn(sample));
+    this.late.set(connectionId, before ? addTraffic(before, traffic) : traffic);
   }
 
   private set(connection: Connection): void {
     const { connectionId, status } = connection;
     this.rows.set(connectionId, connection);
     if (status.state === 'presumed') this.presumed.add(connectionId);
-    else this.presumed.delete(connectionId);
+    else if (this.presumed.size > 0) this.presumed.delete(connectionId);
   }
 
   /** A node speaks for its own connections only. */
@@ -209,8 +214,4 @@ function forEachConnection(event: VpnEvent, visit: (connectionId: string, client
     }
     default:
   }
-}
-
-function trafficIn({ bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): TrafficTotals {
-  return { bytesIn, bytesOut, packetsIn, packetsOut };
 }

@@ -3,7 +3,7 @@ import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { EventCountersTable } from '../storage/tables.ts';
-import type { ConnectionOutcome } from './connections.ts';
+import type { ConnectionOutcome } from './connection-state.ts';
 
 const COLUMNS: Readonly<Record<string, Column<EventCountersTable>>> = {
   name: { type: 'text', value: (row) => row.name },

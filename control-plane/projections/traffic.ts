@@ -3,39 +3,47 @@ import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
-import type { ConnectionOutcome } from './connections.ts';
+import type { ConnectionOutcome } from './connection-state.ts';
 import type { TrafficMemory } from './traffic-memory.ts';
 import type { SummedRow } from './traffic-sums.ts';
 
-interface TrafficRow {
+/** What the rows of one event have in common. */
+interface Window {
   readonly position: number;
   readonly node: string;
+  /** As the event has it. */
+  readonly end: string;
+  /** Milliseconds since 1970. */
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly samples: TrafficColumns | undefined;
+}
+
+interface TrafficRow {
+  readonly window: Window;
   readonly outcome: ConnectionOutcome;
   readonly kind: Row<'traffic'>['kind'];
-  readonly start: string;
-  readonly end: string;
-  /** Where in a window the rest of it is. */
-  readonly samples: TrafficColumns | undefined;
+  /** Of the samples of its window. */
   readonly index: number;
 }
 
 const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
-  position: { type: 'bigint', value: (row) => row.position },
+  position: { type: 'bigint', value: ({ window }) => window.position },
   connection_id: { type: 'uuid', value: (row) => row.outcome.connection.connectionId },
   client_id: { type: 'text', value: (row) => row.outcome.connection.clientId },
-  node: { type: 'text', value: (row) => row.node },
+  node: { type: 'text', value: ({ window }) => window.node },
   kind: { type: 'text', value: (row) => row.kind },
-  window_start: { type: 'timestamptz', value: (row) => row.start },
-  window_end: { type: 'timestamptz', value: (row) => row.end },
+  window_start: { type: 'timestamptz', value: ({ window }) => window.startMs },
+  window_end: { type: 'timestamptz', value: ({ window }) => window.endMs },
   bytes_in: { type: 'bigint', value: (row) => row.outcome.counted.bytesIn },
   bytes_out: { type: 'bigint', value: (row) => row.outcome.counted.bytesOut },
   packets_in: { type: 'bigint', value: (row) => row.outcome.counted.packetsIn },
   packets_out: { type: 'bigint', value: (row) => row.outcome.counted.packetsOut },
-  rtt_ms: { type: 'double precision', value: (row) => row.samples?.rttMs[row.index] ?? null },
-  latency_p50_ms: { type: 'double precision', value: (row) => row.samples?.latencyMs[row.index]?.[0] ?? null },
-  latency_p95_ms: { type: 'double precision', value: (row) => row.samples?.latencyMs[row.index]?.[1] ?? null },
-  latency_p99_ms: { type: 'double precision', value: (row) => row.samples?.latencyMs[row.index]?.[2] ?? null },
-  loss_percent: { type: 'double precision', value: (row) => row.samples?.lossPercent[row.index] ?? null },
+  rtt_ms: { type: 'double precision', value: (row) => row.window.samples?.rttMs[row.index] ?? null },
+  latency_p50_ms: { type: 'double precision', value: (row) => row.window.samples?.latencyMs[row.index]?.[0] ?? null },
+  latency_p95_ms: { type: 'double precision', value: (row) => row.window.samples?.latencyMs[row.index]?.[1] ?? null },
+  latency_p99_ms: { type: 'double precision', value: (row) => row.window.samples?.latencyMs[row.index]?.[2] ?? null },
+  loss_percent: { type: 'double precision', value: (row) => row.window.samples?.lossPercent[row.index] ?? null },
 };
 
 /** Projects what each connection moved in each window, so that the rows add up to the totals. Takes traffic and ends. */
@@ -48,27 +56,29 @@ export class TrafficProjection {
   }
 
   apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
+    const { node } = event;
     if (event.type === 'traffic.sampled') {
-      const { windowStart: start, windowEnd: end, samples } = event.data;
-      const byId = new Map(outcomes.map((outcome) => [outcome.connection.connectionId, outcome]));
-      for (const [index, connectionId] of samples.connectionId.entries()) {
-        const outcome = byId.get(connectionId);
-        if (!outcome) continue;
+      const { windowStart, windowEnd: end, samples } = event.data;
+      const window = { position, node, end, startMs: Date.parse(windowStart), endMs: Date.parse(end), samples };
+      const first = outcomes.length - samples.connectionId.length;
+      for (let index = 0; first + index < outcomes.length; index++) {
+        const outcome = outcomes[first + index]!;
         const kind = outcome.connection.closeTotals === null ? 'window' : 'late';
-        this.rows.push({ position, node: event.node, outcome, kind, start, end, samples, index });
+        this.rows.push({ window, outcome, kind, index });
       }
     }
     if (event.type === 'connection.closed') {
       const outcome = outcomes.findLast(({ connection }) => connection.connectionId === event.data.connectionId);
-      const { at, node } = event;
+      const at = Date.parse(event.at);
       if (outcome && movedAnything(outcome)) {
-        this.rows.push({ position, node, outcome, kind: 'close', start: at, end: at, samples: undefined, index: 0 });
+        const window = { position, node, end: event.at, startMs: at, endMs: at, samples: undefined };
+        this.rows.push({ window, outcome, kind: 'close', index: 0 });
       }
     }
   }
 
   async write(trx: DatabaseTransaction): Promise<void> {
-    const last = this.rows.at(-1)?.position;
+    const last = this.rows.at(-1)?.window.position;
     if (last === undefined) return;
     await this.memory.ensurePartitions(trx, last);
     const inserted = insertRows(trx, 'traffic', COLUMNS, this.rows);
@@ -78,7 +88,8 @@ export class TrafficProjection {
 }
 
 function* summed(rows: readonly TrafficRow[]): Generator<SummedRow> {
-  for (const { position, node, outcome, kind, end, samples, index } of rows) {
+  for (const { window, outcome, kind, index } of rows) {
+    const { position, node, end, samples } = window;
     const { connectionId, clientId } = outcome.connection;
     const latencyMs = samples?.latencyMs[index] ?? null;
     yield { position, connectionId, clientId, node, kind, windowEnd: end, latencyMs, ...outcome.counted };

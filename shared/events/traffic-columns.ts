@@ -61,21 +61,9 @@ export function columnsOf(samples: readonly TrafficSample[]): TrafficColumns {
   };
 }
 
-export function samplesOf({ samples }: { readonly samples: TrafficColumns }): TrafficSample[] {
-  return samples.connectionId.map((connectionId, i) => {
-    const latency = samples.latencyMs[i]!;
-    return {
-      connectionId,
-      clientId: samples.clientId[i]!,
-      bytesIn: samples.bytesIn[i]!,
-      bytesOut: samples.bytesOut[i]!,
-      packetsIn: samples.packetsIn[i]!,
-      packetsOut: samples.packetsOut[i]!,
-      rttMs: samples.rttMs[i]!,
-      latencyMs: latency && { p50: latency[0], p95: latency[1], p99: latency[2] },
-      lossPercent: samples.lossPercent[i]!,
-    };
-  });
+/** What the sample at an index of the columns moved. */
+export function trafficAt({ bytesIn, bytesOut, packetsIn, packetsOut }: TrafficColumns, i: number): TrafficTotals {
+  return { bytesIn: bytesIn[i]!, bytesOut: bytesOut[i]!, packetsIn: packetsIn[i]!, packetsOut: packetsOut[i]! };
 }
 
 /**

@@ -4,13 +4,9 @@ import { controlEventSchemas } from '../../../shared/events/control-events.ts';
 import { type EventEnvelope, type EventType, type VpnEvent, validateEvent } from '../../../shared/events/envelope.ts';
 import { currentVersion } from '../../../shared/events/event-versions.ts';
 import { nodeEventSchemas } from '../../../shared/events/node-events.ts';
-import {
-  columnsOf,
-  MAX_SAMPLES_PER_WINDOW,
-  samplesOf,
-  type TrafficSample,
-} from '../../../shared/events/traffic-columns.ts';
+import { columnsOf, MAX_SAMPLES_PER_WINDOW, type TrafficSample } from '../../../shared/events/traffic-columns.ts';
 import { readGoldenEvents } from '../../support/golden-events.ts';
+import { samplesOf } from '../../support/samples-of.ts';
 
 const golden = readGoldenEvents();
 type OldWindow = { readonly connections: readonly TrafficSample[] };

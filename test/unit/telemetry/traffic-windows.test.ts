@@ -5,7 +5,7 @@ import { type ConnectionSnapshot, nearestRank, TrafficWindows } from '../../../d
 import type { NewEvent } from '../../../shared/events/envelope.ts';
 import { validateEvent } from '../../../shared/events/envelope.ts';
 import { currentVersion } from '../../../shared/events/event-versions.ts';
-import { samplesOf } from '../../../shared/events/traffic-columns.ts';
+import { samplesOf } from '../../support/samples-of.ts';
 
 const NONE = { errors: { packet: 0, other: 0 }, drops: {} };
 const idOf = (n: number) => `00000000-0000-4000-8000-${n.toString(16).padStart(12, '0')}`;
