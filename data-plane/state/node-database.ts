@@ -134,7 +134,7 @@ export class NodeDatabase {
     const outcomes: Outcome[] = [];
     try {
       this.#db.prepare('BEGIN IMMEDIATE').run();
-      for (const { work } of group) outcomes.push(this.#attempt(work));
+      for (const { work } of group) outcomes.push(this.#attempt(work, group.length === 1));
       this.#db.prepare('COMMIT').run();
     } catch (cause) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK');
@@ -151,16 +151,17 @@ export class NodeDatabase {
     });
   }
 
-  #attempt(work: (db: DatabaseSync) => unknown): Outcome {
-    this.#db.prepare('SAVEPOINT work').run();
+  /** What is alone in its group needs no savepoint: there is nothing else to keep. */
+  #attempt(work: (db: DatabaseSync) => unknown, isAlone: boolean): Outcome {
+    if (!isAlone) this.#db.prepare('SAVEPOINT work').run();
     try {
       const value = work(this.#db);
-      this.#db.prepare('RELEASE work').run();
+      if (!isAlone) this.#db.prepare('RELEASE work').run();
       return { value };
     } catch (error) {
       // A full disk can end the whole transaction; then there is no savepoint left, and COMMIT fails for everyone.
       if (!this.#db.isTransaction) throw error;
-      this.#db.exec('ROLLBACK TO work; RELEASE work');
+      this.#db.exec(isAlone ? 'ROLLBACK; BEGIN' : 'ROLLBACK TO work; RELEASE work');
       return { error };
     }
   }

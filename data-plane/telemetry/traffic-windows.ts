@@ -16,6 +16,8 @@ const MAX_LATENCIES = 1_000;
 /** Ours: how many windows a closed connection is remembered, so that a snapshot that was under way adds nothing. */
 const REMEMBER_CLOSED_WINDOWS = 3;
 const US_PER_MS = 1_000;
+/** Ours: more than the probes of a window. */
+const MAX_INSERTED = 32;
 
 /** What the packet thread says of one connection at the end of a window. */
 export interface ConnectionSnapshot {
@@ -50,7 +52,7 @@ interface ConnectionState {
   everAnswered: boolean;
   sent: number;
   answered: number;
-  latenciesMs: number[];
+  latenciesMs: readonly number[];
 }
 
 const NO_TRAFFIC: TrafficTotals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
@@ -136,7 +138,9 @@ export class TrafficWindows {
     state.everAnswered ||= probe.answered > 0;
     state.sent += probe.sent;
     state.answered += probe.answered;
-    state.latenciesMs = [...state.latenciesMs, ...probe.latenciesMs].slice(-MAX_LATENCIES);
+    const { latenciesMs } = state;
+    const all = latenciesMs.length === 0 ? probe.latenciesMs : latenciesMs.concat(probe.latenciesMs);
+    state.latenciesMs = all.length > MAX_LATENCIES ? all.slice(-MAX_LATENCIES) : all;
   }
 }
 
@@ -148,8 +152,20 @@ export function nearestRank(sorted: readonly number[], percent: number): number 
   return value;
 }
 
+/** In place. Up to MAX_INSERTED of them without what sort() makes for itself: this is done for each connection and window. */
+function ascending(values: number[]): number[] {
+  if (values.length > MAX_INSERTED) return values.sort((a, b) => a - b);
+  for (let next = 1; next < values.length; next++) {
+    const value = values[next]!;
+    let at = next;
+    for (; at > 0 && values[at - 1]! > value; at--) values[at] = values[at - 1]!;
+    values[at] = value;
+  }
+  return values;
+}
+
 function sampleOf(connectionId: string, state: ConnectionState): TrafficSample {
-  const sorted = state.latenciesMs.map(inMicroseconds).sort((a, b) => a - b);
+  const sorted = ascending(state.latenciesMs.map(inMicroseconds));
   return {
     connectionId,
     clientId: state.clientId,

@@ -15,6 +15,10 @@ export const ADDRESS_BITS: Readonly<Record<AddressFamily, number>> = { 4: 32, 6:
 
 /** Ours: texts whose one spelling is remembered, 200 bytes each; each address that is in use comes four times with its tunnel. */
 const REMEMBERED = 65_536;
+/** Of 16 bits, in an IPv6 address. */
+const GROUPS = 8;
+/** An address on its way to text or bytes. */
+const words = new DataView(new ArrayBuffer(16));
 const EXPECTED = 'expected something like 10.99.0.1 or fd00:99::1';
 
 export class InvalidAddressError extends CodedError {
@@ -37,15 +41,25 @@ export function parseAddress(text: string): IpAddress {
 }
 
 /** The canonical text of an address: dotted decimal, or RFC 5952 for IPv6. */
-export function formatAddress(address: IpAddress): string {
-  const bytes = addressToBytes(address);
-  if (address.family === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}`;
-  const groups: number[] = [];
-  for (let i = 0; i < bytes.length; i += 2) groups.push((bytes[i]! << 8) | bytes[i + 1]!);
-  const { start, length } = longestZeros(groups);
-  const hex = (part: readonly number[]) => part.map((group) => group.toString(16)).join(':');
-  // RFC 5952 section 4.2: the longest run of zeros, the first of equal ones, but not a single one.
-  return length < 2 ? hex(groups) : `${hex(groups.slice(0, start))}::${hex(groups.slice(start + length))}`;
+export function formatAddress({ family, value }: IpAddress): string {
+  if (family === 4) {
+    const bits = Number(value);
+    return `${bits >>> 24}.${(bits >>> 16) & 0xff}.${(bits >>> 8) & 0xff}.${bits & 0xff}`;
+  }
+  putInWords(value);
+  const { start, length } = longestZeros();
+  let text = '';
+  for (let group = 0; group < GROUPS; group++) {
+    // RFC 5952 section 4.2: the longest run of zeros, the first of equal ones, but not a single one.
+    if (group === start && length > 1) {
+      text += '::';
+      group += length - 1;
+    } else {
+      if (text !== '' && !text.endsWith('::')) text += ':';
+      text += groupAt(group).toString(16);
+    }
+  }
+  return text;
 }
 
 /** An address from its 4 or 16 bytes in network order. Throws InvalidAddressError on any other length. */
@@ -59,19 +73,9 @@ export function addressFromBytes(bytes: ArrayLike<number>): IpAddress {
 }
 
 /** The 4 or 16 bytes of an address in network order. */
-export function addressToBytes(address: IpAddress): Uint8Array {
-  const bytes = new Uint8Array(ADDRESS_BITS[address.family] / 8);
-  let rest = address.value;
-  // Four at a time: each step with a BigInt makes a new one.
-  for (let i = bytes.length - 4; i >= 0; i -= 4) {
-    const word = Number(rest & 0xffff_ffffn);
-    bytes[i] = word >>> 24;
-    bytes[i + 1] = word >>> 16;
-    bytes[i + 2] = word >>> 8;
-    bytes[i + 3] = word;
-    if (i > 0) rest >>= 32n;
-  }
-  return bytes;
+export function addressToBytes({ family, value }: IpAddress): Uint8Array {
+  putInWords(value);
+  return new Uint8Array(words.buffer.slice(words.byteLength - ADDRESS_BITS[family] / 8));
 }
 
 export function sameAddress(a: IpAddress, b: IpAddress): boolean {
@@ -81,10 +85,20 @@ export function sameAddress(a: IpAddress, b: IpAddress): boolean {
 /** The one text of an address, whatever spelling it came in. Throws InvalidAddressError. */
 export const canonicalAddress = remember((text) => formatAddress(parseAddress(text)), REMEMBERED);
 
-function longestZeros(groups: readonly number[]): { start: number; length: number } {
+/** At the end of `words`; each step with a BigInt would make a new one. */
+function putInWords(value: bigint): void {
+  words.setBigUint64(0, value >> 64n);
+  words.setBigUint64(8, value);
+}
+
+function groupAt(index: number): number {
+  return words.getUint16(2 * index);
+}
+
+function longestZeros(): { start: number; length: number } {
   let longest = { start: 0, length: 0 };
-  for (let start = 0, end = 0; start < groups.length; start = ++end) {
-    while (groups[end] === 0) end++;
+  for (let start = 0, end = 0; start < GROUPS; start = ++end) {
+    while (end < GROUPS && groupAt(end) === 0) end++;
     if (end - start > longest.length) longest = { start, length: end - start };
   }
   return longest;
