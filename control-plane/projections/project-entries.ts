@@ -46,6 +46,7 @@ export async function projectEntries(
   const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger, memory.addresses);
   const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.holders(), memory.connections);
 
+  const end = last;
   function* write(): Generator<() => Promise<unknown>> {
     if (alongside) yield alongside;
     for (const entry of entries) {
@@ -70,10 +71,10 @@ export async function projectEntries(
     // Addresses take Postgres longest, and traffic us: each is worked on while the other is.
     const projections = [nodes, clients, admin, connections, failures, grants, addresses, traffic, ledger];
     for (const projection of [...projections, counters, totals, histograms]) yield () => projection.write(trx);
+    memory.connections.remember(connections.all());
+    addresses.remember();
+    memory.moveTo(end);
     if (meanwhile) yield meanwhile;
   }
   await overlap(write());
-  memory.connections.remember(connections.all());
-  addresses.remember();
-  memory.moveTo(last);
 }

@@ -1,49 +1,35 @@
-import type { TrafficColumns } from '../../shared/events/traffic-columns.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
-import type { Row } from '../storage/tables.ts';
 import type { ConnectionOutcome } from './connection-state.ts';
 import type { TrafficMemory } from './traffic-memory.ts';
 import type { SummedRow } from './traffic-sums.ts';
 
-/** What the rows of one event have in common. */
-interface Window {
-  readonly position: number;
-  readonly node: string;
-  /** As the event has it. */
-  readonly end: string;
-  /** Milliseconds since 1970. */
+interface TrafficRow extends SummedRow {
+  /** Milliseconds since 1970, as `endMs`. */
   readonly startMs: number;
   readonly endMs: number;
-  readonly samples: TrafficColumns | undefined;
-}
-
-interface TrafficRow {
-  readonly window: Window;
-  readonly outcome: ConnectionOutcome;
-  readonly kind: Row<'traffic'>['kind'];
-  /** Of the samples of its window. */
-  readonly index: number;
+  readonly rttMs: number | null;
+  readonly lossPercent: number | null;
 }
 
 const COLUMNS: Readonly<Record<string, Column<TrafficRow>>> = {
-  position: { type: 'bigint', value: ({ window }) => window.position },
-  connection_id: { type: 'uuid', value: (row) => row.outcome.connection.connectionId },
-  client_id: { type: 'text', value: (row) => row.outcome.connection.clientId },
-  node: { type: 'text', value: ({ window }) => window.node },
+  position: { type: 'bigint', value: (row) => row.position },
+  connection_id: { type: 'uuid', value: (row) => row.connectionId },
+  client_id: { type: 'text', value: (row) => row.clientId },
+  node: { type: 'text', value: (row) => row.node },
   kind: { type: 'text', value: (row) => row.kind },
-  window_start: { type: 'timestamptz', value: ({ window }) => window.startMs },
-  window_end: { type: 'timestamptz', value: ({ window }) => window.endMs },
-  bytes_in: { type: 'bigint', value: (row) => row.outcome.counted.bytesIn },
-  bytes_out: { type: 'bigint', value: (row) => row.outcome.counted.bytesOut },
-  packets_in: { type: 'bigint', value: (row) => row.outcome.counted.packetsIn },
-  packets_out: { type: 'bigint', value: (row) => row.outcome.counted.packetsOut },
-  rtt_ms: { type: 'double precision', value: (row) => row.window.samples?.rttMs[row.index] ?? null },
-  latency_p50_ms: { type: 'double precision', value: (row) => row.window.samples?.latencyMs[row.index]?.[0] ?? null },
-  latency_p95_ms: { type: 'double precision', value: (row) => row.window.samples?.latencyMs[row.index]?.[1] ?? null },
-  latency_p99_ms: { type: 'double precision', value: (row) => row.window.samples?.latencyMs[row.index]?.[2] ?? null },
-  loss_percent: { type: 'double precision', value: (row) => row.window.samples?.lossPercent[row.index] ?? null },
+  window_start: { type: 'timestamptz', value: (row) => row.startMs },
+  window_end: { type: 'timestamptz', value: (row) => row.endMs },
+  bytes_in: { type: 'bigint', value: (row) => row.bytesIn },
+  bytes_out: { type: 'bigint', value: (row) => row.bytesOut },
+  packets_in: { type: 'bigint', value: (row) => row.packetsIn },
+  packets_out: { type: 'bigint', value: (row) => row.packetsOut },
+  rtt_ms: { type: 'double precision', value: (row) => row.rttMs },
+  latency_p50_ms: { type: 'double precision', value: ({ latencyMs }) => latencyMs?.[0] },
+  latency_p95_ms: { type: 'double precision', value: ({ latencyMs }) => latencyMs?.[1] },
+  latency_p99_ms: { type: 'double precision', value: ({ latencyMs }) => latencyMs?.[2] },
+  loss_percent: { type: 'double precision', value: (row) => row.lossPercent },
 };
 
 /** Projects what each connection moved in each window, so that the rows add up to the totals. Takes traffic and ends. */
@@ -58,41 +44,41 @@ export class TrafficProjection {
   apply({ position, event }: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
     const { node } = event;
     if (event.type === 'traffic.sampled') {
-      const { windowStart, windowEnd: end, samples } = event.data;
-      const window = { position, node, end, startMs: Date.parse(windowStart), endMs: Date.parse(end), samples };
+      const { windowStart, windowEnd, samples } = event.data;
+      const startMs = Date.parse(windowStart);
+      const endMs = Date.parse(windowEnd);
       const first = outcomes.length - samples.connectionId.length;
-      for (let index = 0; first + index < outcomes.length; index++) {
-        const outcome = outcomes[first + index]!;
-        const kind = outcome.connection.closeTotals === null ? 'window' : 'late';
-        this.rows.push({ window, outcome, kind, index });
+      for (let i = 0; first + i < outcomes.length; i++) {
+        const { connection, counted } = outcomes[first + i]!;
+        const { connectionId, clientId, closeTotals } = connection;
+        const { bytesIn, bytesOut, packetsIn, packetsOut } = counted;
+        const kind = closeTotals === null ? 'window' : 'late';
+        const latencyMs = samples.latencyMs[i]!;
+        const rttMs = samples.rttMs[i]!;
+        const lossPercent = samples.lossPercent[i]!;
+        const row = { position, connectionId, clientId, node, kind, windowEnd, startMs, endMs } as const;
+        this.rows.push({ ...row, bytesIn, bytesOut, packetsIn, packetsOut, rttMs, latencyMs, lossPercent });
       }
     }
     if (event.type === 'connection.closed') {
-      const outcome = outcomes.findLast(({ connection }) => connection.connectionId === event.data.connectionId);
+      const { connectionId, clientId } = event.data;
+      const outcome = outcomes.findLast(({ connection }) => connection.connectionId === connectionId);
       const at = Date.parse(event.at);
       if (outcome && movedAnything(outcome)) {
-        const window = { position, node, end: event.at, startMs: at, endMs: at, samples: undefined };
-        this.rows.push({ window, outcome, kind: 'close', index: 0 });
+        const row = { position, connectionId, clientId, node, kind: 'close', windowEnd: event.at } as const;
+        const nothing = { rttMs: null, latencyMs: null, lossPercent: null };
+        this.rows.push({ ...row, startMs: at, endMs: at, ...outcome.counted, ...nothing });
       }
     }
   }
 
   async write(trx: DatabaseTransaction): Promise<void> {
-    const last = this.rows.at(-1)?.window.position;
+    const last = this.rows.at(-1)?.position;
     if (last === undefined) return;
     await this.memory.ensurePartitions(trx, last);
     const inserted = insertRows(trx, 'traffic', COLUMNS, this.rows);
-    this.memory.sums.add(summed(this.rows));
+    this.memory.sums.add(this.rows);
     await inserted;
-  }
-}
-
-function* summed(rows: readonly TrafficRow[]): Generator<SummedRow> {
-  for (const { window, outcome, kind, index } of rows) {
-    const { position, node, end, samples } = window;
-    const { connectionId, clientId } = outcome.connection;
-    const latencyMs = samples?.latencyMs[index] ?? null;
-    yield { position, connectionId, clientId, node, kind, windowEnd: end, latencyMs, ...outcome.counted };
   }
 }
 
