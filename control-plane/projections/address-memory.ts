@@ -17,6 +17,12 @@ interface Remembered {
  */
 export class AddressMemory {
   private readonly known = new Map<string, Remembered>();
+  private readonly limit: number;
+
+  /** `limit`: of addresses. */
+  constructor(limit = MAX_ADDRESSES) {
+    this.limit = limit;
+  }
 
   /** All assignments of the address that end behind `since`, maybe earlier ones too; undefined where they have to be read. */
   find(address: string, since: number): Remembered | undefined {
@@ -34,7 +40,7 @@ export class AddressMemory {
     this.known.delete(address);
     this.known.set(address, { since: latest, assignments: kept });
     for (const oldest of this.known.keys()) {
-      if (this.known.size <= MAX_ADDRESSES) break;
+      if (this.known.size <= this.limit) break;
       this.known.delete(oldest);
     }
   }

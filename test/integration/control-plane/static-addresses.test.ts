@@ -251,7 +251,8 @@ test('no block with a static address in it is granted, and what a node holds is 
     );
     return blockReplyMessage.decode(reply.data);
   };
-  let last = await ask();
+  // The test before may have left no leader, for a moment.
+  let last = await waitFor(ask, { timeoutMs: TIMEOUT_MS, what: 'an answer about blocks' });
   while (last.ok) last = await ask();
   assert.equal(last.code, 'exhausted');
   const granted = await rows<{ block: string }>(
