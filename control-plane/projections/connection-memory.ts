@@ -34,7 +34,7 @@ export class ConnectionMemory {
   /** What projected entries named. */
   remember(connections: Iterable<Connection>): void {
     for (const connection of connections) {
-const { connectionId, status } = connection;
+      const { connectionId, status } = connection;
       if (status.state === 'closed') {
         this.known.delete(connectionId);
         this.ended.set(connectionId, connection);
