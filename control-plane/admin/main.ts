@@ -1,8 +1,8 @@
-import { sql } from 'kysely';
 import { ConfigError, EXIT_BAD_CONFIG, parseConfig } from '../../shared/config/parse-config.ts';
-import { CodedError, describeError, errorCode } from '../../shared/errors.ts';
+import { describeError, errorCode } from '../../shared/errors.ts';
 import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
-import { createDatabase, createPool, type Database } from '../storage/database.ts';
+import { createDatabase, createPool } from '../storage/database.ts';
+import { checkSchemaVersion } from '../storage/migrate.ts';
 import { ADMIN_HELP, type AdminCommand, adminVariables, parseAdminCommand } from './admin-command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { deadLetterListCommand, deadLetterRetryCommand } from './dead-letter-command.ts';
@@ -41,7 +41,7 @@ async function runOn(databaseUrl: string, command: AdminCommand): Promise<number
   const database = createDatabase(pool);
   const progress = new ProgressPrinter(process.stderr);
   try {
-    await checkSchema(database);
+    await checkSchemaVersion(database);
     const onProgress: CommandContext['onProgress'] = (what) => progress.show(what);
     const { ok, text, json } = await run(command, { database, onProgress, signal });
     progress.end();
@@ -76,14 +76,4 @@ function run(command: AdminCommand, context: CommandContext): Promise<CommandRes
     default:
       return command satisfies never;
   }
-}
-
-async function checkSchema(database: Database): Promise<void> {
-  const { rows } = await sql<{ found: boolean }>`
-    SELECT to_regclass('public.projection_copies') IS NOT NULL AS found`.execute(database);
-  if (rows[0]?.found === true) return;
-  throw new CodedError(
-    'NO_SCHEMA',
-    'the database lacks tables of this version; the control plane makes them when it starts',
-  );
 }

@@ -1,6 +1,7 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { sql } from 'kysely';
 import { FileMigrationProvider, Migrator } from 'kysely/migration';
 import { CodedError } from '../../shared/errors.ts';
 import type { Database } from './database.ts';
@@ -18,15 +19,45 @@ export class MigrationError extends CodedError {
  * that ran. Throws MigrationError, and then nothing has changed.
  */
 export async function migrate(database: Database, to?: string): Promise<string[]> {
+  const migrator = migratorOf(database);
+  const { error, results = [] } = await (to === undefined ? migrator.migrateToLatest() : migrator.migrateTo(to));
+  const failed = results.find(({ status }) => status === 'Error');
+  if (error !== undefined) throw new MigrationError(failed ? `migration ${failed.migrationName}` : 'migrations', error);
+  return results.map(({ migrationName }) => migrationName);
+}
+
+/** The schema is not the one that this build works on. */
+export class SchemaVersionError extends CodedError {
+  constructor(what: string) {
+    super('SCHEMA_VERSION', what);
+  }
+}
+
+/** Throws SchemaVersionError unless exactly the migrations of this build have run. */
+export async function checkSchemaVersion(database: Database): Promise<void> {
+  const known = await migratorOf(database).getMigrations();
+  const lacking = known.find(({ executedAt }) => executedAt === undefined);
+  if (lacking !== undefined) {
+    throw new SchemaVersionError(
+      `the database lacks tables of this version (${lacking.name}); the control plane makes them when it starts`,
+    );
+  }
+  const { rows } = await sql<{ name: string }>`
+    SELECT name FROM kysely_migration WHERE name <> ALL(${known.map(({ name }) => name)}) ORDER BY name LIMIT 1`.execute(
+    database,
+  );
+  const [later] = rows;
+  if (later !== undefined) {
+    throw new SchemaVersionError(`the database is of another version (${later.name}): use the commands of that one`);
+  }
+}
+
+function migratorOf(database: Database): Migrator {
   const provider = new FileMigrationProvider({
     fs,
     path,
     migrationFolder: MIGRATIONS,
     import: (file) => import(pathToFileURL(file).href),
   });
-  const migrator = new Migrator({ db: database, provider });
-  const { error, results = [] } = await (to === undefined ? migrator.migrateToLatest() : migrator.migrateTo(to));
-  const failed = results.find(({ status }) => status === 'Error');
-  if (error !== undefined) throw new MigrationError(failed ? `migration ${failed.migrationName}` : 'migrations', error);
-  return results.map(({ migrationName }) => migrationName);
+  return new Migrator({ db: database, provider });
 }

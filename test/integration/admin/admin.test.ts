@@ -192,3 +192,17 @@ test('without a database, or with another one, the message says so', async () =>
   assert.equal(status, 1);
   assert.match(stderr, /^masque-vpn admin: the database lacks tables of this version/);
 });
+
+test('a database of an earlier or a later version is refused, with the migration that tells', async () => {
+  const { database } = await TestLog.open(postgres);
+  const verify = async () => {
+    const { status, stderr } = await runAdmin(postgres.url(), ['verify']);
+    return [status, stderr];
+  };
+  await sql`INSERT INTO kysely_migration VALUES ('9999-later', '')`.execute(database);
+  const name = 'masque-vpn admin: the database';
+  assert.deepEqual(await verify(), [1, `${name} is of another version (9999-later): use the commands of that one\n`]);
+  await sql`DELETE FROM kysely_migration WHERE name IN ('9999-later', '0021-room-in-pages')`.execute(database);
+  const lacks = 'lacks tables of this version (0021-room-in-pages); the control plane makes them when it starts';
+  assert.deepEqual(await verify(), [1, `${name} ${lacks}\n`]);
+});
