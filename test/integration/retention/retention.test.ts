@@ -122,6 +122,27 @@ test('what is young, not whole, still to be rebuilt from, or of a leader of the 
   assert.deepEqual(await differences(database), []);
 });
 
+test('a window of a node whose clock was years ahead does not keep its partition, nor those behind it', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  await sql`
+    UPDATE traffic SET window_start = window_start + interval '70 years', window_end = window_end + interval '70 years'
+    WHERE position = (SELECT min(position) FROM traffic)`.execute(database);
+  assert.equal(await retireOldestTraffic(database, term, new Date(Date.now() - 60_000)), undefined, 'it is young');
+  assert.notEqual(await retireOldestTraffic(database, term, NOW), undefined);
+});
+
+test('of what the log does not keep any more the windows say how old it is', async () => {
+  const { log, term } = await openShortPartitions();
+  const { database } = log;
+  await retireOldestEvents(database, term, NOW);
+  await sql`
+    UPDATE traffic SET window_end = window_end + interval '70 years' WHERE position = (SELECT min(position) FROM traffic)
+    `.execute(database);
+  assert.equal(await retireOldestTraffic(database, term, new Date('2026-03-02T12:00:00.000Z')), undefined);
+  assert.notEqual(await retireOldestTraffic(database, term, NOW), undefined);
+});
+
 test('how old a partition is takes a look at its last event, not at all of it', async () => {
   const { log } = await openShortPartitions();
   const [oldest] = await readPartitions(log.database, 'public', 'events');
