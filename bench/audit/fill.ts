@@ -36,6 +36,7 @@ export async function fill(
   const rest = async () => {
     await load(one, 'connections', connectionRows(samples), progress);
     await load(one, 'address_assignments', assignmentRows(), progress);
+    await load(one, 'address_conflicts', conflictRows(), progress);
     await load(one, 'connection_failures', failureRows(connections), progress);
     await load(one, 'admin_events', adminRows(), progress);
     await load(one, 'traffic_daily', dailyRows(samples), progress);
@@ -97,6 +98,12 @@ const assignmentRows = () => sql`
   SELECT address, '10.64.0.0/15', network(set_masklen(address, 26)), client_id, node, connection_id,
     tstzrange(begin, CASE WHEN NOT open THEN seen END), CASE WHEN NOT open THEN 'client' END, i, CASE WHEN NOT open THEN i END
   FROM bench.seed ORDER BY i`;
+
+/** Of a thousand addresses that were given out one was claimed twice. */
+const conflictRows = () => sql`
+  INSERT INTO address_conflicts (address, position, at, node, client_id, connection_id, holder_position, holder_node, holder_client_id,
+    holder_connection_id)
+  SELECT address, i, begin, 'node-x', 'client-x', gen_random_uuid(), i, node, client_id, connection_id FROM bench.seed WHERE i % 1000 = 7`;
 
 /** One address is a scanner's; floods are folded. */
 const failureRows = (connections: number) => {
@@ -206,6 +213,9 @@ function* logRows(last: number): Generator<RawBuilder<unknown>> {
   yield sql`
     INSERT INTO parked_events (node, epoch, seq, envelope, stream_seq)
     SELECT bench.node(node), epoch, applied + 1 + n, '{}', n FROM bench.spools, generate_series(1, 100) AS n WHERE current AND node < 10`;
+  yield sql`
+    INSERT INTO spool_reports (node, epoch, last_seq, reported_at)
+    SELECT bench.node(node), epoch, applied + node % 3, now() FROM bench.spools`;
   yield sql`TRUNCATE epoch_counts`;
   yield sql`
     INSERT INTO epoch_counts (node, epoch, events, first_seq, last_seq, last_position, stopped_seq, last_recorded_at)

@@ -132,10 +132,13 @@ async function takeSamples(client: pg.Client): Promise<Samples> {
      FROM generate_series(1, ${KEYS}) AS n
      JOIN address_assignments a ON a.id = n * ((SELECT max(id) FROM address_assignments) / ${KEYS + 1})`,
   );
+  const { rows: claims } = await client.query<{ address: string }>(
+    `SELECT host(address) AS address FROM address_conflicts ORDER BY position LIMIT ${KEYS}`,
+  );
   const { rows: spools } = await client.query<{ node: string; epoch: string }>(
     `SELECT node, epoch FROM node_epochs WHERE current AND node <> 'control' ORDER BY node LIMIT ${KEYS}`,
   );
-  return { holders, spools };
+  return { holders, claimed: claims.map(({ address }) => address), spools };
 }
 
 async function ask(client: pg.Client, { name, sql, keys }: Question): Promise<QuestionFigures> {

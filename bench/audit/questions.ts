@@ -14,11 +14,13 @@ export const KEYS = 8;
 export interface Samples {
   /** An address, and a moment when somebody had it. */
   readonly holders: readonly { readonly address: string; readonly at: string }[];
+  /** Addresses that were claimed twice. */
+  readonly claimed: readonly string[];
   readonly spools: readonly { readonly node: string; readonly epoch: string }[];
 }
 
 /** Every view and function for auditors, each about one client, address, moment, day, node or spool. */
-export function questions({ holders, spools }: Samples): Question[] {
+export function questions({ holders, claimed, spools }: Samples): Question[] {
   const spread = <T>(make: (part: number, index: number) => T): T[] =>
     Array.from({ length: KEYS }, (_, index) => make((index + 0.5) / KEYS, index));
   const moment = (part: number) =>
@@ -40,6 +42,31 @@ export function questions({ holders, spools }: Samples): Question[] {
       name: 'address_history: an address',
       sql: 'SELECT * FROM address_history WHERE address = $1 ORDER BY held_from',
       keys: spread((part) => [address(part)]),
+    },
+    {
+      name: 'address_history: a client',
+      sql: 'SELECT * FROM address_history WHERE client_id = $1 ORDER BY held_from',
+      keys: spread((part, index) => [client(part, index)]),
+    },
+    {
+      name: 'conflicting_claims: an address',
+      sql: 'SELECT * FROM conflicting_claims WHERE address = $1 ORDER BY at',
+      keys: claimed.map((one) => [one]),
+    },
+    {
+      name: 'leaked_addresses: an address',
+      sql: 'SELECT * FROM leaked_addresses WHERE address = $1 ORDER BY held_from',
+      keys: spread((part) => [address(part)]),
+    },
+    {
+      name: 'leaked_addresses: all that are held',
+      sql: 'SELECT * FROM leaked_addresses WHERE held',
+      keys: spread(() => []),
+    },
+    {
+      name: 'orphaned_addresses: all',
+      sql: 'SELECT * FROM orphaned_addresses',
+      keys: spread(() => []),
     },
     {
       name: 'connection_history: all sessions of a client',

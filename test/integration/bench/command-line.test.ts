@@ -84,7 +84,7 @@ test('bench:audit fills a small Postgres, asks everything, and says how long it 
   assert.equal(report.bars.length, report.questions.length);
   for (const { name, keys, mostRows } of report.questions) {
     assert.equal(keys, 8, name);
-    // So few connections leave a client or address without any on most days.
-    assert.ok(mostRows > 0 || name.includes('on a day'), name);
+    // So few connections leave a client or address without any on most days; nothing leaks.
+    assert.ok(mostRows > 0 || name.includes('on a day') || name.startsWith('leaked_addresses'), name);
   }
 });
