@@ -54,3 +54,28 @@ test('addresses that outlive their connections, and those that nobody has a righ
   ]);
   assert.deepEqual(await new UnsoundAddresses(database).count(), { leaked: 1, orphaned: 3 });
 });
+
+test('what is held is looked up, among any number of connections of the past', async (t) => {
+  const postgres = await startTestPostgres();
+  t.after(() => postgres.stop());
+  const database = await postgres.database();
+  await sql`
+    INSERT INTO connections (connection_id, client_id, node, incarnation, state, reason, established_at, closed_at)
+    SELECT md5(n::text)::uuid, 'alice', 'node-a', 'i', CASE WHEN n > 19990 THEN 'open' ELSE 'closed' END,
+      CASE WHEN n > 19990 THEN NULL ELSE 'client' END, now() - n * interval '1 minute',
+      CASE WHEN n > 19990 THEN NULL ELSE now() - n * interval '1 minute' + interval '30 seconds' END
+    FROM generate_series(1, 20000) n`.execute(database);
+  await sql`
+    INSERT INTO address_assignments (address, pool, block, client_id, node, connection_id, during, end_reason, assigned_position)
+    SELECT '10.99.0.0'::inet + n % 60000, '10.99.0.0/16', '10.99.0.0/26', 'alice', 'node-a', md5(n::text)::uuid,
+      tstzrange(now() - n * interval '1 minute', CASE WHEN n <= 19990 THEN now() - n * interval '1 minute' + interval '30 seconds' END),
+      CASE WHEN n <= 19990 THEN 'client' END, n
+    FROM generate_series(1, 20000) n`.execute(database);
+  await sql`ANALYZE`.execute(database);
+  for (const question of ['leaked_addresses WHERE held', 'orphaned_addresses']) {
+    const { rows } = await sql<Record<string, string>>`EXPLAIN SELECT * FROM ${sql.raw(question)}`.execute(database);
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+    assert.match(plan, /Index Scan using connections_pkey/, plan);
+    assert.doesNotMatch(plan, /Seq Scan on (connections|address_assignments)/, plan);
+  }
+});
