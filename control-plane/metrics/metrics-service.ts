@@ -50,25 +50,23 @@ export class MetricsService {
   private async render(): Promise<string> {
     const { control, database, leadership, log } = this.options;
     const nats = this.options.nats();
-    let natsUp = nats !== undefined && !nats.isClosed();
-    let cluster = '';
-    let databaseUp = false;
-    try {
-      const status = await readProjectionStatus(database, nats);
-      control.setProjection(status);
-      databaseUp = true;
-      natsUp = status.lagEvents !== null;
-      const term = leadership.currentTerm();
-      if (term && leadership.isConfirmed()) cluster = await this.renderCluster(term);
-      else control.clearCluster();
-    } catch (error) {
-      control.clearCluster();
-      log.warn({ err: error }, 'the metrics of the cluster cannot be read');
-    }
+    const term = leadership.currentTerm();
+    const isLeader = term !== undefined && leadership.isConfirmed();
+    const [status, cluster] = await Promise.allSettled([
+      readProjectionStatus(database, nats),
+      isLeader ? this.renderCluster(term) : '',
+    ]);
+    const failed = [status, cluster].find((result) => result.status === 'rejected');
+    if (failed) log.warn({ err: failed.reason }, 'the metrics of the cluster cannot be read');
+    const databaseUp = status.status === 'fulfilled';
+    if (databaseUp) control.setProjection(status.value);
+    const natsUp = databaseUp ? status.value.lagEvents !== null : nats !== undefined && !nats.isClosed();
+    const isRead = databaseUp && cluster.status === 'fulfilled';
+    if (!isRead || !isLeader) control.clearCluster();
     // Reading takes time, in which leadership can have gone.
-    if (!leadership.isConfirmed()) cluster = '';
-    control.setProcess({ leader: leadership.isConfirmed(), databaseUp, natsUp });
-    return cluster + (await control.registry.metrics());
+    const isStillLeader = leadership.isConfirmed();
+    control.setProcess({ leader: isStillLeader, databaseUp, natsUp });
+    return (isRead && isStillLeader ? cluster.value : '') + (await control.registry.metrics());
   }
 
   private async renderCluster(term: Term): Promise<string> {

@@ -1,5 +1,4 @@
 import { type RawBuilder, sql } from 'kysely';
-import { readNewestPosition } from '../log/read-newest-position.ts';
 import type { Database } from '../storage/database.ts';
 
 /** Gauges of older windows are gone: they say nothing of now (the metric contract). */
@@ -28,10 +27,9 @@ export interface RecentWindow {
  */
 export async function readFreshPosition(database: Database): Promise<number> {
   const age = sql`${sql.lit(FRESH_SECONDS + LOCK_WAIT_SECONDS)} * interval '1 second'`;
-  const newest = await readNewestPosition(database);
   const { rows } = await sql<{ position: number }>`
     WITH RECURSIVE back AS (
-      SELECT ${newest}::bigint AS position
+      SELECT (SELECT position FROM event_checkpoint) AS position
       UNION ALL
       SELECT position - ${sql.lit(STRIDE)} FROM back
       WHERE (SELECT recorded_at FROM events WHERE events.position = back.position) > statement_timestamp() - ${age}

@@ -16,7 +16,7 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 const TIME_SHARE = 0.05;
 /** Time that is saved up for a fold, and about what a part of one takes. */
 const MAX_FOLD_MS = 200;
-/** About as long sums wait: where that takes more than TIME_SHARE, with tens of thousands of connections, there is more. */
+/** Sums wait about this long at most: those of tens of thousands of connections are given more than TIME_SHARE for that. */
 const MAX_WAIT_MS = 15_000;
 /** With this many rows behind, each batch folds some, whatever it costs: they take memory, and a new leader has to read through them. */
 const MAX_UNFOLDED_ROWS = 400_000;
