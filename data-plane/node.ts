@@ -116,7 +116,7 @@ export class Node {
       canAuthenticate: () => this.#credentials.ready,
       authenticate: (token) => this.#credentials.authenticate(token),
       book: this.#book,
-      moreAddresses: (shard, pool) => this.#blocks.demand(shard, pool),
+      moreAddresses: (shard, pool, families) => this.#blocks.demand(shard, pool, families),
       statics: this.#statics,
       nodeAddressIn: (shard, family) => this.#blocks.nodeAddressIn(shard, family),
       spool,

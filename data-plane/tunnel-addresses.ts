@@ -21,8 +21,12 @@ export interface ChosenAddresses extends BookChange {
 
 export interface TunnelAddressesOptions {
   readonly book: AddressBook;
-  /** A shard has no free address of a pool: resolves, within seconds, when it has more, or with why none are to be had. */
-  readonly moreAddresses: (shard: number, pool: string) => Promise<string | undefined>;
+  /** A shard has no free address of families of a pool: resolves, within seconds, when it has more, or with why none are to be had. */
+  readonly moreAddresses: (
+    shard: number,
+    pool: string,
+    families: readonly AddressFamily[],
+  ) => Promise<string | undefined>;
   /** The addresses that clients have of their own. */
   readonly statics: Pick<StaticAddresses, 'claim' | 'released'>;
   /** The node's own address of a family in a shard; undefined while it has no block of that family there. */
@@ -86,11 +90,11 @@ export class TunnelAddresses {
     if (wish.families.length === 0) return NOTHING;
     const first = this.#attempt(wish);
     if (!(first instanceof AddressesExhaustedError)) return first;
-    // A pool without the other family: an address of its own is enough.
-    if (hasOwn && first.family === undefined) return NOTHING;
-    const why = await this.#options.moreAddresses(wish.shard, wish.client.pool);
+    const why = await this.#options.moreAddresses(wish.shard, wish.client.pool, wish.families);
     const second = this.#attempt(wish);
     if (!(second instanceof AddressesExhaustedError)) return second;
+    // A pool without the other family: an address of its own is enough.
+    if (hasOwn && second.family === undefined) return NOTHING;
     throw why === undefined ? second : new AddressesExhaustedError(second.family, why);
   }
 

@@ -52,7 +52,7 @@ export class BlockClient {
   readonly #open = new Map<string, { readonly requestId: string; readonly sentAt: number }>();
   readonly #returns: BlockReturns;
   /** Pools and shards that a client found without a free address since the last round began, as `demandKey`. */
-  #demands = new Map<string, Omit<Supply, 'family'>>();
+  #demands = new Map<string, Supply>();
   /** From when on this process knows of every address that rests in a block that was this node's. */
   #remembersFrom = Number.NEGATIVE_INFINITY;
   #timer: NodeJS.Timeout | undefined;
@@ -113,13 +113,16 @@ export class BlockClient {
   }
 
   /**
-   * A client found no free address of its pool: resolves when the shard has one more block, or none is to be had now, within 3 s. What
-   * it resolves with is why the control plane gave none, where it did not.
+   * A client found no free address of families of its pool: resolves when the shard has one more block, or none is to be had now, within
+   * 3 s. What it resolves with is why the control plane gave none, where it did not.
    */
-  async demand(shard: number, pool: string): Promise<string | undefined> {
-    this.#demands.set(demandKey({ pool, shard }), { pool, shard });
+  async demand(shard: number, pool: string, families = FAMILIES): Promise<string | undefined> {
+    for (const family of families) {
+      const supply = { pool, family, shard };
+      this.#demands.set(demandKey(supply), supply);
+    }
     await Promise.race([this.#round(), delay(DEMAND_TIMEOUT_MS, undefined, { ref: false })]);
-    const refusals = FAMILIES.map((family) => this.#options.leases.refusalOf({ pool, family }));
+    const refusals = families.map((family) => this.#options.leases.refusalOf({ pool, family }));
     return refusals.find((why) => why !== undefined);
   }
 
@@ -211,7 +214,7 @@ export class BlockClient {
   }
 
   /** Where addresses may be wanted: the default pool, those of which there are blocks, and those that are demanded. */
-  #supplies(demanded: Iterable<Omit<Supply, 'family'>> = []): Supply[] {
+  #supplies(demanded: Iterable<Supply> = []): Supply[] {
     const held = this.#options.leases.all().map(({ poolBlock }) => poolBlock.poolName);
     const pools = new Set([DEFAULT_POOL, ...held, ...Array.from(demanded, ({ pool }) => pool)]);
     const shards = Array.from({ length: this.#options.shards }, (_, shard) => shard);
@@ -310,6 +313,6 @@ export class BlockClient {
   }
 }
 
-function demandKey({ pool, shard }: Omit<Supply, 'family'>): string {
-  return `${pool} ${shard}`;
+function demandKey({ pool, family, shard }: Supply): string {
+  return `${pool} ${family} ${shard}`;
 }

@@ -79,7 +79,7 @@ function setup(maxTunnelsPerClient = 100) {
   const credentials = { known: true };
   const own = new Map<string, string[]>();
   const statics = new Statics();
-  const more: { addresses(shard: number, pool: string): Promise<string | undefined> } = {
+  const more: { addresses(shard: number, pool: string, families: readonly number[]): Promise<string | undefined> } = {
     addresses: async () => undefined,
   };
   const names: { resolve(hostname: string): Promise<string[]> } = { resolve: async () => ['192.0.2.1'] };
@@ -92,7 +92,7 @@ function setup(maxTunnelsPerClient = 100) {
       return { clientId, pool: clientId === 'client-o' ? 'office' : DEFAULT_POOL, addresses };
     },
     book,
-    moreAddresses: (shard, pool) => more.addresses(shard, pool),
+    moreAddresses: (shard, pool, families) => more.addresses(shard, pool, families),
     statics,
     nodeAddressIn: (_shard, family) => parseAddress(family === 4 ? '10.99.0.1' : 'fd00:99::1'),
     spool: disk,
@@ -464,9 +464,25 @@ suite('addresses of their own', () => {
     assert.deepEqual([disk.types, admission.size, statics.freed.length], [[], 0, 1]);
   });
 
-  test('a pool without the other family is no reason to refuse a client with an address of its own', async () => {
-    const { own, admission, request, book } = setup();
+  test('the first client of a pool waits for an address of the other family, beside its own', async () => {
+    const { own, admission, request, book, more } = setup();
     book.removeBlock(v6);
+    own.set('client-a', ['10.99.200.7']);
+    const asked: unknown[] = [];
+    more.addresses = async (...wanted) => {
+      asked.push(wanted);
+      book.addBlock(v6);
+      return undefined;
+    };
+    const { answer } = await admission.decide(request('token-a'));
+    assert.deepEqual(answer.type === 'accept' && addressesOf(answer), ['10.99.200.7', 'fd00:99::2']);
+    assert.deepEqual(asked, [[0, DEFAULT_POOL, [6]]]);
+  });
+
+  test('a pool without the other family is no reason to refuse a client with an address of its own', async () => {
+    const { own, admission, request, book, more } = setup();
+    book.removeBlock(v6);
+    more.addresses = async () => 'pool "default" has no IPv6 addresses';
     own.set('client-a', ['10.99.200.7']);
     const { answer } = await admission.decide(request('token-a'));
     assert.deepEqual(answer.type === 'accept' && addressesOf(answer), ['10.99.200.7']);

@@ -300,6 +300,20 @@ test('while NATS is away an idle block still goes where a client waits', { skip 
   take('waits');
 });
 
+test('of another pool come blocks of the families only that are wanted', { skip }, async (t) => {
+  const setup = await LinkSetup.start(t);
+  const control = new Control(setup);
+  const node = open(setup, { ahead: 0 });
+  await node.client.start();
+  await until(() => node.granted.length === 1, 'the block of the default pool');
+  await node.client.demand(0, 'office', [6]);
+  const asked = control.requests.flatMap((request) => (request.op === 'acquire' && request.pool ? [request] : []));
+  assert.deepEqual(
+    asked.map(({ pool, family }) => [pool, family]),
+    [['office', 6]],
+  );
+});
+
 test('blocks of another pool come when a client of it does, and go when nobody has been there for a while', {
   skip,
 }, async (t) => {

@@ -135,7 +135,7 @@ export class SimulatedNode {
         return { clientId: token, pool: DEFAULT_POOL, addresses };
       },
       book,
-      moreAddresses: (shard, pool) => this.#blocks.demand(shard, pool),
+      moreAddresses: (shard, pool, families) => this.#blocks.demand(shard, pool, families),
       statics: this.#statics,
       nodeAddressIn: (_shard, family) => this.#blocks.nodeAddressIn(0, family),
       spool: this.#spool,
