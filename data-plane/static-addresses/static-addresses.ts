@@ -1,18 +1,13 @@
-import type { NatsConnection, Subscription } from 'nats';
 import { CodedError } from '../../shared/errors.ts';
 import type { CloseReason } from '../../shared/events/node-events.ts';
 import { canonicalAddress, formatAddress, type IpAddress, parseAddress } from '../../shared/ip/address.ts';
 import { formatPrefix, hostPrefix, parsePrefix } from '../../shared/ip/prefix.ts';
 import type { Logger } from '../../shared/log/logger.ts';
-import {
-  type StaticGrant,
-  type StaticLease,
-  staticReleaseMessage,
-  staticReleaseSubject,
-} from '../../shared/nats/static-address-messages.ts';
+import type { StaticGrant, StaticLease } from '../../shared/nats/static-address-messages.ts';
 import type { AssignedAddress } from '../address/address-book.ts';
 import { monotonicMs } from '../address/boot-clock.ts';
 import type { Link } from '../control-link/nats-link.ts';
+import { hearDemands, type StaticDemands } from './hear-demands.ts';
 import { InTurn } from './in-turn.ts';
 import { requestStatic } from './request-static.ts';
 import { dutyOf, type StaticHold } from './static-hold.ts';
@@ -64,7 +59,7 @@ export class StaticAddresses {
   #timer: NodeJS.Timeout | undefined;
   #renewing = false;
   #stopLink: (() => void) | undefined;
-  #subscription: Subscription | undefined;
+  #stopHearing: () => void = () => {};
 
   constructor(options: StaticAddressesOptions) {
     this.#options = options;
@@ -78,14 +73,22 @@ export class StaticAddresses {
 
   start(): void {
     this.#timer = setInterval(() => this.#tick(), TICK_MS);
-    this.#stopLink = this.#options.link.onUp((connection) => this.#listen(connection));
+    const { node, link, log } = this.#options;
+    const demands: StaticDemands = {
+      release: (text, grant) => this.#inBackground(text, () => this.#release(text, grant)),
+      retire: (blocks) => this.#retire(blocks),
+    };
+    this.#stopLink = link.onUp((connection) => {
+      this.#stopHearing();
+      this.#stopHearing = hearDemands(connection, node, demands, log);
+    });
   }
 
   /** Leaves everything as it is. */
   close(): void {
     clearInterval(this.#timer);
     this.#stopLink?.();
-    this.#stopListening();
+    this.#stopHearing();
   }
 
   /** Gives everything back; for after the last tunnel. */
@@ -139,6 +142,7 @@ export class StaticAddresses {
     { clientId, connectionId, shard }: Omit<StaticClaim, 'addresses'>,
   ): Promise<AssignedAddress> {
     let hold = this.#holds.get(text);
+    if (hold?.isRetiring) throw new StaticAddressUnavailableError(text, 'its pool is retiring');
     if (hold !== undefined && hold.clientId !== clientId) {
       await this.#giveUp(hold, 'revoked', `${text} is the address of another client now`);
       hold = undefined;
@@ -214,26 +218,19 @@ export class StaticAddresses {
     if (grants.length > 0) await requestStatic(link, { op: 'return', node, grants: [...grants] }, log);
   }
 
-  #listen(connection: NatsConnection): void {
-    const { node, log } = this.#options;
-    this.#stopListening();
-    this.#subscription = connection.subscribe(staticReleaseSubject(node), {
-      callback: (error, message) => {
-        if (error !== null) return;
-        try {
-          const { address, grant } = staticReleaseMessage.decode(message.data);
-          const text = canonicalAddress(address);
-          this.#inBackground(text, () => this.#release(text, grant));
-        } catch (problem) {
-          log.error({ err: problem }, 'a request for a static address is unreadable');
-        }
-      },
-    });
-  }
-
-  #stopListening(): void {
-    if (this.#subscription !== undefined && !this.#subscription.isClosed()) this.#subscription.unsubscribe();
-    this.#subscription = undefined;
+  /** Pools retire: no tunnel gets their addresses any more, and of those that are closing the tunnels that have some end. */
+  #retire({ draining, closing }: Parameters<StaticDemands['retire']>[0]): void {
+    for (const [text, hold] of this.#holds) {
+      const block = blockOf(hold);
+      const isClosing = closing.has(block);
+      if (!isClosing && !draining.has(block)) continue;
+      this.#set({ ...hold, isRetiring: true });
+      if (!isClosing) continue;
+      this.#inBackground(text, async () => {
+        const current = this.#holds.get(text);
+        if (current?.grant === hold.grant) await this.#giveUp(current, 'drained', 'the address pool is retired');
+      });
+    }
   }
 
   /** The control plane wants an address back, as it was granted then. */
@@ -340,6 +337,7 @@ function leased(lease: StaticLease, clientId: string, sentAt: number, shard: num
     endsAt: sentAt + leaseMs,
     shard,
     connectionId: undefined,
+    isRetiring: false,
   };
 }
 

@@ -18,6 +18,8 @@ export interface StaticHold {
   readonly shard: number | undefined;
   /** The connection that has it. */
   readonly connectionId: string | undefined;
+  /** Its pool retires: whoever has it keeps it, and nobody gets it any more. */
+  readonly isRetiring: boolean;
 }
 
 export type HoldDuty =
@@ -25,13 +27,13 @@ export type HoldDuty =
   /** The lease is over: whoever has the address loses it. */
   | 'end'
   | 'renew'
-  /** Its client has not come back. */
+  /** Its client has not come back, or could not have it. */
   | 'giveBack';
 
 /** What is to be done about an address now. */
-export function dutyOf({ endsAt, leaseMs, connectionId }: StaticHold, now: number): HoldDuty {
+export function dutyOf({ endsAt, leaseMs, connectionId, isRetiring }: StaticHold, now: number): HoldDuty {
   const left = endsAt - now;
   if (left <= 0) return 'end';
   if (connectionId !== undefined) return left <= leaseMs * (1 - RENEW_AFTER_SHARE) ? 'renew' : 'none';
-  return left <= leaseMs * KEEP_UNUSED_SHARE ? 'giveBack' : 'none';
+  return isRetiring || left <= leaseMs * KEEP_UNUSED_SHARE ? 'giveBack' : 'none';
 }

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { StaticAddresses } from '../../../data-plane/static-addresses/static-addresses.ts';
 import { parseAddress } from '../../../shared/ip/address.ts';
+import { type BlockNotice, blockNoticeMessage, blockNoticeSubject } from '../../../shared/nats/messages.ts';
 import {
   STATIC_REQUEST_SUBJECTS,
   type StaticReply,
@@ -87,6 +88,10 @@ class Setup {
       staticReleaseSubject('node-a'),
       staticReleaseMessage.encode({ address: '10.99.200.7', grant }),
     );
+  }
+
+  notice(notice: BlockNotice): void {
+    this.link.control.publish(blockNoticeSubject('node-a'), blockNoticeMessage.encode(notice));
   }
 
   ops(op: StaticRequest['op']): StaticRequest[] {
@@ -190,6 +195,35 @@ test('the control plane wants an address back: its tunnel ends, and the return f
     grants: [{ address: '10.99.200.7', grant: 1 }],
   });
   assert.equal(setup.routes.size, 0);
+});
+
+test('an address of a pool that retires goes to no new tunnel, and back when its tunnel ends', { skip }, async (t) => {
+  const setup = await Setup.start(t);
+  await setup.claim('c1');
+  setup.notice({ draining: ['10.99.200.7/32', '10.99.3.0/26'], closing: [] });
+  const refused = { code: 'STATIC_ADDRESS_UNAVAILABLE', message: /10.99.200.7: its pool is retiring/ };
+  await setup.link.control.flush();
+  await setup.link.link.connection?.flush();
+  await assert.rejects(setup.claim('c2'), refused);
+  assert.deepEqual(setup.closed, [], 'who has it keeps it');
+  setup.statics.released('c1');
+  await setup.until('the return', () => setup.ops('return').length > 0);
+  assert.equal(setup.statics.size, 0);
+});
+
+test('the tunnel with an address of a pool that is closed ends at once, however long the lease is', {
+  skip,
+}, async (t) => {
+  const setup = await Setup.start(t);
+  await setup.claim('c1');
+  setup.notice({ draining: [], closing: ['10.99.200.7/32'] });
+  await setup.until('the return', () => setup.ops('return').length > 0);
+  assert.deepEqual(setup.closed, ['c1 drained']);
+  assert.equal(setup.statics.size, 0);
+  setup.notice({ draining: [], closing: ['10.99.200.7/32'] });
+  await setup.link.control.flush();
+  await setup.link.link.connection?.flush();
+  assert.equal(setup.ops('return').length, 1);
 });
 
 test('a node that holds nothing says so, and one that was granted the address again keeps it', { skip }, async (t) => {
