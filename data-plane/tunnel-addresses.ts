@@ -56,16 +56,14 @@ export class TunnelAddresses {
   async choose(wish: AddressWish): Promise<ChosenAddresses> {
     const { client, shard, connectionId, families } = wish;
     const { clientId } = client;
-    const { statics, nodeAddressIn } = this.#options;
+    const { statics } = this.#options;
     const addresses = client.addresses.filter(({ family }) => families.includes(family));
     const own = addresses.length === 0 ? [] : await statics.claim({ clientId, connectionId, shard, addresses });
     this.#own.set(connectionId, own);
-    const ownAddresses = own.map((address): TunnelAddress => {
-      const { family } = address.address;
-      const node = nodeAddressIn(shard, family);
-      if (node === undefined) throw new AddressesExhaustedError(family);
-      return { ...address, nodeAddress: node };
-    });
+    const ownAddresses: TunnelAddress[] = [];
+    for (const address of own) {
+      ownAddresses.push({ ...address, nodeAddress: await this.#nodeAddress(wish, address.address.family) });
+    }
     const others = families.filter((family) => !addresses.some((address) => address.family === family));
     const free = await this.#assign({ ...wish, families: others }, own.length > 0);
     const freeAddresses = free.addresses.map((held): TunnelAddress => ({ ...held, nodeAddress: nodeAddress(held) }));
@@ -84,6 +82,17 @@ export class TunnelAddresses {
   /** The end of the connection is on disk, or there is nothing of it there. */
   released(connectionId: string): void {
     this.#options.statics.released(connectionId);
+  }
+
+  /** The first tunnel of a family may be one with an address of its own, for which no block came. */
+  async #nodeAddress({ shard, client }: AddressWish, family: AddressFamily): Promise<IpAddress> {
+    const { nodeAddressIn, moreAddresses } = this.#options;
+    const known = nodeAddressIn(shard, family);
+    if (known !== undefined) return known;
+    const why = await moreAddresses(shard, client.pool, [family]);
+    const address = nodeAddressIn(shard, family);
+    if (address === undefined) throw new AddressesExhaustedError(family, why);
+    return address;
   }
 
   async #assign(wish: AddressWish, hasOwn: boolean): Promise<BookChange> {

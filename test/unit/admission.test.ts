@@ -82,6 +82,9 @@ function setup(maxTunnelsPerClient = 100) {
   const more: { addresses(shard: number, pool: string, families: readonly number[]): Promise<string | undefined> } = {
     addresses: async () => undefined,
   };
+  const nodeAddresses = new Map(
+    [4, 6].map((family) => [family, parseAddress(family === 4 ? '10.99.0.1' : 'fd00:99::1')]),
+  );
   const names: { resolve(hostname: string): Promise<string[]> } = { resolve: async () => ['192.0.2.1'] };
   const admission = new Admission({
     canAuthenticate: () => credentials.known,
@@ -94,7 +97,7 @@ function setup(maxTunnelsPerClient = 100) {
     book,
     moreAddresses: (shard, pool, families) => more.addresses(shard, pool, families),
     statics,
-    nodeAddressIn: (_shard, family) => parseAddress(family === 4 ? '10.99.0.1' : 'fd00:99::1'),
+    nodeAddressIn: (_shard, family) => nodeAddresses.get(family),
     spool: disk,
     tunnelMtu: 1400,
     maxTunnelsPerClient,
@@ -120,7 +123,7 @@ function setup(maxTunnelsPerClient = 100) {
     assert.equal(answer.type, 'accept');
     return answer as Extract<typeof answer, { type: 'accept' }>;
   };
-  return { disk, tokens, own, statics, credentials, names, more, book, admission, request, admit };
+  return { disk, tokens, own, statics, credentials, names, nodeAddresses, more, book, admission, request, admit };
 }
 
 const totals = { bytesIn: 1, bytesOut: 2, packetsIn: 3, packetsOut: 4 };
@@ -476,6 +479,27 @@ suite('addresses of their own', () => {
     };
     const { answer } = await admission.decide(request('token-a'));
     assert.deepEqual(answer.type === 'accept' && addressesOf(answer), ['10.99.200.7', 'fd00:99::2']);
+    assert.deepEqual(asked, [[0, DEFAULT_POOL, [6]]]);
+  });
+
+  test('where the node has no address of the family yet it asks for a block of the pool, to have one', async () => {
+    const { own, admission, request, nodeAddresses, more, statics } = setup();
+    own.set('client-a', ['10.99.200.7', 'fd00:99::c8:7']);
+    nodeAddresses.delete(6);
+    more.addresses = async () => 'pool "default" has no free IPv6 block';
+    const { failure } = await admission.decide(request('token-a'));
+    assert.deepEqual(
+      [failure?.status, failure?.reason, statics.freed.length],
+      [503, 'no free IPv6 address: pool "default" has no free IPv6 block', 1],
+    );
+    const asked: unknown[] = [];
+    more.addresses = async (...wanted) => {
+      asked.push(wanted);
+      nodeAddresses.set(6, parseAddress('fd00:99::1'));
+      return undefined;
+    };
+    const { answer } = await admission.decide(request('token-a'));
+    assert.deepEqual(answer.type === 'accept' && addressesOf(answer), ['10.99.200.7', 'fd00:99::c8:7']);
     assert.deepEqual(asked, [[0, DEFAULT_POOL, [6]]]);
   });
 
