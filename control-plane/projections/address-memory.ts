@@ -34,7 +34,8 @@ export class AddressMemory {
   remember(address: string, since: number, assignments: readonly Assignment[]): void {
     const ended = assignments.filter(({ until }) => until !== null).sort((a, b) => a.until! - b.until!);
     const forgotten = new Set(ended.slice(0, -MAX_ENDED));
-    const kept = forgotten.size === 0 ? assignments : assignments.filter((assignment) => !forgotten.has(assignment));
+    // Copied, because an array that grew has room for 17.
+    const kept = assignments.filter((assignment) => !forgotten.has(assignment)).slice();
     const latest = Math.max(since, ...[...forgotten].map(({ until }) => until!));
     // The oldest ones go.
     this.known.delete(address);
