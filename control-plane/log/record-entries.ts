@@ -11,5 +11,5 @@ export async function recordEntries(
   memory?: ProjectionMemory,
   meanwhile?: () => Promise<void>,
 ): Promise<void> {
-  await projectEntries(trx, entries, memory, { alongside: () => appendEntries(trx, entries), meanwhile });
+  await projectEntries(trx, entries, memory, { alongside: appendEntries(trx, entries), meanwhile });
 }

@@ -18,12 +18,16 @@ export class ConnectionMemory {
   /** By node, the newest. */
   private readonly incarnations = new Map<string, string>();
 
+  find(connectionId: string): Connection | undefined {
+    return this.known.get(connectionId) ?? this.ended.get(connectionId);
+  }
+
   /** Those that are remembered, and of the others those that the database has. */
   async load(trx: DatabaseTransaction, ids: Iterable<string>): Promise<Connection[]> {
     const found: Connection[] = [];
     const missing: string[] = [];
     for (const id of ids) {
-      const connection = this.known.get(id) ?? this.ended.get(id);
+      const connection = this.find(id);
       if (connection) found.push(connection);
       else missing.push(id);
     }

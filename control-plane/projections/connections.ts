@@ -18,12 +18,18 @@ import type { NodeNews, NodesProjection } from './nodes.ts';
 
 /** Projects every connection from its establishment to its end. */
 export class ConnectionsProjection {
+  private readonly memory: ConnectionMemory;
+  /** Those that are read or changed; of the others the memory knows. */
   private readonly rows = new Map<string, Connection>();
   private readonly presumed = new Set<string>();
   private readonly dirty = new Set<string>();
 
   /** By connection: windows that came after the report of the end. */
   private readonly late = new Map<string, TrafficTotals>();
+
+  private constructor(memory: ConnectionMemory) {
+    this.memory = memory;
+  }
 
   /** `alsoIds`: connections that the entries do not name, but that a reclaimed block touches. */
   static async load(
@@ -37,7 +43,9 @@ export class ConnectionsProjection {
     const senders = new Set<string>();
     const restarted = new Set<string>();
     for (const { event } of entries) {
-      forEachConnection(event, (connectionId) => ids.add(connectionId));
+      forEachConnection(event, (connectionId) => {
+        if (memory.find(connectionId) === undefined) ids.add(connectionId);
+      });
       if (event.node === CONTROL_NODE) continue;
       senders.add(event.node);
       const known = nodes.get(event.node);
@@ -53,7 +61,7 @@ export class ConnectionsProjection {
       const rows = await presumed.where('node', '=', sql<string>`any(${[...senders]}::text[])`).execute();
       for (const row of rows) ids.add(row.connection_id);
     }
-    const projection = new ConnectionsProjection();
+    const projection = new ConnectionsProjection(memory);
     for (const connection of await memory.load(trx, ids)) projection.set(connection);
     return projection;
   }
@@ -83,7 +91,7 @@ export class ConnectionsProjection {
         break;
       }
       case 'connection.presumed_closed': {
-        const known = this.rows.get(event.data.connectionId);
+        const known = this.find(event.data.connectionId);
         if (known) this.step(known, { type: 'presumed', at, reason: event.data.reason }, outcomes);
         break;
       }
@@ -110,7 +118,7 @@ export class ConnectionsProjection {
   abandon(ids: Iterable<string>, at: number, detail: string): ConnectionOutcome[] {
     const outcomes: ConnectionOutcome[] = [];
     for (const id of ids) {
-      const known = this.rows.get(id);
+      const known = this.find(id);
       if (known) this.step(known, { type: 'abandoned', at, reason: 'node_lost', detail }, outcomes);
     }
     return outcomes;
@@ -124,7 +132,7 @@ export class ConnectionsProjection {
     await addLateWindows(trx, this.late);
   }
 
-  /** As the entries left them. */
+  /** As the entries left them, all that they changed. */
   all(): Iterable<Connection> {
     return this.rows.values();
   }
@@ -156,7 +164,7 @@ export class ConnectionsProjection {
     change: ConnectionChange,
     outcomes: ConnectionOutcome[],
   ): Connection {
-    const known = this.rows.get(connectionId);
+    const known = this.find(connectionId);
     if (known !== undefined) return this.step(known, change, outcomes);
     this.dirty.add(connectionId);
     const { node, incarnation } = event;
@@ -178,6 +186,10 @@ export class ConnectionsProjection {
     this.late.set(connectionId, before ? addTraffic(before, traffic) : traffic);
   }
 
+  private find(connectionId: string): Connection | undefined {
+    return this.rows.get(connectionId) ?? this.memory.find(connectionId);
+  }
+
   private set(connection: Connection): void {
     const { connectionId, status } = connection;
     this.rows.set(connectionId, connection);
@@ -189,7 +201,7 @@ export class ConnectionsProjection {
   private refuseForeign(event: VpnEvent): void {
     if (event.node === CONTROL_NODE) return;
     forEachConnection(event, (connectionId, clientId) => {
-      const known = this.rows.get(connectionId);
+      const known = this.find(connectionId);
       if (known && (known.node !== event.node || known.clientId !== clientId)) {
         throw new ForeignConnectionError(known, event.node, clientId);
       }

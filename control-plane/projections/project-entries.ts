@@ -25,7 +25,10 @@ export async function projectEntries(
   trx: DatabaseTransaction,
   entries: readonly LogEntry[],
   memory = new ProjectionMemory(),
-  { alongside, meanwhile }: { alongside?: () => Promise<void>; meanwhile?: (() => Promise<void>) | undefined } = {},
+  {
+    alongside,
+    meanwhile,
+  }: { alongside?: Iterable<() => Promise<unknown>>; meanwhile?: (() => Promise<void>) | undefined } = {},
 ): Promise<void> {
   const first = entries[0]?.position;
   const last = entries.at(-1)?.position;
@@ -48,7 +51,7 @@ export async function projectEntries(
 
   const end = last;
   function* write(): Generator<() => Promise<unknown>> {
-    if (alongside) yield alongside;
+    if (alongside) yield* alongside;
     for (const entry of entries) {
       const { event } = entry;
       clients.apply(entry);
