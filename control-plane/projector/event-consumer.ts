@@ -207,6 +207,7 @@ class Inbox {
   /** What has arrived; waits for it up to `timeoutMs`. Throws ConsumerBrokenError once all that came before is taken. */
   async take(timeoutMs: number, signal: AbortSignal): Promise<readonly Arrival[]> {
     if (this.isEmpty() && !signal.aborted) {
+      this.makeRoom();
       const timer = new AbortController();
       const timeout = delay(timeoutMs, undefined, { signal: timer.signal }).catch(() => undefined);
       await Promise.race([this.arrival.promise, timeout]);
@@ -219,13 +220,23 @@ class Inbox {
     while (count < this.waiting.length && bytes < MAX_BATCH_BYTES) bytes += this.waiting[count++]!.message.data.length;
     const batch = this.waiting.splice(0, count);
     this.waitingBytes -= bytes;
-    this.room.resolve();
-    this.room = Promise.withResolvers();
     return batch;
   }
 
+  /** Lets more in, and decodes what is there: both take time that whoever works on a batch should not wait for. */
   async readAhead(): Promise<void> {
-    await readAll(this.waiting);
+    this.makeRoom();
+    let before: number;
+    do {
+      before = this.waiting.length;
+      await readAll(this.waiting);
+      await turn();
+    } while (this.waiting.length > before);
+  }
+
+  private makeRoom(): void {
+    this.room.resolve();
+    this.room = Promise.withResolvers();
   }
 
   private async pump(messages: ConsumerMessages): Promise<void> {
