@@ -3,7 +3,6 @@ import { CONTROL_NODE, type VpnEvent } from '../../shared/events/envelope.ts';
 import { type TrafficTotals, trafficAt } from '../../shared/events/traffic-columns.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { together } from '../storage/together.ts';
 import type { ConnectionMemory } from './connection-memory.ts';
 import { addLateWindows, writeConnections } from './connection-rows.ts';
 import {
@@ -211,7 +210,7 @@ export async function touchedByNodes(
   const unfinished = connections.where('state', '<>', 'closed').where('node', 'in', [...restarted]);
   const isSenders = sql<boolean>`node = any(${[...senders]}::text[])`;
   const presumed = connections.where('state', '=', 'presumed').where(isSenders);
-  const rows = await together([
+  const rows = await Promise.all([
     restarted.size > 0 ? unfinished.execute() : [],
     senders.size > 0 ? presumed.execute() : [],
   ]);

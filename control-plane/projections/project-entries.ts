@@ -1,7 +1,6 @@
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { overlap } from '../storage/overlap.ts';
-import { together } from '../storage/together.ts';
 import { AddressAssignmentsProjection } from './address-assignments.ts';
 import { AdminEventsProjection } from './admin-events.ts';
 import { BlockGrantsProjection } from './block-grants.ts';
@@ -42,12 +41,12 @@ export async function projectEntries(
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();
   const admin = new AdminEventsProjection();
-  const [clients, nodes, grants] = await together([
+  const [clients, nodes, grants] = await Promise.all([
     ClientsProjection.load(trx, entries),
     NodesProjection.load(trx, entries),
     BlockGrantsProjection.load(trx, entries),
   ]);
-  const [addresses, touched] = await together([
+  const [addresses, touched] = await Promise.all([
     AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger, memory.addresses),
     touchedByNodes(trx, entries, nodes),
   ]);

@@ -5,7 +5,6 @@ import { foldTraffic } from '../projections/fold-traffic.ts';
 import type { ProjectionMemory } from '../projections/projection-memory.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
-import { together } from '../storage/together.ts';
 import { applyEvents } from './apply-events.ts';
 import { findCrowded, loadDraining, loadParked, loadReady } from './parked-store.ts';
 import type { IncomingEvent, ReadMessage } from './read-message.ts';
@@ -127,7 +126,7 @@ async function applyPart(
   { memory, fold = foldTraffic, meanwhile }: BatchWork,
 ): Promise<BatchPart> {
   // One behind the other, but none waits until we have heard of the one before.
-  const [, , before] = await together([
+  const [, , before] = await Promise.all([
     lockProjections(trx),
     checkOwnerEpoch(trx, ownerEpoch),
     trx
@@ -149,7 +148,7 @@ async function applyPart(
   const unreadable = left.slice(0, done).flatMap(({ deadLetters }) => deadLetters);
   const { position, deadLetters } = await applyEvents(trx, before.position, result.apply, memory, meanwhile);
   await fold(trx);
-  const [, , { committed_at: committedAt }] = await together([
+  const [, , { committed_at: committedAt }] = await Promise.all([
     storeSequence(trx, result),
     storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]),
     trx

@@ -5,7 +5,6 @@ import type { LogEntry } from '../log/log-entry.ts';
 import { recordEntries } from '../log/record-entries.ts';
 import type { ProjectionMemory } from '../projections/projection-memory.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { together } from '../storage/together.ts';
 import type { DeadLetter, IncomingEvent } from './read-message.ts';
 
 export interface AppliedEvents {
@@ -54,7 +53,7 @@ export async function applyEvents(
     );
     try {
       // Nothing of the range is sent before the savepoint.
-      await together([sql`SAVEPOINT apply_range`.execute(trx), recordEntries(trx, entries, memory, meanwhile)]);
+      await Promise.all([sql`SAVEPOINT apply_range`.execute(trx), recordEntries(trx, entries, memory, meanwhile)]);
       await sql`RELEASE SAVEPOINT apply_range`.execute(trx);
       return start + range.length;
     } catch (error) {
