@@ -31,18 +31,35 @@ export class ConnectionsProjection {
     this.memory = memory;
   }
 
-  /** `alsoIds`: connections that the entries do not name, but that they touch. */
+  /** `alsoIds`: connections that the entries do not name, but that a reclaimed block touches. */
   static async load(
     trx: DatabaseTransaction,
     entries: readonly LogEntry[],
+    nodes: NodesProjection,
     alsoIds: readonly string[],
     memory: ConnectionMemory,
   ): Promise<ConnectionsProjection> {
     const ids = new Set(alsoIds);
+    const senders = new Set<string>();
+    const restarted = new Set<string>();
     for (const { event } of entries) {
       forEachConnection(event, (connectionId) => {
         if (memory.find(connectionId) === undefined) ids.add(connectionId);
       });
+      if (event.node === CONTROL_NODE) continue;
+      senders.add(event.node);
+      const known = nodes.get(event.node);
+      if (known !== undefined && known.incarnation !== event.incarnation) restarted.add(event.node);
+    }
+    if (restarted.size > 0) {
+      const unfinished = trx.selectFrom('connections').select('connection_id').where('state', '<>', 'closed');
+      const rows = await unfinished.where('node', 'in', [...restarted]).execute();
+      for (const row of rows) ids.add(row.connection_id);
+    }
+    if (senders.size > 0) {
+      const presumed = trx.selectFrom('connections').select('connection_id').where('state', '=', 'presumed');
+      const rows = await presumed.where('node', '=', sql<string>`any(${[...senders]}::text[])`).execute();
+      for (const row of rows) ids.add(row.connection_id);
     }
     const projection = new ConnectionsProjection(memory);
     for (const connection of await memory.load(trx, ids)) projection.set(connection);
@@ -190,31 +207,6 @@ export class ConnectionsProjection {
       }
     });
   }
-}
-
-/** Connections that entries touch without naming them, by what they say of their nodes: that one lives, or is another process. */
-export async function touchedByNodes(
-  trx: DatabaseTransaction,
-  entries: readonly LogEntry[],
-  nodes: NodesProjection,
-): Promise<string[]> {
-  const senders = new Set<string>();
-  const restarted = new Set<string>();
-  for (const { event } of entries) {
-    if (event.node === CONTROL_NODE) continue;
-    senders.add(event.node);
-    const known = nodes.get(event.node);
-    if (known !== undefined && known.incarnation !== event.incarnation) restarted.add(event.node);
-  }
-  const connections = trx.selectFrom('connections').select('connection_id');
-  const unfinished = connections.where('state', '<>', 'closed').where('node', 'in', [...restarted]);
-  const isSenders = sql<boolean>`node = any(${[...senders]}::text[])`;
-  const presumed = connections.where('state', '=', 'presumed').where(isSenders);
-  const rows = await Promise.all([
-    restarted.size > 0 ? unfinished.execute() : [],
-    senders.size > 0 ? presumed.execute() : [],
-  ]);
-  return rows.flat().map((row) => row.connection_id);
 }
 
 /** Samples are visited in their columns: they are most of the log, and this is done for each batch and each event. */

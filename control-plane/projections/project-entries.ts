@@ -8,7 +8,7 @@ import { ClientHistogramsProjection } from './client-histograms.ts';
 import { ClientTotalsProjection } from './client-totals.ts';
 import { ClientsProjection } from './clients.ts';
 import { ConnectionFailuresProjection } from './connection-failures.ts';
-import { ConnectionsProjection, touchedByNodes } from './connections.ts';
+import { ConnectionsProjection } from './connections.ts';
 import { EventCountersProjection } from './event-counters.ts';
 import { IpLedgerProjection } from './ip-ledger.ts';
 import { NodesProjection } from './nodes.ts';
@@ -46,12 +46,8 @@ export async function projectEntries(
     NodesProjection.load(trx, entries),
     BlockGrantsProjection.load(trx, entries),
   ]);
-  const [addresses, touched] = await Promise.all([
-    AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger, memory.addresses),
-    touchedByNodes(trx, entries, nodes),
-  ]);
-  touched.push(...addresses.holders());
-  const connections = await ConnectionsProjection.load(trx, entries, touched, memory.connections);
+  const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger, memory.addresses);
+  const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.holders(), memory.connections);
 
   const end = last;
   function* write(): Generator<() => Promise<unknown>> {

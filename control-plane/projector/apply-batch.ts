@@ -125,44 +125,40 @@ async function applyPart(
   left: readonly ReadMessage[],
   { memory, fold = foldTraffic, meanwhile }: BatchWork,
 ): Promise<BatchPart> {
-  // One behind the other, but none waits until we have heard of the one before.
-  const [, , before] = await Promise.all([
-    lockProjections(trx),
-    checkOwnerEpoch(trx, ownerEpoch),
-    trx
-      .selectFrom('event_checkpoint')
-      .selectAll()
-      .select(sql<number>`'connections'::regclass::oid::bigint`.as('tables'))
-      .forUpdate()
-      .executeTakeFirstOrThrow(),
-    // All is looked up by key. Statistics lag behind tables that grow, and then a whole one is read for a few rows.
-    sql`SET LOCAL enable_seqscan = off`.execute(trx),
-  ]);
+  await lockProjections(trx);
+  await checkOwnerEpoch(trx, ownerEpoch);
+  const before = await trx
+    .selectFrom('event_checkpoint')
+    .selectAll()
+    .select(sql<number>`'connections'::regclass::oid::bigint`.as('tables'))
+    .forUpdate()
+    .executeTakeFirstOrThrow();
   memory.belongTo(before.tables);
   if (before.stream_created !== from.streamCreated || before.stream_seq !== from.streamSeq) {
     throw new CheckpointMovedError(from, { streamCreated: before.stream_created, streamSeq: before.stream_seq });
   }
 
+  // All is looked up by key. Statistics lag behind tables that grow, and then a whole one is read for a few rows.
+  await sql`SET LOCAL enable_seqscan = off`.execute(trx);
   const { known, result, done, incoming } = await sequencePart(trx, left);
   const at = done === left.length ? to : { ...to, streamSeq: left[done - 1]?.streamSeq ?? from.streamSeq };
   const unreadable = left.slice(0, done).flatMap(({ deadLetters }) => deadLetters);
   const { position, deadLetters } = await applyEvents(trx, before.position, result.apply, memory, meanwhile);
   await fold(trx);
-  const [, , { committed_at: committedAt }] = await Promise.all([
-    storeSequence(trx, result),
-    storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]),
-    trx
-      .updateTable('event_checkpoint')
-      .set({
-        owner_epoch: ownerEpoch,
-        stream_created: at.streamCreated,
-        stream_seq: at.streamSeq,
-        position,
-        committed_at: sql`now()`,
-      })
-      .returning(sql<Date>`committed_at`.as('committed_at'))
-      .executeTakeFirstOrThrow(),
-  ]);
+  await storeSequence(trx, result);
+  await storeDeadLetters(trx, to.streamCreated, [...unreadable, ...deadLetters]);
+
+  const { committed_at: committedAt } = await trx
+    .updateTable('event_checkpoint')
+    .set({
+      owner_epoch: ownerEpoch,
+      stream_created: at.streamCreated,
+      stream_seq: at.streamSeq,
+      position,
+      committed_at: sql`now()`,
+    })
+    .returning(sql<Date>`committed_at`.as('committed_at'))
+    .executeTakeFirstOrThrow();
   const aheadSeconds = new Map<string, number>();
   for (const { node, current, lastAt } of result.epochs) {
     const newest = current && lastAt !== null ? Date.parse(lastAt) : Number.NaN;

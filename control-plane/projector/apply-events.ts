@@ -51,9 +51,9 @@ export async function applyEvents(
         written,
       }),
     );
+    await sql`SAVEPOINT apply_range`.execute(trx);
     try {
-      // Nothing of the range is sent before the savepoint.
-      await Promise.all([sql`SAVEPOINT apply_range`.execute(trx), recordEntries(trx, entries, memory, meanwhile)]);
+      await recordEntries(trx, entries, memory, meanwhile);
       await sql`RELEASE SAVEPOINT apply_range`.execute(trx);
       return start + range.length;
     } catch (error) {
