@@ -1,7 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from './database.ts';
 import { encodeArray, wireTypeOf } from './encode-array.ts';
-import { send } from './send.ts';
 import type { Tables } from './tables.ts';
 
 /** A column to fill: its Postgres type and where its values come from. */
@@ -23,11 +22,10 @@ export async function insertRows<R>(
 ): Promise<void> {
   if (rows.length === 0) return;
   const names = Object.keys(columns).map((name) => sql.ref(name));
-  const insert = sql`
+  await sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})
     SELECT ${sql.join(unnestColumns(columns, rows))}
-    ${onConflict}`;
-  await send(trx, insert);
+    ${onConflict}`.execute(trx);
 }
 
 /**
