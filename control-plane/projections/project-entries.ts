@@ -41,11 +41,9 @@ export async function projectEntries(
   const totals = new ClientTotalsProjection();
   const histograms = new ClientHistogramsProjection();
   const admin = new AdminEventsProjection();
-  const [clients, nodes, grants] = await Promise.all([
-    ClientsProjection.load(trx, entries),
-    NodesProjection.load(trx, entries),
-    BlockGrantsProjection.load(trx, entries),
-  ]);
+  const clients = await ClientsProjection.load(trx, entries);
+  const nodes = await NodesProjection.load(trx, entries);
+  const grants = await BlockGrantsProjection.load(trx, entries);
   const addresses = await AddressAssignmentsProjection.load(trx, entries, nodes, grants, ledger, memory.addresses);
   const connections = await ConnectionsProjection.load(trx, entries, nodes, addresses.holders(), memory.connections);
 
