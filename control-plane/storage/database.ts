@@ -45,6 +45,8 @@ export function createPool(url: string, applicationName: string, onError: (error
     statement_timeout: STATEMENT_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
+    // Statements that `overlap` has put together are sent before the ones ahead of them have ended.
+    pipeline: true,
     types,
   });
   // An idle connection that breaks is replaced by the pool; without a listener it would end the process.
