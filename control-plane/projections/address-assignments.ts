@@ -2,9 +2,10 @@ import { sql } from 'kysely';
 import type { VpnEvent } from '../../shared/events/envelope.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, unnestOf } from '../storage/insert-rows.ts';
+import { type Column, insertRows } from '../storage/insert-rows.ts';
+import { overlap } from '../storage/overlap.ts';
 import type { AddressMemory } from './address-memory.ts';
-import { loadEndingBehind, loadOpen } from './assignment-rows.ts';
+import { loadEndingBehind, loadOpen, writeBegins, writeEnds } from './assignment-rows.ts';
 import { type Assignment, decideAssignment, endAssignment } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
 import type { ConnectionOutcome } from './connection-state.ts';
@@ -53,8 +54,11 @@ export class AddressAssignmentsProjection {
     const endedBlocks: Array<{ node: string; block: string }> = [];
     for (const { event } of entries) {
       if (event.type === 'address.assigned' || event.type === 'address.released') {
-        const { address } = event.data;
-        const since = Date.parse(event.at) - MAX_CLOCK_SKEW_MS;
+        const { address, block } = event.data;
+        const at = Date.parse(event.at);
+        // What comes when its grant is over is over with it, however late it is.
+        const over = grants.grantAt(event.node, block, at)?.until ?? at;
+        const since = Math.min(at, over) - MAX_CLOCK_SKEW_MS;
         projection.complete.set(address, Math.min(projection.complete.get(address) ?? since, since));
       }
       if (event.type === 'block.returned' || event.type === 'block.reclaimed') endedBlocks.push(event.data);
@@ -134,17 +138,14 @@ export class AddressAssignmentsProjection {
 
   async write(trx: DatabaseTransaction): Promise<void> {
     const changed = [...this.changed];
-    if (changed.length > 0) {
-      await sql`
-        UPDATE address_assignments a
-        SET during = c.during, end_reason = c.end_reason, ended_position = c.ended_position
-        FROM ${unnestOf(END_COLUMNS, changed)} AS c (assigned_position, during, end_reason, ended_position)
-        WHERE a.assigned_position = c.assigned_position`.execute(trx);
-    }
     const created = [...this.created];
-    await insertRows(trx, 'address_assignments', ASSIGNMENT_COLUMNS, created);
-    await insertRows(trx, 'address_conflicts', CONFLICT_COLUMNS, this.conflicts);
-    await writeHeld(trx, [...changed, ...created]);
+    await overlap([
+      // First, since what begins may follow on what ends.
+      () => writeEnds(trx, changed),
+      () => writeBegins(trx, created),
+      () => insertRows(trx, 'address_conflicts', CONFLICT_COLUMNS, this.conflicts),
+      () => writeHeld(trx, [...changed, ...created]),
+    ]);
   }
 
   /** Once all is written. */
@@ -216,27 +217,6 @@ export class AddressAssignmentsProjection {
     return made;
   }
 }
-
-const ASSIGNMENT_COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
-  address: { type: 'inet', value: (row) => row.address },
-  pool: { type: 'cidr', value: (row) => row.pool },
-  block: { type: 'cidr', value: (row) => row.block },
-  client_id: { type: 'text', value: (row) => row.clientId },
-  node: { type: 'text', value: (row) => row.node },
-  connection_id: { type: 'uuid', value: (row) => row.connectionId },
-  during: { type: 'tstzrange', value: (row) => row },
-  end_reason: { type: 'text', value: (row) => row.endReason },
-  assigned_position: { type: 'bigint', value: (row) => row.assignedPosition },
-  ended_position: { type: 'bigint', value: (row) => row.endedPosition },
-};
-
-/** What the end of an assignment changes. */
-const END_COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
-  assigned_position: ASSIGNMENT_COLUMNS.assigned_position!,
-  during: ASSIGNMENT_COLUMNS.during!,
-  end_reason: ASSIGNMENT_COLUMNS.end_reason!,
-  ended_position: ASSIGNMENT_COLUMNS.ended_position!,
-};
 
 const CONFLICT_COLUMNS: Readonly<Record<string, Column<Conflict>>> = {
   address: { type: 'inet', value: ({ entry }) => entry.event.data.address },

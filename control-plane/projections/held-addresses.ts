@@ -21,8 +21,10 @@ const COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
 export async function writeHeld(trx: DatabaseTransaction, assignments: readonly Assignment[]): Promise<void> {
   const newest = new Map<string, Assignment>();
   for (const assignment of assignments) {
-    const known = newest.get(assignment.address);
-    if (known === undefined || known.from < assignment.from) newest.set(assignment.address, assignment);
+    // A network can have gone from one pool to another.
+    const key = `${assignment.pool} ${assignment.address}`;
+    const known = newest.get(key);
+    if (known === undefined || known.from < assignment.from) newest.set(key, assignment);
   }
   await insertRows(
     trx,

@@ -45,7 +45,7 @@ export function createPool(url: string, applicationName: string, onError: (error
     statement_timeout: STATEMENT_TIMEOUT_MS,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     keepAlive: true,
-    // Statements that `overlap` has put together are sent before the ones ahead of them have ended.
+    // For `send`: a statement goes to Postgres before the ones ahead of it have ended.
     pipeline: true,
     types,
   });

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { DatabaseTransaction } from './database.ts';
 import { encodeArray, wireTypeOf } from './encode-array.ts';
+import { send } from './send.ts';
 import type { Tables } from './tables.ts';
 
 /** A column to fill: its Postgres type and where its values come from. */
@@ -22,10 +23,11 @@ export async function insertRows<R>(
 ): Promise<void> {
   if (rows.length === 0) return;
   const names = Object.keys(columns).map((name) => sql.ref(name));
-  await sql`
+  const insert = sql`
     INSERT INTO ${sql.table(table)} (${sql.join(names)})
     SELECT ${sql.join(unnestColumns(columns, rows))}
-    ${onConflict}`.execute(trx);
+    ${onConflict}`;
+  await send(trx, insert);
 }
 
 /**

@@ -1,14 +1,18 @@
 import { setImmediate } from 'node:timers/promises';
+import { errorCode } from '../../shared/errors.ts';
+
+/** Postgres: an earlier statement of the transaction has failed, so that this one was not looked at. */
+const IN_FAILED_TRANSACTION = '25P02';
 
 /**
  * Runs statements of one transaction in their order: while Postgres works on one, the next is put together, and whatever else
- * the iterator does goes on. Resolves when all have ended; throws the first error, which the later ones follow from.
+ * the iterator does goes on. Resolves when all have ended; throws the error that the others follow from.
  */
 export async function overlap(statements: Iterable<() => Promise<unknown>>): Promise<void> {
   const running: Promise<void>[] = [];
-  let failure: { readonly error: unknown } | undefined;
+  const errors: unknown[] = [];
   const note = (error: unknown) => {
-    failure ??= { error };
+    errors.push(error);
   };
   try {
     for (const statement of statements) {
@@ -20,5 +24,6 @@ export async function overlap(statements: Iterable<() => Promise<unknown>>): Pro
     note(error);
   }
   await Promise.all(running);
-  if (failure !== undefined) throw failure.error;
+  // Errors of statements that were sent together can be heard of in another order than they came about.
+  if (errors.length > 0) throw errors.find((error) => errorCode(error) !== IN_FAILED_TRANSACTION) ?? errors[0];
 }

@@ -13,7 +13,9 @@ export interface Check {
 /** How far the client's own count may be from the cluster's: packets that are under way when the tunnel ends. */
 const OWN_COUNT_TOLERANCE = 0.02;
 
-/** The counters that all stay at 0 in a cluster where nothing went wrong, and what each of them means. */
+const ROWS_SHOWN = 5;
+
+/** The tables that all stay empty in a cluster where nothing went wrong, and what each of them means. */
 const NOTHING_LOST = {
   dead_letter: 'events that could not be applied',
   event_gaps: 'events that will never come',
@@ -163,10 +165,13 @@ export async function checkLedger(cluster: Pick<Cluster, 'sql'>): Promise<Check[
 
 /** Nothing was set aside, given up, or waits for something that does not come. */
 export function checkNothingLost(cluster: Pick<Cluster, 'sql'>): Promise<Check[]> {
-  const count = counting(cluster);
   return Promise.all(
     Object.entries(NOTHING_LOST).map(async ([table, meaning]) =>
-      same(`no ${meaning} (${table})`, 0, await count(`SELECT count(*) AS n FROM ${table}`)),
+      same(
+        `no ${meaning} (${table})`,
+        [],
+        await cluster.sql(`SELECT to_jsonb(t) - 'payload' AS row FROM ${table} t LIMIT ${ROWS_SHOWN}`),
+      ),
     ),
   );
 }
