@@ -54,11 +54,8 @@ export class AddressAssignmentsProjection {
     const endedBlocks: Array<{ node: string; block: string }> = [];
     for (const { event } of entries) {
       if (event.type === 'address.assigned' || event.type === 'address.released') {
-        const { address, block } = event.data;
-        const at = Date.parse(event.at);
-        // What comes when its grant is over is over with it, however late it is.
-        const over = grants.grantAt(event.node, block, at)?.until ?? at;
-        const since = Math.min(at, over) - MAX_CLOCK_SKEW_MS;
+        const { address } = event.data;
+        const since = Date.parse(event.at) - MAX_CLOCK_SKEW_MS;
         projection.complete.set(address, Math.min(projection.complete.get(address) ?? since, since));
       }
       if (event.type === 'block.returned' || event.type === 'block.reclaimed') endedBlocks.push(event.data);

@@ -121,9 +121,13 @@ export class BlockGrantsProjection {
     this.dirty.add(after);
   }
 
-  /** The grant under which a node gave an address of the block at that time by its clock, which may be wrong: the nearest one. */
+  /**
+   * The grant under which a node gave an address of the block at that time by its clock, which may be wrong: the nearest one that was not
+   * over long before.
+   */
   grantAt(node: string, block: string, at: number): BlockGrant | undefined {
-    const own = this.list(block).filter((grant) => grant.node === node);
+    const isOver = ({ until }: BlockGrant) => until !== null && until <= at - MAX_CLOCK_SKEW_MS;
+    const own = this.list(block).filter((grant) => grant.node === node && !isOver(grant));
     return own.toSorted((a, b) => distanceTo(a, at) - distanceTo(b, at))[0];
   }
 

@@ -465,6 +465,47 @@ test('a reclaimed block ends its assignments at the end of the lease, and a late
   assert.equal((await log.connection(alice.connectionId)).reason, 'client');
 });
 
+test('what a clock far ahead of its lease assigns is decided alike, whatever shares its batch', async () => {
+  const node = new SampleNode('node-a');
+  const [bob, carol, dave] = [connectionOf('bob'), connectionOf('carol'), connectionOf('dave')];
+  const early = [node.started(1), assigned(node, bob, 60)];
+  const late = [assigned(node, dave, 105, '10.99.3.9'), assigned(node, carol, 86_400)];
+  const outcomes = [];
+  for (const batches of [[late], late.map((event) => [event])]) {
+    const log = await TestLog.open(postgres);
+    await log.decide(granted('node-a', 0, 100));
+    await log.deliver(early);
+    await log.decide({ type: 'block.reclaimed', at: at(220), data: { ...BLOCK, node: 'node-a', leaseEnd: at(100) } });
+    for (const events of batches) await log.deliver(events);
+    const { rows } = await sql`
+      SELECT client_id, address, during FROM address_assignments ORDER BY assigned_position`.execute(log.database);
+    assert.deepEqual(await log.database.selectFrom('dead_letter').selectAll().execute(), []);
+    outcomes.push(rows);
+  }
+  assert.equal(outcomes[0]?.length, 3);
+  assert.deepEqual(outcomes[0], outcomes[1]);
+});
+
+test('an address that goes from one pool to another within a batch is released in the first and held in the second', async () => {
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+  await log.deliver([node.started(0), assigned(node, alice, 10)]);
+  await log.deliver([
+    released(node, alice, 20),
+    node.event('address.assigned', 30, { ...bob, address: '10.99.3.7', ...BLOCK, pool: '10.99.2.0/23' }),
+  ]);
+  const held = await log.database
+    .selectFrom('held')
+    .select(['pool', 'client_id', 'released_at'])
+    .orderBy('pool')
+    .execute();
+  assert.deepEqual(held, [
+    { pool: '10.99.0.0/16', client_id: 'alice', released_at: new Date(at(20)) },
+    { pool: '10.99.2.0/23', client_id: 'bob', released_at: null },
+  ]);
+});
+
 test('a block cannot be granted twice, whatever decides it', async () => {
   const log = await TestLog.open(postgres);
   await log.decide(granted('node-a', 0, 3600));
