@@ -1,6 +1,9 @@
 import { connect, type NatsConnection } from 'nats';
 import { describeError } from '../errors.ts';
 import type { Logger } from '../log/logger.ts';
+import { endAbandonedDials } from './abandoned-dials.ts';
+
+endAbandonedDials();
 
 /** Between attempts to reach a server that is away. */
 const RECONNECT_WAIT_MS = 500;

@@ -14,6 +14,7 @@ export class TcpProxy {
   readonly #server: Server;
   readonly #pipes = new Set<Pipe>();
   #state: LinkState = { kind: 'open', delayMs: 0 };
+  #accepted = 0;
 
   private constructor(server: Server, target: { readonly host: string; readonly port: number }) {
     this.#server = server;
@@ -23,6 +24,7 @@ export class TcpProxy {
         near.destroy();
         return;
       }
+      this.#accepted++;
       const far = connectTcp({ ...target, allowHalfOpen: true });
       for (const [from, to] of [
         [near, far],
@@ -43,6 +45,16 @@ export class TcpProxy {
       server.listen(0, '127.0.0.1', resolve);
     });
     return new TcpProxy(server, target);
+  }
+
+  /** Connections that were not refused. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** Connections of which a side is still open. */
+  get open(): number {
+    return Math.ceil(this.#pipes.size / 2);
   }
 
   set(state: LinkState): void {
