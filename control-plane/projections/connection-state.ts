@@ -24,8 +24,8 @@ export interface Connection {
   readonly status: ConnectionStatus;
   readonly established: { readonly at: number; readonly details: EstablishedDetails } | null;
   readonly presumedAt: number | null;
-  /** Sum of the traffic windows. */
-  readonly sampled: TrafficTotals;
+  /** Sum of the traffic windows. The only part that changes in place, by `countSample`. */
+  sampled: TrafficTotals;
   /** What the report of the end totals, once there is one. */
   readonly closeTotals: TrafficTotals | null;
 }
@@ -75,7 +75,7 @@ export class ForeignConnectionError extends CodedError {
   }
 }
 
-export const NO_TRAFFIC: TrafficTotals = { bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 };
+export const NO_TRAFFIC: TrafficTotals = Object.freeze({ bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 });
 
 /** The same for all that are open, of which there are many. */
 const OPEN: ConnectionStatus = { state: 'open' };
@@ -167,6 +167,29 @@ export function evolveConnection(before: Connection, change: ConnectionChange): 
     default:
       return change satisfies never;
   }
+}
+
+/**
+ * What `evolveConnection` does for a window of a connection that has no report of its end, in place: they are most of the log, and
+ * objects that each of them left behind would cost more than all else that is done for it. Undefined, and nothing done, where it cannot.
+ */
+export function countSample(connection: Connection, traffic: TrafficTotals): ConnectionOutcome | undefined {
+  const { sampled, closeTotals } = connection;
+  if (closeTotals !== null) return undefined;
+  const bytesIn = sampled.bytesIn + traffic.bytesIn;
+  const bytesOut = sampled.bytesOut + traffic.bytesOut;
+  const packetsIn = sampled.packetsIn + traffic.packetsIn;
+  const packetsOut = sampled.packetsOut + traffic.packetsOut;
+  if (Math.max(bytesIn, bytesOut, packetsIn, packetsOut) > Number.MAX_SAFE_INTEGER) return undefined;
+  if (sampled === NO_TRAFFIC) {
+    connection.sampled = { bytesIn, bytesOut, packetsIn, packetsOut };
+  } else {
+    sampled.bytesIn = bytesIn;
+    sampled.bytesOut = bytesOut;
+    sampled.packetsIn = packetsIn;
+    sampled.packetsOut = packetsOut;
+  }
+  return { connection, counted: traffic, established: false, ended: false, abandoned: false };
 }
 
 function unchanged(connection: Connection): ConnectionOutcome {

@@ -10,6 +10,7 @@ import {
   type Connection,
   type ConnectionChange,
   type ConnectionOutcome,
+  countSample,
   evolveConnection,
   ForeignConnectionError,
   newConnection,
@@ -99,9 +100,16 @@ export class ConnectionsProjection {
         const { samples } = event.data;
         for (let i = 0; i < samples.connectionId.length; i++) {
           const traffic = trafficAt(samples, i);
+          const connectionId = samples.connectionId[i]!;
+          const known = this.find(connectionId);
+          const counted = known && countSample(known, traffic);
+          if (counted !== undefined) {
+            outcomes.push(counted);
+            continue;
+          }
           const change = { type: 'sampled', traffic } as const;
-          const after = this.change(event, samples.connectionId[i]!, samples.clientId[i]!, change, outcomes);
-          if (after.closeTotals !== null) this.addLate(after.connectionId, traffic);
+          const after = this.change(event, connectionId, samples.clientId[i]!, change, outcomes);
+          if (after.closeTotals !== null) this.addLate(connectionId, traffic);
         }
         break;
       }

@@ -255,8 +255,12 @@ export class AddressBook {
 
   #resting({ released }: Held): number {
     const now = this.#now();
-    let resting = 0;
-    for (const at of released.values()) if (now - at < ADDRESS_REST_MS) resting++;
+    let resting = released.size;
+    // The oldest come first.
+    for (const at of released.values()) {
+      if (now - at < ADDRESS_REST_MS) break;
+      resting--;
+    }
     return resting;
   }
 

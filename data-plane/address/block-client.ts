@@ -225,8 +225,12 @@ export class BlockClient {
 
   #wants({ pool, family, shard }: Supply, demanded: boolean): boolean {
     const { book, leases } = this.#options;
+    const count = book.count(family, shard, pool);
+    // Of other pools nothing is kept in stock for clients that may never come to this shard.
+    if (count.total === 0n && pool !== DEFAULT_POOL && !demanded) return false;
+    if (!needsMore(count)) return false;
     // One that is leased and not in use has room yet; to take another instead would empty the pool.
-    const isOneToCome = leases
+    return !leases
       .held(this.#now())
       .some(
         (held) =>
@@ -235,10 +239,6 @@ export class BlockClient {
           held.shard === shard &&
           !this.#inUse.has(held),
       );
-    const count = book.count(family, shard, pool);
-    // Of other pools nothing is kept in stock for clients that may never come to this shard.
-    if (count.total === 0n && pool !== DEFAULT_POOL && !demanded) return false;
-    return !isOneToCome && needsMore(count);
   }
 
   #canSupply(supply: Supply): boolean {

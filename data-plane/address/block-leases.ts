@@ -67,10 +67,9 @@ export class BlockLeases {
 
   /** Whether addresses of a block may be handed out now. */
   isAssignable(block: PoolBlock['block'], now: number): boolean {
-    const lease = this.#leases.get(formatPrefix(block));
-    return (
-      lease !== undefined && now < lease.endsAt - unassignableMs(lease) && !this.#draining.has(formatPrefix(block))
-    );
+    const key = formatPrefix(block);
+    const lease = this.#leases.get(key);
+    return lease !== undefined && now < lease.endsAt - unassignableMs(lease) && !this.#draining.has(key);
   }
 
   /** From now on no addresses of the block are handed out. */

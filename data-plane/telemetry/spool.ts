@@ -15,6 +15,9 @@ export const DEFAULT_SPOOL_RESERVE_BYTES = 64 * 2 ** 20;
 /** Ours: events that are deleted in one transaction, which takes some hundreds of kilobytes of the disk for a moment. */
 const TRIM_EVENTS = 1_000;
 
+/** Of an event type. */
+const MAX_VERSION = 1_000;
+
 const URGENT: ReadonlySet<EventType> = new Set<EventType>([
   'connection.closed',
   'address.released',
@@ -74,6 +77,8 @@ export class Spool {
   readonly #database: NodeDatabase;
   readonly #limits: { events: number; bytes: number; reserveEvents: number; reserveBytes: number };
   readonly #listeners = new Set<() => void>();
+  /** Of an envelope at its longest, without type, time and data. */
+  readonly #envelopeBytes: number;
   #epoch: string;
   #lastSeq: number;
   #appliedSeq: number;
@@ -97,6 +102,9 @@ export class Spool {
     const held = database.reader.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
     this.#events = Number(held?.events);
     this.#bytes = Number(held?.bytes);
+    const { node, incarnation, epoch } = this;
+    const longest = { node, epoch, seq: 2 ** 53, incarnation, type: '', version: MAX_VERSION, at: '', data: 0 };
+    this.#envelopeBytes = Buffer.byteLength(JSON.stringify(longest));
   }
 
   /** 128 random bits made with the file: a lost file is a new epoch. */
@@ -134,6 +142,11 @@ export class Spool {
     return this.#events >= this.#limits.events || this.#bytes >= this.#limits.bytes;
   }
 
+  /** Whether what is committed should not stay any longer. */
+  get isHalfFull(): boolean {
+    return 2 * this.#events >= this.#limits.events || 2 * this.#bytes >= this.#limits.bytes;
+  }
+
   /** Calls back after each group of appended events is on disk. Returns the way to stop. */
   onAppended(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -146,9 +159,8 @@ export class Spool {
    */
   async append(events: readonly NewEvent[], alongWith?: (db: DatabaseSync) => void): Promise<VpnEvent[]> {
     const urgent = events.every((event) => URGENT.has(event.type));
-    // The envelope's own fields are given later; their sequence is counted at its longest.
     const written = events.map(writeData);
-    const bytes = written.reduce((sum, one) => sum + this.#encode(one, 2 ** 53).bytes, 0);
+    const bytes = written.reduce((sum, one) => sum + this.#mostBytesOf(one), 0);
     const { events: maxEvents, bytes: maxBytes, reserveEvents, reserveBytes } = this.#limits;
     if (
       this.#events + events.length > maxEvents + (urgent ? reserveEvents : 0) ||
@@ -256,13 +268,17 @@ export class Spool {
   }
 
   #takeSequences(db: DatabaseSync, count: number): number {
-    const row = db
-      .prepare(
-        `INSERT INTO epoch (id, epoch, last_seq, applied_seq) VALUES (1, ?, ?, 0)
-         ON CONFLICT (id) DO UPDATE SET last_seq = last_seq + excluded.last_seq RETURNING last_seq`,
-      )
-      .get(this.#epoch, count);
+    const row =
+      db.prepare('UPDATE epoch SET last_seq = last_seq + ? RETURNING last_seq').get(count) ??
+      db
+        .prepare('INSERT INTO epoch (id, epoch, last_seq, applied_seq) VALUES (1, ?, ?, 0) RETURNING last_seq')
+        .get(this.#epoch, count);
     return Number(row?.last_seq) - count + 1;
+  }
+
+  /** What the event takes at most: the envelope's own fields are given later. */
+  #mostBytesOf({ event: { type, at }, bytes }: WrittenEvent): number {
+    return this.#envelopeBytes + type.length + at.length + bytes;
   }
 
   #encode(
