@@ -13,7 +13,7 @@ export interface IngestOptions {
 }
 
 /** A little more than what has to be committed: of what comes in the last second some is still on its way. */
-const DEFAULT_RATE = 29_000;
+const DEFAULT_RATE = 33_000;
 const MIN_RATE = 1_000;
 const MAX_RATE = 100_000;
 const MIN_SECONDS = 5;

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import {
   type Connection,
   type ConnectionChange,
+  countSample,
   evolveConnection,
   NO_TRAFFIC,
   newConnection,
@@ -75,6 +76,36 @@ test('the report of the end adds what the windows lack, and a late window adds i
   const late: ConnectionChange = { type: 'sampled', traffic: { ...NO_TRAFFIC, bytesIn: 600 } };
   assert.deepEqual(run([first, closed, late]).counted, totals);
   assert.deepEqual(run([first, late, closed]).counted, totals);
+});
+
+test('a window that is counted in place does what it does to a copy, or nothing', () => {
+  const most = Number.MAX_SAFE_INTEGER;
+  const largest = fc.constantFrom(0, 1, most).map((bytesIn): TrafficTotals => ({ ...NO_TRAFFIC, bytesIn }));
+  fc.assert(
+    fc.property(
+      fc.array(change, { maxLength: 10 }),
+      fc.array(fc.oneof(traffic, largest), { minLength: 1 }),
+      (changes, samples) => {
+        let inPlace = run(changes).connection;
+        let copied = structuredClone(inPlace);
+        for (const sample of samples) {
+          const expected = evolveConnection(copied, { type: 'sampled', traffic: sample });
+          const before = structuredClone(inPlace);
+          const outcome = countSample(inPlace, sample);
+          if (outcome === undefined) {
+            assert.deepEqual(structuredClone(inPlace), before);
+            assert.ok(before.closeTotals !== null || before.sampled.bytesIn + sample.bytesIn > most);
+            inPlace = evolveConnection(inPlace, { type: 'sampled', traffic: sample }).connection;
+          } else {
+            assert.deepEqual(structuredClone(outcome), structuredClone(expected));
+          }
+          copied = expected.connection;
+        }
+        assert.deepEqual(structuredClone(inPlace), structuredClone(copied));
+        assert.equal(NO_TRAFFIC.bytesIn, 0);
+      },
+    ),
+  );
 });
 
 test('a presumed close is provisional: only a later sign of life reopens it, and deltas count in any state', () => {
