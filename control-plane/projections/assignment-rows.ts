@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import { canonicalAddress } from '../../shared/ip/address.ts';
+import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, unnestOf } from '../storage/insert-rows.ts';
 import { send } from '../storage/send.ts';
@@ -78,8 +79,8 @@ export async function writeEnds(trx: DatabaseTransaction, ended: readonly Assign
 function fromRow(row: AssignmentRow): Assignment {
   return {
     address: canonicalAddress(row.address),
-    pool: row.pool,
-    block: row.block,
+    pool: canonicalPrefix(row.pool),
+    block: canonicalPrefix(row.block),
     clientId: row.client_id,
     node: row.node,
     connectionId: row.connection_id,

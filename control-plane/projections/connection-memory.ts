@@ -35,7 +35,7 @@ export class ConnectionMemory {
     return [...found, ...(await loadConnections(trx, sql<boolean>`connection_id = any(${missing}::uuid[])`))];
   }
 
-  /** What projected entries named. */
+  /** What projected entries left of connections, but for those of which they counted windows only. */
   remember(connections: Iterable<Connection>): void {
     for (const connection of connections) {
       const { connectionId, status } = connection;

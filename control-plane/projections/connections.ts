@@ -20,7 +20,7 @@ import type { NodeNews, NodesProjection } from './nodes.ts';
 /** Projects every connection from its establishment to its end. */
 export class ConnectionsProjection {
   private readonly memory: ConnectionMemory;
-  /** Those that are read or changed; of the others the memory knows. */
+  /** Those that are read or changed, but for windows that are counted in place; of the others the memory knows. */
   private readonly rows = new Map<string, Connection>();
   private readonly presumed = new Set<string>();
   private readonly dirty = new Set<string>();
@@ -140,7 +140,7 @@ export class ConnectionsProjection {
     await addLateWindows(trx, this.late);
   }
 
-  /** As the entries left them, all that they changed. */
+  /** As the entries left them, all that they changed in other ways than in place. */
   all(): Iterable<Connection> {
     return this.rows.values();
   }

@@ -15,7 +15,7 @@ const COLUMNS: Readonly<Record<string, Column<Assignment>>> = {
 };
 
 /**
- * Brings the newest hold on each address up to date with assignments that began or ended; a released one stays, because the address
+ * Brings the newest hold on each address of a pool up to date with assignments that began or ended; a released one stays, because the address
  * rests for a while. An assignment that arrives late never takes the place of a newer one.
  */
 export async function writeHeld(trx: DatabaseTransaction, assignments: readonly Assignment[]): Promise<void> {

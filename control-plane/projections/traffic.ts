@@ -77,8 +77,11 @@ export class TrafficProjection {
     if (last === undefined) return;
     await this.memory.ensurePartitions(trx, last);
     const inserted = insertRows(trx, 'traffic', COLUMNS, this.rows);
-    this.memory.sums.add(this.rows);
-    await inserted;
+    try {
+      this.memory.sums.add(this.rows);
+    } finally {
+      await inserted;
+    }
   }
 }
 

@@ -83,7 +83,11 @@ export class NodeMetrics {
       });
     const webSum = (figure: 'connections' | 'handshakes') =>
       sources.web().reduce((sum, state) => sum + state[figure], 0);
-    gauge('spool_depth', 'Events that are not known to be committed', () => sources.spool().depth);
+    gauge(
+      'spool_depth',
+      'Events in the spool: those that are not known to be committed, and some that were committed just now',
+      () => sources.spool().depth,
+    );
     gauge('spool_bytes', 'Bytes of those events', () => sources.spool().bytes);
     gauge('spool_max_events', 'How many there may be: SPOOL_MAX_EVENTS', () => sources.spool().limits.events);
     gauge('spool_max_bytes', 'How many bytes there may be: SPOOL_MAX_BYTES', () => sources.spool().limits.bytes);

@@ -80,6 +80,8 @@ export class EventPublisher {
   #lastWatermarkAt = 0;
   #failuresInARow = 0;
   #trimming = false;
+  #trimmedAt = Number.NEGATIVE_INFINITY;
+  #trimTimer: NodeJS.Timeout | undefined;
   #renewing = false;
   /** The control plane knows no more of the spool than is in it: it is no older copy of itself. */
   #isConfirmed = false;
@@ -139,6 +141,7 @@ export class EventPublisher {
     clearInterval(this.#askTimer);
     clearTimeout(this.#flushTimer);
     this.#endSession();
+    await this.#trim();
   }
 
   async #begin(connection: NatsConnection): Promise<void> {
@@ -226,22 +229,28 @@ export class EventPublisher {
     const lost = this.#ledger.applied(watermark, session.stream);
     if (lost > 0)
       this.#log.warn({ events: lost }, 'the stream has lost events that it had acknowledged, sending again');
-    void this.#trim();
+    this.#trimSoon();
     this.#pump();
   }
 
+  #trimSoon(): void {
+    const wait = this.#trimmedAt + TRIM_INTERVAL_MS - performance.now();
+    if (wait <= 0 || this.#spool.isHalfFull) void this.#trim();
+    else this.#trimTimer ??= setTimeout(() => void this.#trim(), wait);
+  }
+
   async #trim(): Promise<void> {
+    clearTimeout(this.#trimTimer);
+    this.#trimTimer = undefined;
     if (this.#trimming) return;
     this.#trimming = true;
     try {
-      while (this.#session !== undefined && this.#spool.appliedSeq < this.#ledger.appliedSeq) {
-        await this.#spool.trim(this.#ledger.appliedSeq);
-        if (!this.#spool.isHalfFull) await delay(TRIM_INTERVAL_MS, undefined, { ref: false });
-      }
+      while (this.#spool.appliedSeq < this.#ledger.appliedSeq) await this.#spool.trim(this.#ledger.appliedSeq);
     } catch (error) {
       this.#log.error({ err: error }, 'the spool cannot be trimmed');
     } finally {
       this.#trimming = false;
+      this.#trimmedAt = performance.now();
     }
   }
 

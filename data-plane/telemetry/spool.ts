@@ -15,7 +15,7 @@ export const DEFAULT_SPOOL_RESERVE_BYTES = 64 * 2 ** 20;
 /** Ours: events that are deleted in one transaction, which takes some hundreds of kilobytes of the disk for a moment. */
 const TRIM_EVENTS = 1_000;
 
-/** Of an event type. */
+/** Ours: what versions of event types never reach. */
 const MAX_VERSION = 1_000;
 
 const URGENT: ReadonlySet<EventType> = new Set<EventType>([
@@ -117,12 +117,12 @@ export class Spool {
     return this.#lastSeq;
   }
 
-  /** The last sequence that is known to be committed to Postgres. */
+  /** The last sequence that is forgotten, since it is committed to Postgres. */
   get appliedSeq(): number {
     return this.#appliedSeq;
   }
 
-  /** Events that are not known to be committed, those on their way to the disk included. */
+  /** Events that are kept, those on their way to the disk included: what is committed goes a little later. */
   get depth(): number {
     return this.#events;
   }

@@ -52,7 +52,7 @@ export class TcpProxy {
     return this.#accepted;
   }
 
-  /** Connections of which a side is still open. */
+  /** Connections, each half of which counts as half a one, rounded up. */
   get open(): number {
     return Math.ceil(this.#pipes.size / 2);
   }

@@ -506,6 +506,32 @@ test('an address that goes from one pool to another within a batch is released i
   ]);
 });
 
+test('windows ahead of an event that cannot be applied count once, in the totals and for the report of the end', async () => {
+  const log = await TestLog.open(postgres);
+  const [a, b] = [new SampleNode('node-a'), new SampleNode('node-b')];
+  const alice = connectionOf('alice');
+  await log.deliver([a.started(0), established(a, alice, 1), sampled(a, 5, [{ ...alice, traffic: totals(100, 0) }])]);
+  const result = await log.deliver(
+    [sampled(a, 10, [{ ...alice, traffic: totals(100, 0) }])],
+    [b.started(8), closed(b, alice, 9, totals(1, 1))],
+    [sampled(a, 15, [{ ...alice, traffic: totals(50, 0) }])],
+  );
+  assert.deepEqual([result.applied, result.deadLetters], [3, 1]);
+  await log.deliver([closed(a, alice, 20, totals(400, 0))]);
+  const windows = await log.database.selectFrom('traffic').select(['kind', 'bytes_in']).orderBy('position').execute();
+  assert.deepEqual(
+    windows.map(({ kind, bytes_in: bytes }) => [kind, bytes]),
+    [
+      ['window', 100],
+      ['window', 100],
+      ['window', 50],
+      ['close', 150],
+    ],
+  );
+  const client = await log.database.selectFrom('client_totals').select('bytes_received').executeTakeFirstOrThrow();
+  assert.equal(client.bytes_received, 400);
+});
+
 test('a block cannot be granted twice, whatever decides it', async () => {
   const log = await TestLog.open(postgres);
   await log.decide(granted('node-a', 0, 3600));
