@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { childrenOf } from '../../deploy/local/process-identity.ts';
-import { cpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
+import { cpuSeconds, endedChildrenCpuSeconds, residentBytes } from '../../deploy/local/process-usage.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { BenchContext } from '../bench-context.ts';
 import {
@@ -180,7 +180,7 @@ async function readLag(sql: pg.Pool, { first, last }: Span): Promise<{ p50LagMs:
   return { p50LagMs: rows[0]?.p50 ?? Number.NaN, p99LagMs: rows[0]?.p99 ?? Number.NaN };
 }
 
-/** Of a process and its children, which Postgres has one of for each connection. */
+/** Of a process and its children, which Postgres has one of for each connection, those that have ended too. */
 function familyCpuSeconds(pid: number): number {
-  return [pid, ...childrenOf(pid)].reduce((sum, one) => sum + cpuSeconds(one), 0);
+  return [pid, ...childrenOf(pid)].reduce((sum, one) => sum + cpuSeconds(one), endedChildrenCpuSeconds(pid));
 }
