@@ -3,7 +3,8 @@ import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows, overwrite, unnestOf } from '../storage/insert-rows.ts';
 import type { Row } from '../storage/tables.ts';
-import { addTraffic, type Connection, NO_TRAFFIC } from './connection-state.ts';
+import type { Connection } from './connection-state.ts';
+import { addTraffic, NO_TRAFFIC } from './traffic-totals.ts';
 import { isUnfolded, readTrafficFold } from './unfolded-traffic.ts';
 
 const closed = ({ status }: Connection) => (status.state === 'closed' ? status : undefined);

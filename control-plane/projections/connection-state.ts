@@ -2,6 +2,7 @@ import { CodedError } from '../../shared/errors.ts';
 import type { EventData } from '../../shared/events/envelope.ts';
 import type { CloseReason } from '../../shared/events/node-events.ts';
 import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
+import { addTo, addTraffic, isExact, NO_TRAFFIC, totalOf } from './traffic-totals.ts';
 
 /** Times are milliseconds since 1970. */
 export type ConnectionStatus =
@@ -75,8 +76,6 @@ export class ForeignConnectionError extends CodedError {
   }
 }
 
-export const NO_TRAFFIC: TrafficTotals = Object.freeze({ bytesIn: 0, bytesOut: 0, packetsIn: 0, packetsOut: 0 });
-
 /** The same for all that are open, of which there are many. */
 const OPEN: ConnectionStatus = { state: 'open' };
 
@@ -106,16 +105,6 @@ export function trafficOf({ sampled, closeTotals }: Pick<Connection, 'sampled' |
     bytesOut: Math.max(sampled.bytesOut, closeTotals.bytesOut),
     packetsIn: Math.max(sampled.packetsIn, closeTotals.packetsIn),
     packetsOut: Math.max(sampled.packetsOut, closeTotals.packetsOut),
-  };
-}
-
-/** The sum; it stays at the highest number that is exact. */
-export function addTraffic(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
-  return {
-    bytesIn: Math.min(a.bytesIn + b.bytesIn, Number.MAX_SAFE_INTEGER),
-    bytesOut: Math.min(a.bytesOut + b.bytesOut, Number.MAX_SAFE_INTEGER),
-    packetsIn: Math.min(a.packetsIn + b.packetsIn, Number.MAX_SAFE_INTEGER),
-    packetsOut: Math.min(a.packetsOut + b.packetsOut, Number.MAX_SAFE_INTEGER),
   };
 }
 
@@ -176,19 +165,10 @@ export function evolveConnection(before: Connection, change: ConnectionChange): 
 export function countSample(connection: Connection, traffic: TrafficTotals): ConnectionOutcome | undefined {
   const { sampled, closeTotals } = connection;
   if (closeTotals !== null) return undefined;
-  const bytesIn = sampled.bytesIn + traffic.bytesIn;
-  const bytesOut = sampled.bytesOut + traffic.bytesOut;
-  const packetsIn = sampled.packetsIn + traffic.packetsIn;
-  const packetsOut = sampled.packetsOut + traffic.packetsOut;
-  if (Math.max(bytesIn, bytesOut, packetsIn, packetsOut) > Number.MAX_SAFE_INTEGER) return undefined;
-  if (sampled === NO_TRAFFIC) {
-    connection.sampled = { bytesIn, bytesOut, packetsIn, packetsOut };
-  } else {
-    sampled.bytesIn = bytesIn;
-    sampled.bytesOut = bytesOut;
-    sampled.packetsIn = packetsIn;
-    sampled.packetsOut = packetsOut;
-  }
+  const total = totalOf(sampled, traffic);
+  if (!isExact(total)) return undefined;
+  if (sampled === NO_TRAFFIC) connection.sampled = total;
+  else addTo(sampled, traffic);
   return { connection, counted: traffic, established: false, ended: false, abandoned: false };
 }
 

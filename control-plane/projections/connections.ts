@@ -6,7 +6,6 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 import type { ConnectionMemory } from './connection-memory.ts';
 import { addLateWindows, writeConnections } from './connection-rows.ts';
 import {
-  addTraffic,
   type Connection,
   type ConnectionChange,
   type ConnectionOutcome,
@@ -16,6 +15,7 @@ import {
   newConnection,
 } from './connection-state.ts';
 import type { NodeNews, NodesProjection } from './nodes.ts';
+import { addTraffic } from './traffic-totals.ts';
 
 /** Projects every connection from its establishment to its end. */
 export class ConnectionsProjection {

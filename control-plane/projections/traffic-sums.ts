@@ -1,7 +1,7 @@
 import type { TrafficTotals } from '../../shared/events/traffic-columns.ts';
 import type { Row } from '../storage/tables.ts';
-import { NO_TRAFFIC } from './connection-state.ts';
 import { bucketOf, LATENCY_MS_BOUNDS } from './histogram-buckets.ts';
+import { addTo, isExact, NO_TRAFFIC, totalOf } from './traffic-totals.ts';
 
 const MS_PER_HOUR = 3_600_000;
 const US_PER_MS = 1_000;
@@ -27,7 +27,7 @@ export interface SummedRow extends TrafficTotals {
  * What rows of one connection in one hour (UTC) add up to, those of kind `window` by themselves. Times are milliseconds since 1970. There
  * can be hundreds of thousands of them, so all is in one object.
  */
-export interface HourSum extends Mutable<TrafficTotals> {
+export interface HourSum extends TrafficTotals {
   readonly connectionId: string;
   readonly clientId: string;
   readonly node: string;
@@ -48,8 +48,6 @@ export interface LatencySum {
   sumUs: number;
   count: number;
 }
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /**
  * Sums of the rows of `traffic` behind one position, from when they were written: who has them need not read those rows again to fold
@@ -206,20 +204,3 @@ function emptySum({ connectionId, clientId, node, position }: SummedRow, hour: n
     rows: 0,
   };
 }
-
-function addTo(sum: Mutable<TrafficTotals>, { bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): void {
-  sum.bytesIn += bytesIn;
-  sum.bytesOut += bytesOut;
-  sum.packetsIn += packetsIn;
-  sum.packetsOut += packetsOut;
-}
-
-function totalOf(a: TrafficTotals, b: TrafficTotals): TrafficTotals {
-  const { bytesIn, bytesOut, packetsIn, packetsOut } = a;
-  const total = { bytesIn, bytesOut, packetsIn, packetsOut };
-  addTo(total, b);
-  return total;
-}
-
-const isExact = ({ bytesIn, bytesOut, packetsIn, packetsOut }: TrafficTotals): boolean =>
-  Math.max(bytesIn, bytesOut, packetsIn, packetsOut) <= Number.MAX_SAFE_INTEGER;

@@ -6,10 +6,10 @@ import {
   type ConnectionChange,
   countSample,
   evolveConnection,
-  NO_TRAFFIC,
   newConnection,
   trafficOf,
 } from '../../../control-plane/projections/connection-state.ts';
+import { NO_TRAFFIC } from '../../../control-plane/projections/traffic-totals.ts';
 import type { TrafficTotals } from '../../../shared/events/traffic-columns.ts';
 
 const identity = { connectionId: 'c', clientId: 'alice', node: 'node-a', incarnation: 'i' };
