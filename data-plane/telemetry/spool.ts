@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { DatabaseSync } from 'node:sqlite';
 import { CodedError } from '../../shared/errors.ts';
-import type { EventType, NewEvent, VpnEvent } from '../../shared/events/envelope.ts';
+import { type EventType, MAX_EVENT_VERSION, type NewEvent, type VpnEvent } from '../../shared/events/envelope.ts';
 import { currentVersion } from '../../shared/events/event-versions.ts';
 import type { NodeDatabase } from '../state/node-database.ts';
 
@@ -14,9 +14,6 @@ export const DEFAULT_SPOOL_RESERVE_BYTES = 64 * 2 ** 20;
 
 /** Ours: events that are deleted in one transaction, which takes some hundreds of kilobytes of the disk for a moment. */
 const TRIM_EVENTS = 1_000;
-
-/** Ours: what versions of event types never reach. */
-const MAX_VERSION = 1_000;
 
 const URGENT: ReadonlySet<EventType> = new Set<EventType>([
   'connection.closed',
@@ -103,7 +100,7 @@ export class Spool {
     this.#events = Number(held?.events);
     this.#bytes = Number(held?.bytes);
     const { node, incarnation, epoch } = this;
-    const longest = { node, epoch, seq: 2 ** 53, incarnation, type: '', version: MAX_VERSION, at: '', data: 0 };
+    const longest = { node, epoch, seq: 2 ** 53, incarnation, type: '', version: MAX_EVENT_VERSION, at: '', data: 0 };
     this.#envelopeBytes = Buffer.byteLength(JSON.stringify(longest));
   }
 

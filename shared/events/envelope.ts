@@ -41,6 +41,8 @@ export type NewEvent<T extends EventType = EventType> = {
 
 /** The most events that one message may carry. */
 export const MAX_EVENTS_PER_MESSAGE = 100;
+/** Ours: what versions of event types never reach. */
+export const MAX_EVENT_VERSION = 1_000;
 
 const Envelope = Type.Object({
   node: NodeId,
@@ -48,7 +50,7 @@ const Envelope = Type.Object({
   seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
   incarnation: RandomId,
   type: Type.String({ maxLength: 64 }),
-  version: Type.Integer({ minimum: 1, maximum: 1000 }),
+  version: Type.Integer({ minimum: 1, maximum: MAX_EVENT_VERSION }),
   at: Timestamp,
   data: Type.Object({}),
 });
