@@ -35,8 +35,8 @@ const TOOLS = [
   { name: 'lint', command: 'biome', args: ['check', '--error-on-warnings', '.'] },
 ] as const;
 
-/** Characters of a file's standard error that are shown when it breaks. */
-const STDERR_KEPT = 4_000;
+/** Characters of a file's standard error and diagnostics that are shown when it breaks. */
+const OUTPUT_KEPT = 4_000;
 
 const filters = process.argv.slice(2);
 const requireAll = process.env.REQUIRE_ALL === '1';
@@ -90,17 +90,18 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     .sort();
   if (files.length === 0) return;
   print(`\n${name}`);
-  const broken: string[] = [];
+  const broken = new Map<string, string>();
   const output = new Map<string, string>();
   process.env.TEST_FILE_TIMEOUT_MS = String(timeoutMs);
   const stream = run({ files, concurrency, timeout: timeoutMs, execArgv: [`--import=${END_AFTER_TIMEOUT}`] });
   stream.on('test:fail', (event) => {
-    const error: Error & { failureType?: string } = event.details.error;
+    const error: Error & { failureType?: string; exitCode?: number | null; signal?: string | null } =
+      event.details.error;
     if (error.failureType !== 'subtestsFailed') failures.push(describeFailure(ROOT, event));
     // A file that breaks outside of its tests has no summary of its own.
     if (event.file !== undefined && resolve(event.name) === event.file) {
       print(formatFile({ file: event.name, passed: 0, failed: 1, skipped: 0, ms: event.details.duration_ms }));
-      broken.push(event.file);
+      broken.set(event.file, error.signal ? `was ended by ${error.signal}` : `ended with exit code ${error.exitCode}`);
     }
   });
   stream.on('test:pass', (event) => {
@@ -110,11 +111,14 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
     const kept = typeof reason === 'string' && isAllowedSkip(reason) ? allowedSkips : skips;
     kept.push(`  ${relative(ROOT, event.file ?? '')}: ${event.name}${why}`);
   });
-  stream.on('test:stderr', ({ file, message }) => {
+  const keep = ({ file, message }: { file?: string | undefined; message: string }): void => {
     if (file === undefined) return;
     const path = resolve(file);
-    output.set(path, ((output.get(path) ?? '') + message).slice(-STDERR_KEPT));
-  });
+    output.set(path, ((output.get(path) ?? '') + message).slice(-OUTPUT_KEPT));
+  };
+  stream.on('test:stderr', keep);
+  // An error that nobody caught after the tests had ended makes a file break without a word on standard error.
+  stream.on('test:diagnostic', ({ file, message }) => keep({ file, message: `${message}\n` }));
   stream.on('test:summary', ({ file, counts, success, duration_ms: ms }) => {
     const result: FileResult = {
       file: relative(ROOT, file ?? ''),
@@ -133,6 +137,6 @@ async function runStage({ name, concurrency, timeoutMs }: (typeof STAGES)[number
   });
   // Reading the stream is what keeps the tests going.
   for await (const _ of stream);
-  for (const file of broken)
-    failures.push(`\n  ${relative(ROOT, file)} wrote to standard error:\n${output.get(file) ?? ''}`);
+  for (const [file, end] of broken)
+    failures.push(`\n  ${relative(ROOT, file)} ${end}, and said:\n${output.get(file) ?? 'nothing'}`);
 }

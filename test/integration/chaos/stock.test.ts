@@ -1,24 +1,21 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import pg from 'pg';
+import { sql } from 'kysely';
+import type { Database } from '../../../control-plane/storage/database.ts';
 import { takeStock } from '../../chaos/stock.ts';
 import { AcceptedEvents } from '../../support/simulated-node/accepted-events.ts';
 import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 
 let postgres: TestPostgres;
-let pool: pg.Pool;
+let database: Database;
 before(async () => {
   postgres = await startTestPostgres();
-  await postgres.database();
-  pool = new pg.Pool({ connectionString: postgres.url() });
+  database = await postgres.database();
 });
-after(async () => {
-  await pool?.end();
-  await postgres?.stop();
-});
+after(() => postgres?.stop());
 
 test('stock is what Postgres has of each node, and what simulated ones accepted in all epochs', async () => {
-  await pool.query(`
+  await sql`
     INSERT INTO nodes (node, epoch, incarnation, state, last_event_at)
       SELECT node, 'e', 'i', 'up', now() FROM unnest(ARRAY['node-a', 'sim-1', 'gone']) node;
     INSERT INTO events (position, node, epoch, seq, incarnation, type, version, at, data)
@@ -26,14 +23,16 @@ test('stock is what Postgres has of each node, and what simulated ones accepted 
       FROM generate_series(1, 6) n;
     INSERT INTO connections (connection_id, client_id, node, incarnation, state, sampled_bytes_in, sampled_bytes_out,
         sampled_packets_in, sampled_packets_out)
-      SELECT gen_random_uuid(), 'ada', 'node-a', 'i', 'open', 100 * n, 1000 * n, 0, 0 FROM generate_series(1, 2) n`);
+      SELECT gen_random_uuid(), 'ada', 'node-a', 'i', 'open', 100 * n, 1000 * n, 0, 0 FROM generate_series(1, 2) n`.execute(
+    database,
+  );
   const accepted = new AcceptedEvents();
   accepted.note('sim-1', 'first', 7);
   accepted.note('sim-1', 'second', 2);
   const stock = await takeStock({
     cluster: {
       nodes: [{ id: 'node-a' }, { id: 'node-b' }],
-      sql: async <Row>(text: string) => (await pool.query(text)).rows as Row[],
+      sql: async <Row>(text: string) => (await sql.raw<Row>(text).execute(database)).rows,
     },
     fleets: [
       { nodes: ['sim-1'], accepted: () => accepted },
