@@ -21,7 +21,10 @@ const skip = needsRoot() || needsBinary('nats-server', 'nats-server') || needsBi
 const TIMEOUT_MS = 20_000;
 /** What browsers allow a certificate that they take by its hash is 14. */
 const VALID_DAYS = 10;
-/** What Chromium says, now and then, when it sees a session's pipe end before it has read why the session ended. */
+/**
+ * What Chromium says now and then instead of why a session ended. Its network process sends the reason through one pipe and ends
+ * another at once; they have no order, and the page may see that end first.
+ */
 const LOST = 'WebTransportError: Connection lost.';
 /** So that it has read it once. */
 const REVOCATIONS = 3;
