@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NatsConnection } from 'nats';
@@ -58,7 +58,7 @@ export class LedgerNode {
   readonly id: string;
   link: LinkState = 'up';
   private readonly options: LedgerNodeOptions;
-  private directory = makeDirectory();
+  private readonly directory = join(tmpdir(), `ledger-node-${randomUUID()}`);
   private process: Process | undefined;
 
   constructor(options: LedgerNodeOptions) {
@@ -93,6 +93,7 @@ export class LedgerNode {
   async start(): Promise<void> {
     if (this.process !== undefined) return;
     const { id, shards, skewMs, now } = this.options;
+    mkdirSync(this.directory, { recursive: true });
     const database = new NodeDatabase(this.directory);
     const spool = new Spool(database, { node: id, incarnation: randomBytes(16).toString('hex') });
     const leases = new BlockLeases();
@@ -220,7 +221,6 @@ export class LedgerNode {
   /** Removes its disk. */
   remove(): void {
     rmSync(this.directory, { recursive: true, force: true });
-    this.directory = makeDirectory();
   }
 
   private end(process: Process): void {
@@ -299,10 +299,6 @@ export class LedgerNode {
       onDown: () => () => undefined,
     };
   }
-}
-
-function makeDirectory(): string {
-  return mkdtempSync(join(tmpdir(), 'ledger-node-'));
 }
 
 function assign(book: AddressBook, request: Parameters<AddressBook['assign']>[0]) {
