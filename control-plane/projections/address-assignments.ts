@@ -5,8 +5,8 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import { overlap } from '../storage/overlap.ts';
 import type { AddressMemory } from './address-memory.ts';
-import { loadEndingBehind, loadOpen, writeBegins, writeEnds } from './assignment-rows.ts';
-import { type Assignment, decideAssignment, endAssignment } from './assignment-state.ts';
+import { loadEndingBehind, loadOfUnfinished, loadOpen, writeBegins, writeEnds } from './assignment-rows.ts';
+import { type Assignment, decideAssignment, endAssignment, isEndToCome } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
 import type { ConnectionOutcome } from './connection-state.ts';
 import { writeHeld } from './held-addresses.ts';
@@ -72,9 +72,7 @@ export class AddressAssignmentsProjection {
       }
     }
     projection.add(await loadEndingBehind(trx, missing));
-    if (restarted.size > 0) {
-      projection.add(await loadOpen(trx, sql<boolean>`node = any(${[...restarted]}::text[])`));
-    }
+    if (restarted.size > 0) projection.add(await loadOfUnfinished(trx, [...restarted]));
     if (endedBlocks.length > 0) {
       const nodesOf = endedBlocks.map(({ node }) => node);
       const blocksOf = endedBlocks.map(({ block }) => block);
@@ -103,7 +101,8 @@ export class AddressAssignmentsProjection {
     for (const { connection, abandoned } of outcomes) {
       if (!abandoned || connection.status.state !== 'closed' || event.type === 'block.reclaimed') continue;
       const { closedAt, reason } = connection.status;
-      for (const row of this.openWhere((other) => other.connectionId === connection.connectionId)) {
+      const isUnended = (row: Assignment) => row.until === null || isEndToCome(row);
+      for (const row of this.where((row) => row.connectionId === connection.connectionId && isUnended(row))) {
         this.end(entry, row, closedAt, reason);
       }
     }
@@ -124,7 +123,7 @@ export class AddressAssignmentsProjection {
         const { node, block } = event.data;
         const reclaimed = event.type === 'block.reclaimed';
         const at = Date.parse(reclaimed ? event.data.leaseEnd : event.at);
-        for (const row of this.openWhere((other) => other.node === node && other.block === block)) {
+        for (const row of this.where((row) => row.until === null && row.node === node && row.block === block)) {
           this.end(entry, row, at, reclaimed ? 'reclaimed' : 'returned');
         }
         break;
@@ -195,8 +194,8 @@ export class AddressAssignmentsProjection {
     stored.add(after);
   }
 
-  private openWhere(matches: (row: Assignment) => boolean): Assignment[] {
-    return [...this.assignments.values()].flat().filter((row) => row.until === null && matches(row));
+  private where(matches: (row: Assignment) => boolean): Assignment[] {
+    return [...this.assignments.values()].flat().filter(matches);
   }
 
   private add(stored: readonly Assignment[]): void {

@@ -57,19 +57,26 @@ export function decideAssignment(
 /**
  * When an assignment began. Clocks of nodes differ, so their times are held to what the order of the log says: nobody has an address
  * before its block is granted or after that is over, nor before the node itself, or another one under an earlier grant, has ended
- * what it assigned.
+ * what it assigned. What a clock ahead leaves no room for within the grant follows behind it, a millisecond each; the block rests then.
  */
 function beginOf(
   others: readonly Assignment[],
   event: VpnEvent<'address.assigned'>,
   grant: BlockGrant | undefined,
 ): number {
-  const isBefore = ({ node, assignedPosition }: Assignment) =>
-    node === event.node || (grant !== undefined && assignedPosition < grant.grantedPosition);
+  const isBefore = (other: Assignment) =>
+    other.node === event.node
+      ? other.connectionId !== event.data.connectionId || !isEndToCome(other)
+      : grant !== undefined && other.assignedPosition < grant.grantedPosition;
   const ends = others.flatMap((other) => (other.until !== null && isBefore(other) ? [other.until] : []));
-  const earliest = Math.max(Date.parse(event.at), grant?.from ?? Number.NEGATIVE_INFINITY, ...ends);
+  const earliest = Math.max(Date.parse(event.at), grant?.from ?? Number.NEGATIVE_INFINITY);
   const over = grant?.until ?? null;
-  return over === null ? earliest : Math.min(earliest, over - 1);
+  return Math.max(over === null ? earliest : Math.min(earliest, over - 1), ...ends);
+}
+
+/** Whether it was over with its grant before it was reported, so that its own end is still to come, and can be earlier. */
+export function isEndToCome({ assignedPosition, endedPosition }: Assignment): boolean {
+  return endedPosition !== null && endedPosition < assignedPosition;
 }
 
 /** The assignment with an end; an end that it has already can only move earlier. */

@@ -465,6 +465,52 @@ test('a reclaimed block ends its assignments at the end of the lease, and a late
   assert.equal((await log.connection(alice.connectionId)).reason, 'client');
 });
 
+test('what a node that was cut off assigned before and after it started anew does not conflict, however it reaches the log', async () => {
+  const outcomes: unknown[] = [];
+  for (const size of [1, 2, 4, 100]) {
+    const log = await TestLog.open(postgres);
+    const node = new SampleNode('node-a');
+    const [alice, bob, carol] = [connectionOf('alice'), connectionOf('bob'), connectionOf('carol')];
+    await log.decide(granted('node-a', 0, 100));
+    await log.deliver([node.started(1)]);
+    await log.decide({ type: 'block.reclaimed', at: at(220), data: { ...BLOCK, node: 'node-a', leaseEnd: at(100) } });
+    const late = [
+      established(node, alice, 10),
+      assigned(node, alice, 10),
+      established(node, carol, 20),
+      assigned(node, carol, 20, '10.99.3.8'),
+      node.started(30),
+      established(node, bob, 95),
+      assigned(node, bob, 95),
+      released(node, bob, 98),
+      closed(node, bob, 98, totals(1, 1)),
+    ];
+    for (let i = 0; i < late.length; i += size) await log.deliver(late.slice(i, i + size));
+    assert.deepEqual(await log.database.selectFrom('address_conflicts').selectAll().execute(), []);
+    const { rows: assignments } = await sql`
+      SELECT client_id, host(address) AS address, lower(during) AS since, upper(during) AS until, end_reason
+      FROM address_assignments ORDER BY assigned_position`.execute(log.database);
+    const { rows: releases } = await sql`
+      SELECT client_id, at FROM ip_ledger WHERE entry = 'released' ORDER BY position, address`.execute(log.database);
+    outcomes.push({ assignments, releases });
+  }
+  const time = (seconds: number) => new Date(at(seconds));
+  // A process that died says nothing of its end; the last that is known of it is what it wrote at 20 s.
+  const expected = {
+    assignments: [
+      { client_id: 'alice', address: '10.99.3.7', since: time(10), until: time(20), end_reason: 'error' },
+      { client_id: 'carol', address: '10.99.3.8', since: time(20), until: time(20.001), end_reason: 'error' },
+      { client_id: 'bob', address: '10.99.3.7', since: time(95), until: time(98), end_reason: 'client' },
+    ],
+    releases: [
+      { client_id: 'alice', at: time(20) },
+      { client_id: 'carol', at: time(20.001) },
+      { client_id: 'bob', at: time(98) },
+    ],
+  };
+  for (const outcome of outcomes) assert.deepEqual(outcome, expected);
+});
+
 test('what a clock far ahead of its lease assigns is decided alike, whatever shares its batch', async () => {
   const node = new SampleNode('node-a');
   const [bob, carol, dave] = [connectionOf('bob'), connectionOf('carol'), connectionOf('dave')];

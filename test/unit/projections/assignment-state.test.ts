@@ -57,8 +57,27 @@ test('an assignment that arrives after its block was reclaimed is over with the 
   assert.equal(decideAssignment([next], assign(50), 10, grant).type, 'assigned');
 });
 
+test('assignments that a clock ahead puts behind their grant follow each other at its end', () => {
+  const over = grant.until!;
+  const accepted: Assignment[] = [];
+  for (let i = 0; i < 3; i++) {
+    const decision = decideAssignment(accepted, assign(120), 10 + i, grant);
+    assert.ok(decision.type === 'assigned');
+    accepted.push(decision.assignment);
+  }
+  const ranges = accepted.map(({ from, until }) => [from - over, until! - over]);
+  assert.deepEqual(ranges, [
+    [-1, 0],
+    [0, 1],
+    [1, 2],
+  ]);
+});
+
 test('the same connection does not conflict with itself, another one does', () => {
   const alice = connectionOf('alice');
+  const late = decideAssignment([], assign(50, alice), 10, grant);
+  assert.ok(late.type === 'assigned');
+  assert.equal(decideAssignment([late.assignment], assign(50, alice), 11, grant).type, 'repeated');
   const first = decideAssignment([], assign(1, alice), 1, undefined);
   assert.ok(first.type === 'assigned');
   assert.equal(decideAssignment([first.assignment], assign(2, alice), 2, undefined).type, 'repeated');
