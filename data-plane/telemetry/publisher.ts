@@ -79,7 +79,7 @@ export class EventPublisher {
   #askTimer: NodeJS.Timeout | undefined;
   #lastWatermarkAt = 0;
   #failuresInARow = 0;
-  #trimming = false;
+  #trimming: Promise<void> | undefined;
   #trimmedAt = Number.NEGATIVE_INFINITY;
   #trimTimer: NodeJS.Timeout | undefined;
   #renewing = false;
@@ -239,18 +239,22 @@ export class EventPublisher {
     else this.#trimTimer ??= setTimeout(() => void this.#trim(), wait);
   }
 
-  async #trim(): Promise<void> {
+  /** Ends with the trim that is under way, where there is one. */
+  #trim(): Promise<void> {
     clearTimeout(this.#trimTimer);
     this.#trimTimer = undefined;
-    if (this.#trimming) return;
-    this.#trimming = true;
+    this.#trimming ??= this.#trimAll().finally(() => {
+      this.#trimming = undefined;
+      this.#trimmedAt = performance.now();
+    });
+    return this.#trimming;
+  }
+
+  async #trimAll(): Promise<void> {
     try {
       while (this.#spool.appliedSeq < this.#ledger.appliedSeq) await this.#spool.trim(this.#ledger.appliedSeq);
     } catch (error) {
       this.#log.error({ err: error }, 'the spool cannot be trimmed');
-    } finally {
-      this.#trimming = false;
-      this.#trimmedAt = performance.now();
     }
   }
 

@@ -84,6 +84,16 @@ test('undisturbed, every event arrives once, in few messages, and the spool is t
   assert.ok(setup.committer.messageSizes.length <= 50, `${setup.committer.messageSizes.length} messages`);
 });
 
+test('the end waits for a trim that is under way', { skip }, async (t) => {
+  const { spool, publisher, committer } = await setUp(t);
+  await spool.append(events(10_000));
+  await waitFor(() => publisher.stats.acked === 10_000, { timeoutMs: 20_000, what: 'all events to be acknowledged' });
+  await committer.commit();
+  await waitFor(() => spool.depth < 10_000, { timeoutMs: 5_000, intervalMs: 1, what: 'a trim to be under way' });
+  await publisher.stop(0);
+  assert.equal(spool.depth, 0);
+});
+
 test('silence of the control plane repeats nothing and bounds what is published ahead', { skip }, async (t) => {
   const setup = await setUp(t, 200);
   await setup.spool.append(events(500));
