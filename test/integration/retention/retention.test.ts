@@ -17,7 +17,8 @@ import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from '../rebuild/busy-log.ts';
 
 const PARTITION_SIZE = 100;
-const NOW = new Date(Date.now() + 60_000);
+/** Later than all that was recorded until now. */
+const afterAll = () => new Date(Date.now() + 60_000);
 
 let postgres: TestPostgres;
 before(async () => {
@@ -43,8 +44,8 @@ async function openShortPartitions(): Promise<{ log: TestLog; busy: BusyLog; ter
 
 async function retireAll(database: Database, term: Term): Promise<{ events: number; traffic: number }> {
   let [events, traffic] = [0, 0];
-  while ((await retireOldestTraffic(database, term, NOW)) !== undefined) traffic++;
-  while ((await retireOldestEvents(database, term, NOW)) !== undefined) events++;
+  while ((await retireOldestTraffic(database, term, afterAll())) !== undefined) traffic++;
+  while ((await retireOldestEvents(database, term, afterAll())) !== undefined) events++;
   return { events, traffic };
 }
 
@@ -102,7 +103,7 @@ test('partitions are dropped whole, usage and totals stay, and what is rebuilt f
 test('windows that are dropped from the live table only do not come back as differences', async () => {
   const { log, term } = await openShortPartitions();
   const totals = await totalsOf(log.database);
-  while ((await retireOldestTraffic(log.database, term, NOW)) !== undefined);
+  while ((await retireOldestTraffic(log.database, term, afterAll())) !== undefined);
   assert.deepEqual(await differences(log.database), []);
   await rebuildProjections(log.database);
   assert.deepEqual(await totalsOf(log.database), totals);
@@ -114,11 +115,11 @@ test('what is young, not whole, still to be rebuilt from, or of a leader of the 
   assert.equal(await retireOldestEvents(database, term, new Date(Date.now() - 60_000)), undefined);
   assert.equal(await retireOldestTraffic(database, term, new Date('2026-03-02T12:00:00.000Z')), undefined);
   await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
-  assert.equal(await retireOldestEvents(database, term, NOW), undefined);
+  assert.equal(await retireOldestEvents(database, term, afterAll()), undefined);
   await rebuildProjections(database);
   const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
-  await assert.rejects(retireOldestEvents(database, past, NOW), { code: 'NOT_LEADER' });
-  await assert.rejects(retireOldestTraffic(database, past, NOW), { code: 'NOT_LEADER' });
+  await assert.rejects(retireOldestEvents(database, past, afterAll()), { code: 'NOT_LEADER' });
+  await assert.rejects(retireOldestTraffic(database, past, afterAll()), { code: 'NOT_LEADER' });
   assert.deepEqual(await differences(database), []);
 });
 
@@ -129,18 +130,18 @@ test('a window of a node whose clock was years ahead does not keep its partition
     UPDATE traffic SET window_start = window_start + interval '70 years', window_end = window_end + interval '70 years'
     WHERE position = (SELECT min(position) FROM traffic)`.execute(database);
   assert.equal(await retireOldestTraffic(database, term, new Date(Date.now() - 60_000)), undefined, 'it is young');
-  assert.notEqual(await retireOldestTraffic(database, term, NOW), undefined);
+  assert.notEqual(await retireOldestTraffic(database, term, afterAll()), undefined);
 });
 
 test('of what the log does not keep any more the windows say how old it is', async () => {
   const { log, term } = await openShortPartitions();
   const { database } = log;
-  await retireOldestEvents(database, term, NOW);
+  await retireOldestEvents(database, term, afterAll());
   await sql`
     UPDATE traffic SET window_end = window_end + interval '70 years' WHERE position = (SELECT min(position) FROM traffic)
     `.execute(database);
   assert.equal(await retireOldestTraffic(database, term, new Date('2026-03-02T12:00:00.000Z')), undefined);
-  assert.notEqual(await retireOldestTraffic(database, term, NOW), undefined);
+  assert.notEqual(await retireOldestTraffic(database, term, afterAll()), undefined);
 });
 
 test('how old a partition is takes a look at its last event, not at all of it', async () => {
@@ -157,7 +158,7 @@ test('a leader of the past makes neither a snapshot nor partitions', async () =>
   const { log, term } = await openShortPartitions();
   const { database } = log;
   const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
-  await assert.rejects(retireOldestEvents(database, past, NOW), { code: 'NOT_LEADER' });
+  await assert.rejects(retireOldestEvents(database, past, afterAll()), { code: 'NOT_LEADER' });
   assert.deepEqual(await database.selectFrom('projection_copies').selectAll().execute(), []);
   const { rows } = await sql`SELECT FROM pg_namespace WHERE nspname = 'snapshot'`.execute(database);
   assert.deepEqual(rows, []);
@@ -172,10 +173,10 @@ test('a leader of the past makes neither a snapshot nor partitions', async () =>
 test('events are kept for a rebuild that begins while the snapshot moves over them', async () => {
   const { log, term } = await openShortPartitions();
   const { database } = log;
-  await retireOldestEvents(database, term, NOW);
+  await retireOldestEvents(database, term, afterAll());
   const holder = await database.startTransaction().execute();
   await sql`SELECT FROM projection_copies FOR UPDATE`.execute(holder);
-  const retiring = retireOldestEvents(database, term, NOW);
+  const retiring = retireOldestEvents(database, term, afterAll());
   await untilWaiting(database, 'UPDATE "projection_copies"');
   await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
   await holder.rollback().execute();
@@ -184,25 +185,25 @@ test('events are kept for a rebuild that begins while the snapshot moves over th
   const report = await rebuildProjections(database);
   assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
   assert.deepEqual(await differences(database), []);
-  assert.notEqual(await retireOldestEvents(database, term, NOW), undefined);
+  assert.notEqual(await retireOldestEvents(database, term, afterAll()), undefined);
 });
 
 test('events are kept for a rebuild that has read where the snapshot is, and not said so yet', async () => {
   const { log, term } = await openShortPartitions();
   const { database } = log;
-  await retireOldestEvents(database, term, NOW);
+  await retireOldestEvents(database, term, afterAll());
   const holder = await database.startTransaction().execute();
   await sql`CREATE SCHEMA rebuild`.execute(holder);
   const rebuilding = rebuildProjections(database, { signal: AbortSignal.abort() });
   await untilWaiting(database, 'CREATE SCHEMA "rebuild"');
   await assert.rejects(
-    retireOldestEvents(database, term, NOW),
+    retireOldestEvents(database, term, afterAll()),
     { code: '55P03' },
     'it waits for what the rebuild says',
   );
   await holder.rollback().execute();
   await assert.rejects(rebuilding, { name: 'AbortError' });
-  assert.equal(await retireOldestEvents(database, term, NOW), undefined);
+  assert.equal(await retireOldestEvents(database, term, afterAll()), undefined);
   const report = await rebuildProjections(database);
   assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
   assert.deepEqual(await differences(database), []);
@@ -222,18 +223,18 @@ test('a rebuild that was forgotten until its events were dropped begins anew fro
 test('a snapshot that a crash left between two partitions is a place to rebuild from', async () => {
   const { log, term } = await openShortPartitions();
   const { database } = log;
-  await retireOldestEvents(database, term, NOW);
+  await retireOldestEvents(database, term, afterAll());
   // A reader of the log keeps the partition from being dropped when the snapshot has moved over it.
   const reader = await database.startTransaction().execute();
   await sql`SELECT count(*) FROM events`.execute(reader);
-  await assert.rejects(retireOldestEvents(database, term, NOW), { code: '55P03' });
+  await assert.rejects(retireOldestEvents(database, term, afterAll()), { code: '55P03' });
   await reader.rollback().execute();
   const { position } = await database.selectFrom('projection_copies').select('position').executeTakeFirstOrThrow();
   assert.equal(position, 2 * PARTITION_SIZE - 1);
   assert.deepEqual(await differences(database), []);
   await rebuildProjections(database);
   assert.deepEqual(await differences(database), []);
-  assert.notEqual(await retireOldestEvents(database, term, NOW), undefined);
+  assert.notEqual(await retireOldestEvents(database, term, afterAll()), undefined);
 });
 
 test('the leader drops what is older than the days that it is kept, and makes partitions ahead', async () => {
