@@ -5,7 +5,7 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import { overlap } from '../storage/overlap.ts';
 import type { AddressMemory } from './address-memory.ts';
-import { loadEndingBehind, loadOfUnfinished, loadOpen, writeBegins, writeEnds } from './assignment-rows.ts';
+import { loadEndingBehind, loadOfConnections, loadOpen, writeBegins, writeEnds } from './assignment-rows.ts';
 import { type Assignment, decideAssignment, endAssignment, isEndToCome } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
 import type { ConnectionOutcome } from './connection-state.ts';
@@ -52,12 +52,14 @@ export class AddressAssignmentsProjection {
     const projection = new AddressAssignmentsProjection(grants, ledger, memory);
     const restarted = new Set<string>();
     const endedBlocks: Array<{ node: string; block: string }> = [];
+    const assigned: Array<{ connectionId: string; block: string }> = [];
     for (const { event } of entries) {
       if (event.type === 'address.assigned' || event.type === 'address.released') {
         const { address } = event.data;
         const since = Date.parse(event.at) - MAX_CLOCK_SKEW_MS;
         projection.complete.set(address, Math.min(projection.complete.get(address) ?? since, since));
       }
+      if (event.type === 'address.assigned') assigned.push(event.data);
       if (event.type === 'block.returned' || event.type === 'block.reclaimed') endedBlocks.push(event.data);
       const known = nodes.get(event.node);
       if (known !== undefined && known.incarnation !== event.incarnation) restarted.add(event.node);
@@ -72,12 +74,21 @@ export class AddressAssignmentsProjection {
       }
     }
     projection.add(await loadEndingBehind(trx, missing));
-    if (restarted.size > 0) projection.add(await loadOfUnfinished(trx, [...restarted]));
+    if (restarted.size > 0) {
+      const ofThem = sql<boolean>`c.node = any(${[...restarted]}::text[]) AND c.state <> 'closed'`;
+      projection.add(await loadOfConnections(trx, ofThem));
+    }
     if (endedBlocks.length > 0) {
       const nodesOf = endedBlocks.map(({ node }) => node);
       const blocksOf = endedBlocks.map(({ block }) => block);
       const isIn = sql<boolean>`node = any(${nodesOf}::text[]) AND block = any(${blocksOf}::cidr[])`;
-      projection.add(await loadOpen(trx, isIn));
+      const held = await loadOpen(trx, isIn);
+      projection.add(held);
+      // Who loses an address with its block loses the ones in other blocks too.
+      const losers = [...held, ...assigned.filter(({ block }) => blocksOf.includes(block))];
+      const ids = [...new Set(losers.map(({ connectionId }) => connectionId))];
+      if (ids.length > 0)
+        projection.add(await loadOfConnections(trx, sql<boolean>`c.connection_id = any(${ids}::uuid[])`));
     }
     return projection;
   }
@@ -99,11 +110,12 @@ export class AddressAssignmentsProjection {
   apply(entry: LogEntry, outcomes: readonly ConnectionOutcome[]): void {
     const { event, position } = entry;
     for (const { connection, abandoned } of outcomes) {
-      if (!abandoned || connection.status.state !== 'closed' || event.type === 'block.reclaimed') continue;
+      if (!abandoned || connection.status.state !== 'closed') continue;
       const { closedAt, reason } = connection.status;
-      const isUnended = (row: Assignment) => row.until === null || isEndToCome(row);
-      for (const row of this.where((row) => row.connectionId === connection.connectionId && isUnended(row))) {
-        this.end(entry, row, closedAt, reason);
+      for (const row of this.where(({ connectionId }) => connectionId === connection.connectionId)) {
+        const isReclaimed = event.type === 'block.reclaimed' && row.block === event.data.block;
+        const isBehind = row.until === null || row.until > closedAt || isEndToCome(row);
+        if (isBehind && !isReclaimed) this.end(entry, row, closedAt, reason);
       }
     }
     switch (event.type) {

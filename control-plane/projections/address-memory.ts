@@ -52,12 +52,19 @@ export class AddressMemory {
 
   /** Of a block that someone else has ended. */
   forgetBlock(node: string, block: string): void {
-    for (const [address, { assignments }] of this.known) {
-      if (assignments.some((held) => held.node === node && held.block === block)) this.known.delete(address);
-    }
+    this.forgetWhere((held) => held.node === node && held.block === block);
+  }
+
+  /** Of a node from which someone else has taken a block, and with it connections and all that they held. */
+  forgetNode(node: string): void {
+    this.forgetWhere((held) => held.node === node);
   }
 
   forget(): void {
     this.known.clear();
+  }
+
+  private forgetWhere(matches: (held: Assignment) => boolean): void {
+    for (const [address, { assignments }] of this.known) if (assignments.some(matches)) this.known.delete(address);
   }
 }

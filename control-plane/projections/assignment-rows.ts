@@ -60,13 +60,14 @@ export async function loadOpen(trx: DatabaseTransaction, condition: RawBuilder<b
   return rows.map(fromRow);
 }
 
-/** Of connections of these nodes that have not ended: assignments that have not either, or only with their grants, before they were reported. */
-export async function loadOfUnfinished(trx: DatabaseTransaction, nodes: readonly string[]): Promise<Assignment[]> {
+/** All assignments of connections that a condition names. */
+export async function loadOfConnections(
+  trx: DatabaseTransaction,
+  condition: RawBuilder<boolean>,
+): Promise<Assignment[]> {
   const { rows } = await sql<AssignmentRow>`
     SELECT a.*, lower(a.during) AS "from", upper(a.during) AS until
-    FROM connections c JOIN address_assignments a USING (connection_id)
-    WHERE c.node = any(${nodes}::text[]) AND c.state <> 'closed'
-      AND (upper_inf(a.during) OR a.ended_position < a.assigned_position)
+    FROM connections c JOIN address_assignments a USING (connection_id) WHERE ${condition}
     ORDER BY a.assigned_position`.execute(trx);
   return rows.map(fromRow);
 }

@@ -44,8 +44,12 @@ export class ProjectionMemory {
       if (type === 'connection.presumed_closed' && 'connectionId' in data) {
         this.connections.forgetConnection(data.connectionId);
       }
-      if ('block' in data && 'node' in data) this.addresses.forgetBlock(data.node, data.block);
-      if (type === 'block.reclaimed' && 'node' in data) this.connections.forgetNode(data.node);
+      if (type === 'block.returned' && 'block' in data && 'node' in data)
+        this.addresses.forgetBlock(data.node, data.block);
+      if (type === 'block.reclaimed' && 'node' in data) {
+        this.connections.forgetNode(data.node);
+        this.addresses.forgetNode(data.node);
+      }
     }
   }
 

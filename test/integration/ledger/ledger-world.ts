@@ -9,7 +9,7 @@ import type { Database } from '../../../control-plane/storage/database.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import { parseAddress } from '../../../shared/ip/address.ts';
 import { ADDRESS_REST_MS, DEFAULT_POOL } from '../../../shared/ip/block.ts';
-import { formatPrefix, type IpPrefix, parsePrefix } from '../../../shared/ip/prefix.ts';
+import { formatPrefix, type IpPrefix, parsePrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 import { blockReplyMessage, blockRequestMessage } from '../../../shared/nats/messages.ts';
 import { randomId } from '../../unit/projections/sample-events.ts';
 import type { TestLog } from '../projector/test-log.ts';
@@ -19,6 +19,8 @@ const LEASE_SECONDS = 600;
 const RECLAIM_GRACE_MS = 120_000;
 /** Wall clocks of nodes, against that of Postgres. */
 const SKEWS_MS = [0, 20_000, -20_000];
+/** A node whose clock is ahead begins and ends its assignments later; the shortest is a millisecond long. */
+const SKEW = `${Math.max(...SKEWS_MS) + 1} milliseconds`;
 export const NODES = SKEWS_MS.length;
 export const POOLS = [DEFAULT_POOL, 'office'] as const;
 type Pool = (typeof POOLS)[number];
@@ -49,15 +51,15 @@ export class LedgerWorld {
     );
     this.pools = new PoolService({ ...context, database: log.database });
     this.office = `office-${number}`;
-    const third = number % 256;
+    const [second, third] = [2 * Math.floor(number / 256), number % 256];
     const v6 = number.toString(16);
     this.layouts = {
       // Four whole blocks of each family: pools that run low are what is of interest.
       [DEFAULT_POOL]: {
-        prefixes: [`10.1.${third}.0/25`, `fd00:1:${v6}::/122`].map(parsePrefix),
+        prefixes: [`10.${second + 1}.${third}.0/25`, `fd00:1:${v6}::/122`].map(parsePrefix),
         blockLength: { 4: 27, 6: 124 },
       },
-      office: { prefixes: [`10.2.${third}.0/26`].map(parsePrefix), blockLength: { 4: 28, 6: 124 } },
+      office: { prefixes: [`10.${second + 2}.${third}.0/26`].map(parsePrefix), blockLength: { 4: 28, 6: 124 } },
     };
     this.networks = POOLS.flatMap((pool) => this.layouts[pool].prefixes);
     this.nodes = SKEWS_MS.map(
@@ -133,7 +135,10 @@ export class LedgerWorld {
     const { ownerEpoch } = this.log;
     await this.pools.retire({ ownerEpoch }, this.office, closeTunnels, 'test');
     for (const node of this.nodes) {
-      const blocks = (await this.grantedTo(node.id)).filter((block) => block.startsWith('10.2.'));
+      const [network] = this.layouts.office.prefixes;
+      const blocks = (await this.grantedTo(node.id)).filter((block) =>
+        prefixContains(network!, parsePrefix(block).address),
+      );
       node.notify({ draining: closeTunnels ? [] : blocks, closing: closeTunnels ? blocks : [] });
     }
     await this.lookEverywhere();
@@ -167,6 +172,11 @@ export class LedgerWorld {
         WHERE end_reason IS NULL AND block <<= ANY(${networks}::cidr[])
       UNION ALL SELECT 'assignment of ' || address FROM address_assignments
         WHERE upper_inf(during) AND address <<= ANY(${networks}::cidr[])
+      UNION ALL SELECT 'connection ' || c.connection_id || ' is ' || c.state FROM connections c
+        WHERE c.state <> 'closed' AND c.node = ANY(${this.nodes.map(({ id }) => id)}::text[])
+      UNION ALL SELECT 'assignment of ' || a.address || ' ' || a.during || ' outlives its connection, ' || c.closed_at
+        FROM address_assignments a JOIN connections c USING (connection_id)
+        WHERE a.address <<= ANY(${networks}::cidr[]) AND upper(a.during) > c.closed_at + ${SKEW}::interval
       UNION ALL SELECT 'pool ' || name || ' is ' || state FROM pool_states
         WHERE name = ${this.office} AND state <> 'retired'`.execute(this.log.database);
     assert.deepEqual(rows, [], 'everything ends');
@@ -221,15 +231,13 @@ export class LedgerWorld {
   /** The log has no conflict, and what it says of addresses lies within what it says of blocks. */
   private async checkLog(): Promise<void> {
     const networks = this.networks.map(formatPrefix);
-    // A node whose clock is ahead begins and ends its assignments later; the shortest is a millisecond long.
-    const skew = `${Math.max(...SKEWS_MS) + 1} milliseconds`;
     const { rows } = await sql<{ what: string }>`
       SELECT 'conflict about ' || address AS what FROM address_conflicts WHERE address <<= ANY(${networks}::cidr[])
       UNION ALL SELECT 'dead letter: ' || error FROM dead_letter
       UNION ALL SELECT 'assignment outside of a grant: ' || a.address || ' ' || a.during FROM address_assignments a
         WHERE a.address <<= ANY(${networks}::cidr[]) AND NOT EXISTS (
           SELECT FROM block_grants g WHERE g.block = a.block AND g.node = a.node AND lower(a.during) >= lower(g.during)
-            AND coalesce(upper(a.during), 'infinity') <= coalesce(upper(g.during), 'infinity') + ${skew}::interval)
+            AND coalesce(upper(a.during), 'infinity') <= coalesce(upper(g.during), 'infinity') + ${SKEW}::interval)
     `.execute(this.log.database);
     assert.deepEqual(rows, []);
   }

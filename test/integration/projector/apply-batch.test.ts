@@ -511,6 +511,37 @@ test('what a node that was cut off assigned before and after it started anew doe
   for (const outcome of outcomes) assert.deepEqual(outcome, expected);
 });
 
+test('who loses an address with its block loses those in other blocks too, and they can be given again', async () => {
+  const other = { block: '10.99.4.0/24', pool: BLOCK.pool };
+  const outcomes: unknown[] = [];
+  for (const isSplit of [false, true]) {
+    const log = await TestLog.open(postgres);
+    const node = new SampleNode('node-a');
+    const [alice, bob] = [connectionOf('alice'), connectionOf('bob')];
+    const inOther = (connection: typeof alice, seconds: number) =>
+      node.event('address.assigned', seconds, { ...connection, address: '10.99.4.9', ...other });
+    await log.decide(granted('node-a', 0, 100));
+    await log.decide({ type: 'block.granted', at: at(0), data: { ...other, node: 'node-a', leaseEnd: at(900) } });
+    const first = [node.started(1), established(node, alice, 2), assigned(node, alice, 2), inOther(alice, 2)];
+    for (const events of isSplit ? first.map((event) => [event]) : [first]) await log.deliver(events);
+    await log.decide({ type: 'block.reclaimed', at: at(220), data: { ...BLOCK, node: 'node-a', leaseEnd: at(100) } });
+    const second = [node.started(300), established(node, bob, 301), inOther(bob, 301)];
+    for (const events of isSplit ? second.map((event) => [event]) : [second]) await log.deliver(events);
+    assert.deepEqual(await log.database.selectFrom('address_conflicts').selectAll().execute(), []);
+    const { rows } = await sql`
+      SELECT client_id, host(address) AS address, lower(during) AS since, upper(during) AS until, end_reason
+      FROM address_assignments ORDER BY assigned_position`.execute(log.database);
+    outcomes.push(rows);
+  }
+  const time = (seconds: number) => new Date(at(seconds));
+  const expected = [
+    { client_id: 'alice', address: '10.99.3.7', since: time(2), until: time(100), end_reason: 'reclaimed' },
+    { client_id: 'alice', address: '10.99.4.9', since: time(2), until: time(100), end_reason: 'node_lost' },
+    { client_id: 'bob', address: '10.99.4.9', since: time(301), until: null, end_reason: null },
+  ];
+  assert.deepEqual(outcomes, [expected, expected]);
+});
+
 test('what a clock far ahead of its lease assigns is decided alike, whatever shares its batch', async () => {
   const node = new SampleNode('node-a');
   const [bob, carol, dave] = [connectionOf('bob'), connectionOf('carol'), connectionOf('dave')];
