@@ -60,6 +60,8 @@ interface Session {
   readonly watermarks: Subscription;
   /** Creation time of the stream; undefined until it is known that there is one. */
   stream: string | undefined;
+  /** The newest message that the stream had then; 0 where it was empty. */
+  streamEnd: number;
   ready: boolean;
   inFlight: number;
 }
@@ -83,8 +85,11 @@ export class EventPublisher {
   #trimmedAt = Number.NEGATIVE_INFINITY;
   #trimTimer: NodeJS.Timeout | undefined;
   #renewing = false;
-  /** The control plane knows no more of the spool than is in it: it is no older copy of itself. */
-  #isConfirmed = false;
+  /**
+   * The spool is no older copy of itself: it is new, or the control plane, which had read all that the stream had of it, knows no more than is in
+   * it. Nothing is published before, because events of a copy have numbers that others had.
+   */
+  #isConfirmed: boolean;
   #stops: (() => void)[] = [];
   #drained: (() => void) | undefined;
   #acked = 0;
@@ -97,6 +102,7 @@ export class EventPublisher {
     this.#log = options.log;
     this.#maxUncommitted = options.maxUncommitted ?? MAX_UNCOMMITTED_EVENTS;
     this.#openedSeq = options.spool.lastSeq;
+    this.#isConfirmed = this.#openedSeq === 0;
     this.#ledger = new PublishLedger(options.spool.appliedSeq);
   }
 
@@ -155,6 +161,7 @@ export class EventPublisher {
         },
       }),
       stream: undefined,
+      streamEnd: 0,
       ready: false,
       inFlight: 0,
     };
@@ -164,6 +171,10 @@ export class EventPublisher {
       if (session.stream === undefined) await delay(retryDelay(attempt));
     }
     await this.#ask();
+    for (let attempt = 0; session === this.#session && !this.#isConfirmed; attempt++) {
+      await delay(retryDelay(attempt));
+      await this.#ask();
+    }
     if (session !== this.#session) return;
     // What was on its way when the connection broke, and what a restarted server may have lost after its PubAck.
     this.#ledger.reconnected();
@@ -186,6 +197,7 @@ export class EventPublisher {
       const manager = await session.connection.jetstreamManager({ checkAPI: false, timeout: REQUEST_TIMEOUT_MS });
       const info = await manager.streams.info(EVENT_STREAM);
       session.stream = info.created as unknown as string;
+      session.streamEnd = info.state.messages === 0 ? 0 : info.state.last_seq;
     } catch (error) {
       this.#log.debug({ reason: describeError(error) }, 'the event stream is not there yet');
     }
@@ -222,10 +234,9 @@ export class EventPublisher {
       void this.#renewEpoch(watermark);
       return;
     }
-    this.#isConfirmed = true;
-    if (!sameStream(session.stream, watermark.streamCreated)) {
-      void this.#lookUpStream(session);
-    }
+    const isOfStream = sameStream(session.stream, watermark.streamCreated);
+    this.#isConfirmed ||= session.streamEnd === 0 || (isOfStream && watermark.streamSeq >= session.streamEnd);
+    if (!isOfStream) void this.#lookUpStream(session);
     const lost = this.#ledger.applied(watermark, session.stream);
     if (lost > 0)
       this.#log.warn({ events: lost }, 'the stream has lost events that it had acknowledged, sending again');

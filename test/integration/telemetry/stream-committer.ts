@@ -20,6 +20,8 @@ export class StreamCommitter {
   /** How often each sequence was read, repeats included. */
   readonly deliveries = new Map<number, number>();
   readonly messageSizes: number[] = [];
+  /** Requests that were answered. */
+  asked = 0;
   appliedSeq = 0;
   #streamSeq = 0;
   #streamCreated = '';
@@ -30,7 +32,10 @@ export class StreamCommitter {
     this.node = node;
     this.epoch = epoch;
     connection.subscribe(WATERMARK_REQUEST_SUBJECTS, {
-      callback: (_error, message) => void message.respond(watermarkMessage.encode(this.watermark())),
+      callback: (_error, message) => {
+        message.respond(watermarkMessage.encode(this.watermark()));
+        this.asked++;
+      },
     });
   }
 
