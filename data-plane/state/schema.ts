@@ -60,4 +60,9 @@ export const SCHEMA_VERSIONS: readonly string[] = [
   -- The addresses that are the client's own: a JSON array of texts.
   ALTER TABLE credentials ADD COLUMN addresses TEXT NOT NULL DEFAULT '[]';
   `,
+  `
+  -- The last process of which it is certain that this file has all that was published from it, an older copy of the file has less. Null where a
+  -- version before this one made it.
+  ALTER TABLE epoch ADD COLUMN confirmed TEXT;
+  `,
 ];

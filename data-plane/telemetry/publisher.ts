@@ -72,7 +72,6 @@ export class EventPublisher {
   readonly #link: Link;
   readonly #log: Logger;
   readonly #maxUncommitted: number;
-  readonly #openedSeq: number;
   #ledger: PublishLedger;
   #session: Session | undefined;
   #flushDue = true;
@@ -85,11 +84,7 @@ export class EventPublisher {
   #trimmedAt = Number.NEGATIVE_INFINITY;
   #trimTimer: NodeJS.Timeout | undefined;
   #renewing = false;
-  /**
-   * The spool is no older copy of itself: it is new, or the control plane, which had read all that the stream had of it, knows no more than is in
-   * it. Nothing is published before, because events of a copy have numbers that others had.
-   */
-  #isConfirmed: boolean;
+  #confirming: Promise<void> | undefined;
   #stops: (() => void)[] = [];
   #drained: (() => void) | undefined;
   #acked = 0;
@@ -101,8 +96,6 @@ export class EventPublisher {
     this.#link = options.link;
     this.#log = options.log;
     this.#maxUncommitted = options.maxUncommitted ?? MAX_UNCOMMITTED_EVENTS;
-    this.#openedSeq = options.spool.lastSeq;
-    this.#isConfirmed = this.#openedSeq === 0;
     this.#ledger = new PublishLedger(options.spool.appliedSeq);
   }
 
@@ -113,8 +106,8 @@ export class EventPublisher {
 
   /** What the node says of its spool. Numbers of an older copy of a spool would be taken for those of the spool itself. */
   get presence(): Presence {
-    const { epoch, incarnation, lastSeq } = this.#spool;
-    return { epoch, incarnation, ...(this.#isConfirmed && !this.#renewing ? { lastSeq } : {}) };
+    const { epoch, incarnation, lastSeq, isConfirmed } = this.#spool;
+    return { epoch, incarnation, ...(isConfirmed && !this.#renewing ? { lastSeq } : {}) };
   }
 
   start(): void {
@@ -171,9 +164,12 @@ export class EventPublisher {
       if (session.stream === undefined) await delay(retryDelay(attempt));
     }
     await this.#ask();
-    for (let attempt = 0; session === this.#session && !this.#isConfirmed; attempt++) {
+    await this.#confirming;
+    // Events of an older copy of the spool have numbers that others had.
+    for (let attempt = 0; session === this.#session && !this.#spool.isConfirmed; attempt++) {
       await delay(retryDelay(attempt));
       await this.#ask();
+      await this.#confirming;
     }
     if (session !== this.#session) return;
     // What was on its way when the connection broke, and what a restarted server may have lost after its PubAck.
@@ -230,12 +226,12 @@ export class EventPublisher {
     }
     if (watermark.epoch !== this.#spool.epoch || this.#renewing) return;
     this.#lastWatermarkAt = performance.now();
-    if (watermark.appliedSeq > Math.max(this.#ledger.publishedSeq, this.#openedSeq)) {
+    if (watermark.appliedSeq > Math.max(this.#ledger.publishedSeq, this.#spool.ownSeq)) {
       void this.#renewEpoch(watermark);
       return;
     }
     const isOfStream = sameStream(session.stream, watermark.streamCreated);
-    this.#isConfirmed ||= session.streamEnd === 0 || (isOfStream && watermark.streamSeq >= session.streamEnd);
+    if (session.streamEnd === 0 || (isOfStream && watermark.streamSeq >= session.streamEnd)) this.#confirm();
     if (!isOfStream) void this.#lookUpStream(session);
     const lost = this.#ledger.applied(watermark, session.stream);
     if (lost > 0)
@@ -269,6 +265,17 @@ export class EventPublisher {
     }
   }
 
+  /** The control plane has read all that the stream had when the session began, and knows no more of the spool than is in it. */
+  #confirm(): void {
+    if (this.#spool.isConfirmed) return;
+    this.#confirming ??= this.#spool
+      .confirm()
+      .catch((err: unknown) => this.#log.error({ err }, 'the spool could not be confirmed'))
+      .finally(() => {
+        this.#confirming = undefined;
+      });
+  }
+
   async #renewEpoch(watermark: Watermark): Promise<void> {
     if (this.#renewing) return;
     this.#renewing = true;
@@ -276,7 +283,6 @@ export class EventPublisher {
       this.#log.error({ watermark }, 'the spool is an older copy of what was published from it, starting a new epoch');
       await this.#spool.renewEpoch();
       this.#ledger = new PublishLedger(0);
-      this.#isConfirmed = true;
     } catch (error) {
       this.#log.error({ err: error }, 'no new epoch could be started');
     } finally {

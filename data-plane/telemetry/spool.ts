@@ -76,6 +76,8 @@ export class Spool {
   readonly #listeners = new Set<() => void>();
   /** Of an envelope at its longest, without type, time and data. */
   readonly #envelopeBytes: number;
+  readonly #ownSeq: number;
+  #isConfirmed: boolean;
   #epoch: string;
   #lastSeq: number;
   #appliedSeq: number;
@@ -92,10 +94,12 @@ export class Spool {
       reserveEvents: options.reserveEvents ?? DEFAULT_SPOOL_RESERVE_EVENTS,
       reserveBytes: options.reserveBytes ?? DEFAULT_SPOOL_RESERVE_BYTES,
     };
-    const row = database.reader.prepare('SELECT epoch, last_seq, applied_seq FROM epoch').get();
+    const row = database.reader.prepare('SELECT epoch, last_seq, applied_seq, confirmed FROM epoch').get();
     this.#epoch = row === undefined ? newId() : String(row.epoch);
     this.#lastSeq = Number(row?.last_seq ?? 0);
     this.#appliedSeq = Number(row?.applied_seq ?? 0);
+    this.#isConfirmed = row === undefined;
+    this.#ownSeq = typeof row?.confirmed === 'string' ? this.#lastSeqOf(row.confirmed) : this.#lastSeq;
     const held = database.reader.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
     this.#events = Number(held?.events);
     this.#bytes = Number(held?.bytes);
@@ -117,6 +121,25 @@ export class Spool {
   /** The last sequence that is forgotten, since it is committed to Postgres. */
   get appliedSeq(): number {
     return this.#appliedSeq;
+  }
+
+  /**
+   * Whether numbers of this epoch are this spool's own. Those of a file that is an older copy of itself may have been given already, to
+   * events that the file does not know of.
+   */
+  get isConfirmed(): boolean {
+    return this.#isConfirmed;
+  }
+
+  /** The last sequence that a process before this one can have published. */
+  get ownSeq(): number {
+    return this.#ownSeq;
+  }
+
+  /** Notes that it is no older copy. Nothing may be published before this resolves. */
+  async confirm(): Promise<void> {
+    await this.#database.commit((db) => db.prepare('UPDATE epoch SET confirmed = ?').run(this.incarnation));
+    this.#isConfirmed = true;
   }
 
   /** Events that are kept, those on their way to the disk included: what is committed goes a little later. */
@@ -220,8 +243,8 @@ export class Spool {
   }
 
   /**
-   * Starts a new epoch, for a file that was restored from an older copy of itself. What this incarnation appended is numbered afresh, because other events were committed under its
-   * numbers; what is older was committed before the file was copied back and is dropped.
+   * Starts a new epoch, for a file that is an older copy of itself. What was appended since the copy was made is numbered afresh, because other
+   * events were committed under its numbers; what is older was committed, too, and is dropped.
    */
   async renewEpoch(): Promise<void> {
     const [before, after] = [this.#epoch, newId()];
@@ -229,22 +252,23 @@ export class Spool {
     try {
       change = await this.#database.commit((db) => {
         const held = db.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
-        const rows = db.prepare('SELECT event FROM spool WHERE incarnation = ? ORDER BY seq').all(this.incarnation);
+        const rows = db.prepare('SELECT incarnation, event FROM spool WHERE seq > ? ORDER BY seq').all(this.#ownSeq);
         db.exec('DELETE FROM spool; DELETE FROM epoch');
         this.#epoch = after;
-        const kept = this.#store(
-          db,
-          rows.map((row) => writeData(JSON.parse(String(row.event)) as NewEvent)),
-        );
-        return {
-          events: kept.events.length - Number(held?.events),
-          bytes: kept.bytes - Number(held?.bytes),
-          kept: kept.events.length,
-        };
+        this.#takeSequences(db, rows.length);
+        const insert = db.prepare('INSERT INTO spool (seq, incarnation, bytes, event) VALUES (?, ?, ?, ?)');
+        let bytes = 0;
+        rows.forEach(({ incarnation, event }, i) => {
+          const json = JSON.stringify({ ...JSON.parse(String(event)), epoch: after, seq: i + 1 });
+          bytes += Buffer.byteLength(json);
+          insert.run(i + 1, incarnation!, Buffer.byteLength(json), json);
+        });
+        return { events: rows.length - Number(held?.events), bytes: bytes - Number(held?.bytes), kept: rows.length };
       });
     } finally {
       if (change === undefined) this.#epoch = before;
     }
+    this.#isConfirmed = true;
     this.#appliedSeq = 0;
     this.#lastSeq = change.kept;
     this.#events += change.events;
@@ -268,9 +292,19 @@ export class Spool {
     const row =
       db.prepare('UPDATE epoch SET last_seq = last_seq + ? RETURNING last_seq').get(count) ??
       db
-        .prepare('INSERT INTO epoch (id, epoch, last_seq, applied_seq) VALUES (1, ?, ?, 0) RETURNING last_seq')
-        .get(this.#epoch, count);
+        .prepare(
+          'INSERT INTO epoch (id, epoch, last_seq, applied_seq, confirmed) VALUES (1, ?, ?, 0, ?) RETURNING last_seq',
+        )
+        .get(this.#epoch, count, this.incarnation);
     return Number(row?.last_seq) - count + 1;
+  }
+
+  /** Of a process before this one. What it does not keep any more of that is committed. */
+  #lastSeqOf(incarnation: string): number {
+    const row = this.#database.reader
+      .prepare('SELECT max(seq) AS seq FROM spool WHERE incarnation = ?')
+      .get(incarnation);
+    return Math.max(this.#appliedSeq, Number(row?.seq ?? 0));
   }
 
   /** What the event takes at most: the envelope's own fields are given later. */

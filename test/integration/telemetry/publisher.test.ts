@@ -184,7 +184,11 @@ test('a stream that is made anew under a connected node gets all that is not com
 
 test('a spool restored from an older copy goes on in a new epoch', { skip }, async (t) => {
   const setup = await setUp(t);
-  const database = new NodeDatabase(join(setup.stateDirectory, '..', 'older'));
+  const directory = join(setup.stateDirectory, '..', 'older');
+  const made = new NodeDatabase(directory);
+  await new Spool(made, { node: OTHER_NODE, incarnation: 'c'.repeat(32) }).append([event(0)]);
+  made.close();
+  const database = new NodeDatabase(directory);
   const link = new NatsLink({
     url: setup.nats.nodeUrl(OTHER_NODE),
     name: 'older',
@@ -231,6 +235,9 @@ test('an older copy of a spool of which the stream has more than is committed pu
   await waitFor(() => publisher.stats.acked === 10, { timeoutMs: 10_000, what: 'its events to be acknowledged' });
   await publisher.stop(0);
 
+  const first = new NodeDatabase(copy);
+  await new Spool(first, { node: NODE, incarnation: 'c'.repeat(32) }).append(events(5));
+  first.close();
   const database = new NodeDatabase(copy);
   const older = new Spool(database, { node: NODE, incarnation: 'd'.repeat(32) });
   const link = new NatsLink({ url: setup.nats.nodeUrl(NODE), name: 'older', inboxPrefix: nodeInbox(NODE), log });
@@ -242,7 +249,7 @@ test('an older copy of a spool of which the stream has more than is committed pu
   });
   again.start();
   link.start();
-  await older.append(events(20));
+  await older.append(events(15));
   await waitFor(() => committer.asked >= 3, { timeoutMs: 10_000, what: 'questions that do not confirm it' });
   assert.deepEqual([older.epoch, again.stats.acked], [spool.epoch, 0]);
 

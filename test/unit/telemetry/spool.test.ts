@@ -109,29 +109,45 @@ test('epoch, sequence and depth survive a restart; a lost file is a new epoch', 
     });
   }));
 
-test('a new epoch keeps what this incarnation appended and drops what is older', () =>
+test('a new epoch keeps what was appended since the copy, by each process under its own name, and drops what is older', () =>
   withSpool({}, async (spool, _database, reopen) => {
     await spool.append([draining('old'), draining('old')]);
-    const again = reopen('c'.repeat(32));
-    await again.append([draining('new 1'), draining('new 2')]);
+    const once = reopen('c'.repeat(32));
+    assert.deepEqual([spool.isConfirmed, once.isConfirmed, once.ownSeq], [true, false, 2]);
+    await once.append([draining('new 1'), draining('new 2')]);
+    const again = reopen('e'.repeat(32));
+    assert.deepEqual([again.isConfirmed, again.ownSeq, again.lastSeq], [false, 2, 4]);
     const before = again.epoch;
     await Promise.all([again.append([draining('new 3')]), again.renewEpoch(), again.append([draining('new 4')])]);
     assert.notEqual(again.epoch, before);
     const events = again.read(1, 100, 100).map(({ json }) => JSON.parse(json));
     assert.deepEqual(
-      events.map(({ seq, data, epoch }) => [seq, data.reason, epoch]),
+      events.map(({ seq, data, epoch, incarnation }) => [seq, data.reason, epoch, incarnation[0]]),
       [
-        [1, 'new 1', again.epoch],
-        [2, 'new 2', again.epoch],
-        [3, 'new 3', again.epoch],
-        [4, 'new 4', again.epoch],
+        [1, 'new 1', again.epoch, 'c'],
+        [2, 'new 2', again.epoch, 'c'],
+        [3, 'new 3', again.epoch, 'e'],
+        [4, 'new 4', again.epoch, 'e'],
       ],
     );
-    assert.deepEqual([again.depth, again.lastSeq, again.appliedSeq], [4, 4, 0]);
+    assert.deepEqual([again.depth, again.lastSeq, again.appliedSeq, again.isConfirmed], [4, 4, 0, true]);
     assert.equal(
       again.bytes,
       again.read(1, 9, 9).reduce((sum, { json }) => sum + Buffer.byteLength(json), 0),
     );
+  }));
+
+test('a process that is confirmed can have published all that it appended, also where that is trimmed', () =>
+  withSpool({}, async (spool, _database, reopen) => {
+    await spool.append([draining()]);
+    const second = reopen('c'.repeat(32));
+    await second.append([draining(), draining()]);
+    await second.confirm();
+    const third = reopen('d'.repeat(32));
+    assert.equal(third.ownSeq, 3);
+    await third.append([draining()]);
+    await third.trim(3);
+    assert.equal(reopen('e'.repeat(32)).ownSeq, 3);
   }));
 
 test('depth and bytes always say what is on disk', () =>
