@@ -29,8 +29,8 @@ const MAX_ACK_PENDING = 10 * MAX_BATCH_MESSAGES;
 const ACK_WAIT_MS = 120_000;
 /** Ours: the server forgets the consumer of a term that is over. */
 const INACTIVE_THRESHOLD_MS = 5 * 60_000;
-/** Ours: this long without a message, the stream is asked whether there are any. */
-const WATCHDOG_MS = 5_000;
+/** Ours: far longer than a message takes, and rare enough to cost nothing. */
+const DEFAULT_WATCHDOG_MS = 5_000;
 const CONSUMER_PREFIX = 'projector-';
 /** What the client library reports only as a status, and goes on waiting. */
 const FATAL_STATUSES = new Set(['consumer_deleted', 'consumer_not_found', 'stream_not_found']);
@@ -53,6 +53,13 @@ interface Arrival {
   read?: ReadMessage;
 }
 
+export interface ReadOptions {
+  /** How long to wait for a message before an empty batch says that there was none; undefined: for ever. */
+  readonly idleMs?: () => number | undefined;
+  /** This long without a message, the stream is asked whether there are any. */
+  readonly watchdogMs?: number | undefined;
+}
+
 /** The consumer is of no use any more: build another one from the checkpoint. */
 export class ConsumerBrokenError extends CodedError {
   constructor(why: string, options?: { cause?: unknown }) {
@@ -72,7 +79,7 @@ export async function* readEvents(
   ownerEpoch: number,
   first: number,
   signal: AbortSignal,
-  idleMs: () => number | undefined = () => undefined,
+  { idleMs = () => undefined, watchdogMs = DEFAULT_WATCHDOG_MS }: ReadOptions = {},
 ): AsyncGenerator<EventBatch, void, undefined> {
   const consumer = await createConsumer(nats, manager, ownerEpoch, first);
   const messages = await consumer.consume({ max_messages: MAX_BATCH_MESSAGES });
@@ -83,7 +90,7 @@ export async function* readEvents(
   try {
     while (!signal.aborted) {
       const idle = idleMs();
-      const batch = await inbox.take(idle ?? WATCHDOG_MS, signal);
+      const batch = await inbox.take(idle ?? watchdogMs, signal);
       if (batch.length > 0) {
         yield { messages: await readAll(batch), readAhead };
         // With ack-all this is the whole batch; it only makes room for more, the position is the checkpoint's matter.

@@ -23,6 +23,8 @@ export interface ProjectorOptions {
   readonly database: Database;
   readonly nats: NatsConnection;
   readonly log: Logger;
+  /** As in ReadOptions. */
+  readonly watchdogMs?: number;
 }
 
 /** What this process has projected since it started. */
@@ -106,7 +108,7 @@ export class Projector {
 
   /** One consumer, from the checkpoint on. */
   private async project(term: Term, memory: ProjectionMemory): Promise<void> {
-    const { nats, database } = this.options;
+    const { nats, database, watchdogMs } = this.options;
     const manager = await nats.jetstreamManager();
     await ensureEventStream(manager);
     const stored = await readCheckpoint(database);
@@ -119,7 +121,7 @@ export class Projector {
 
     const idleMs = () => (projection.folds.isBehind() ? IDLE_MS : undefined);
     const first = position.streamSeq + 1;
-    const batches = readEvents(nats, manager, term.ownerEpoch, first, term.signal, idleMs);
+    const batches = readEvents(nats, manager, term.ownerEpoch, first, term.signal, { idleMs, watchdogMs });
     for await (const { messages, readAhead } of batches) {
       const last = messages.at(-1)?.message;
       if (last === undefined) {

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createInbox, type NatsConnection } from 'nats';
-import { Projector } from '../../../control-plane/projector/projector.ts';
+import { Projector, type ProjectorOptions } from '../../../control-plane/projector/projector.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
 import { encodeEvents, type VpnEvent } from '../../../shared/events/envelope.ts';
@@ -31,6 +31,8 @@ const TIMEOUT_MS = 20_000;
 const PUBLISH_TIMEOUT_MS = 1_000;
 /** For questions that get no answer. */
 const ANSWER_TIMEOUT_MS = 1_000;
+/** Longer than a test takes. */
+const NEVER_MS = 600_000;
 const skip = needsBinary('nats-server', 'nats-server');
 
 let postgres: TestPostgres;
@@ -38,6 +40,8 @@ before(async () => {
   if (!skip) postgres = await startTestPostgres();
 });
 after(async () => postgres?.stop());
+
+type PipelineOptions = Pick<ProjectorOptions, 'watchdogMs'>;
 
 /** A stream, a database, and the projector between them. */
 class Pipeline {
@@ -49,24 +53,30 @@ class Pipeline {
   private term: { ended: Promise<void>; end: AbortController } | undefined;
   private readonly directory: string;
 
-  private constructor(database: Database, nats: NatsConnection, server: NatsServer, directory: string) {
+  private constructor(
+    database: Database,
+    nats: NatsConnection,
+    server: NatsServer,
+    directory: string,
+    options: PipelineOptions,
+  ) {
     this.database = database;
     this.nats = nats;
     this.server = server;
     this.directory = directory;
-    this.projector = new Projector({ database, nats, log });
+    this.projector = new Projector({ database, nats, log, ...options });
     nats.subscribe(watermarkSubject('node-a'), {
       callback: (_error, message) => void this.watermarks.push(watermarkMessage.decode(message.data)),
     });
   }
 
-  static async open(): Promise<Pipeline> {
+  static async open(options: PipelineOptions = {}): Promise<Pipeline> {
     const database = await postgres.database();
     const directory = await mkdtemp(join(tmpdir(), 'projector-nats-'));
     const server = await startNatsServer({ directory });
     const nats = await connectNats(server.url, 'test', log, AbortSignal.timeout(TIMEOUT_MS));
     await ensureEventStream(await nats.jetstreamManager());
-    return new Pipeline(database, nats, server, directory);
+    return new Pipeline(database, nats, server, directory, options);
   }
 
   async startTerm(): Promise<number> {
@@ -88,11 +98,38 @@ class Pipeline {
     await this.term?.ended;
   }
 
-  async publish(...messages: ReadonlyArray<readonly VpnEvent[]>): Promise<void> {
+  /** Returns the stream's sequence of the last message. */
+  async publish(...messages: ReadonlyArray<readonly VpnEvent[]>): Promise<number> {
+    let streamSeq = 0;
     for (const events of messages) {
       const subject = nodeEventSubject(events[0]!.node);
-      await this.nats.jetstream().publish(subject, encodeEvents(events), { timeout: PUBLISH_TIMEOUT_MS });
+      const options = { timeout: PUBLISH_TIMEOUT_MS };
+      streamSeq = (await this.nats.jetstream().publish(subject, encodeEvents(events), options)).seq;
     }
+    return streamSeq;
+  }
+
+  /**
+   * Publishes events one by one, each when the one before is applied, until another reader of the projector's consumer has taken one.
+   * Returns how many are published; the last of them is the one that was taken.
+   */
+  async publishUntilTaken(ownerEpoch: number, events: readonly VpnEvent[]): Promise<number> {
+    const consumer = await this.nats.jetstream().consumers.get(EVENT_STREAM, `projector-${ownerEpoch}`);
+    let taken: number | undefined;
+    // It gets its turn: the server goes round those who wait.
+    const taking = consumer.next({ expires: TIMEOUT_MS }).then((message) => {
+      taken = message?.seq;
+    });
+    for (const [index, event] of events.entries()) {
+      const streamSeq = await this.publish([event]);
+      const arrived = () => taken !== undefined || this.projector.state().streamSeq === streamSeq;
+      await waitFor(arrived, { timeoutMs: TIMEOUT_MS, what: `message ${streamSeq}` });
+      if (taken === undefined) continue;
+      await taking;
+      assert.equal(taken, streamSeq);
+      return index + 1;
+    }
+    throw new Error('the projector got all of them');
   }
 
   async untilApplied(count: number): Promise<void> {
@@ -121,6 +158,8 @@ class Pipeline {
 function manyEvents(node: SampleNode, count: number): VpnEvent[] {
   return [node.started(0), ...Array.from({ length: count - 1 }, () => established(node, connectionOf('alice'), 1))];
 }
+
+const ascending = (count: number) => Array.from({ length: count }, (_, index) => index + 1);
 
 test('what is published is projected, and the node is told what is committed', { skip }, async () => {
   const pipeline = await Pipeline.open();
@@ -224,10 +263,7 @@ test('NATS dies and returns under traffic: afterwards every event is there once'
     await waitFor(publish, { timeoutMs: TIMEOUT_MS, what: 'NATS to take events again' });
     await pipeline.untilApplied(201);
     const seqs = (await pipeline.events()).map(({ seq }) => seq);
-    assert.deepEqual(
-      seqs,
-      Array.from({ length: 201 }, (_, index) => index + 1),
-    );
+    assert.deepEqual(seqs, ascending(201));
     const client = await pipeline.database.selectFrom('client_totals').selectAll().executeTakeFirstOrThrow();
     assert.deepEqual([client.bytes_received, client.bytes_sent], [10, 20]);
   } finally {
@@ -247,6 +283,48 @@ test('a consumer that is deleted under the projector is built anew', { skip }, a
     await manager.consumers.delete(EVENT_STREAM, `projector-${ownerEpoch}`);
     await pipeline.publish(events.slice(10));
     await pipeline.untilApplied(20);
+    assert.ok(pipeline.projector.state().restarts >= 1);
+  } finally {
+    await pipeline.close();
+  }
+});
+
+/** Every event once and in order, whoever else took messages. */
+async function assertEachOnce(pipeline: Pipeline, count: number): Promise<void> {
+  await pipeline.untilApplied(count);
+  const seqs = (await pipeline.events()).map(({ seq }) => seq);
+  assert.deepEqual(seqs, ascending(count));
+  assert.equal((await counters(pipeline.database))['connections.established'], count - 1);
+}
+
+test('a message that another reader took is missed when the next one comes, and read again from the checkpoint', {
+  skip,
+}, async () => {
+  const pipeline = await Pipeline.open({ watchdogMs: NEVER_MS });
+  try {
+    const events = manyEvents(new SampleNode('node-a'), 20);
+    const ownerEpoch = await pipeline.startTerm();
+    await pipeline.publish(events.slice(0, 5));
+    await pipeline.untilApplied(5);
+    const published = await pipeline.publishUntilTaken(ownerEpoch, events.slice(5, 15));
+    await pipeline.publish(events.slice(5 + published, 17), events.slice(17));
+    await assertEachOnce(pipeline, 20);
+    const { restarts, parked, repeats } = pipeline.projector.state();
+    assert.deepEqual({ restarts, parked, repeats }, { restarts: 1, parked: 0, repeats: 0 });
+  } finally {
+    await pipeline.close();
+  }
+});
+
+test('a message that another reader took is missed by the watchdog when none comes after it', { skip }, async () => {
+  const pipeline = await Pipeline.open({ watchdogMs: 250 });
+  try {
+    const events = manyEvents(new SampleNode('node-a'), 20);
+    const ownerEpoch = await pipeline.startTerm();
+    await pipeline.publish(events.slice(0, 5));
+    await pipeline.untilApplied(5);
+    const published = await pipeline.publishUntilTaken(ownerEpoch, events.slice(5));
+    await assertEachOnce(pipeline, 5 + published);
     assert.ok(pipeline.projector.state().restarts >= 1);
   } finally {
     await pipeline.close();
