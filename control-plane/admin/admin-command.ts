@@ -24,7 +24,8 @@ export const ADMIN_HELP = `usage: npm run admin -- COMMAND
 
   dead-letter list    the events that could not be applied, oldest first; --limit N, 1 to ${MAX_LIMIT} (${DEFAULT_LIMIT})
   dead-letter retry ID...
-                      applies them again, each at the end of the log; one that fails again stays, with the new error
+                      applies them again, each at the end of the log, which then says that your user had it applied; one that
+                      fails again stays, with the new error
   dead-letter retry --all
                       the same with all of them. Exit code 1 when any was not applied
 

@@ -4,6 +4,8 @@ import type { Database } from '../storage/database.ts';
 /** What every command works with. */
 export interface CommandContext {
   readonly database: Database;
+  /** Who runs it, for the log. */
+  readonly actor: string;
   readonly onProgress: OnProgress;
   /** Aborts when someone wants the command to end. */
   readonly signal: AbortSignal;

@@ -5,6 +5,7 @@ import { createDatabase, createPool } from '../storage/database.ts';
 import { checkSchemaVersion } from '../storage/migrate.ts';
 import { ADMIN_HELP, type AdminCommand, adminVariables, parseAdminCommand } from './admin-command.ts';
 import type { CommandContext, CommandResult } from './command.ts';
+import { commandLineActor } from './command-line-actor.ts';
 import { deadLetterListCommand, deadLetterRetryCommand } from './dead-letter-command.ts';
 import { ProgressPrinter } from './progress-printer.ts';
 import { rebuildCommand } from './rebuild-command.ts';
@@ -43,7 +44,7 @@ async function runOn(databaseUrl: string, command: AdminCommand): Promise<number
   try {
     await checkSchemaVersion(database);
     const onProgress: CommandContext['onProgress'] = (what) => progress.show(what);
-    const { ok, text, json } = await run(command, { database, onProgress, signal });
+    const { ok, text, json } = await run(command, { database, actor: commandLineActor(), onProgress, signal });
     progress.end();
     process.stdout.write(`${text}\n`);
     if (command.json) process.stdout.write(`${JSON.stringify({ ok, command: command.name, ...json })}\n`);

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import { describeError, errorCode } from '../../shared/errors.ts';
-import type { EventEnvelope } from '../../shared/events/envelope.ts';
+import type { EventEnvelope, VpnEvent } from '../../shared/events/envelope.ts';
+import { appendControlEvents } from '../log/append-control-events.ts';
 import { checkEvent } from '../log/check-event.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import { readNewestPosition } from '../log/read-newest-position.ts';
@@ -9,7 +10,8 @@ import { foldTraffic } from '../projections/fold-traffic.ts';
 import { isPoison } from '../projector/apply-events.ts';
 import { storableText } from '../projector/sequence-store.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
-import { lockProjections } from '../storage/projection-lock.ts';
+import { lockProjections, readOwnerEpoch } from '../storage/projection-lock.ts';
+import { readClock } from '../storage/read-clock.ts';
 
 export type RetryOutcome =
   | { readonly type: 'applied'; readonly position: number }
@@ -17,12 +19,23 @@ export type RetryOutcome =
   /** There is none, it is resolved already, or it is a message without readable events. */
   | { readonly type: 'refused'; readonly why: string };
 
+/** Who tries again, and the process (128 random bits, hexadecimal) that writes so in the log. */
+export interface RetriedBy {
+  readonly actor: string;
+  readonly incarnation: string;
+}
+
+/** What the transaction has made of the event. */
+type Attempt =
+  | { readonly type: 'applied'; readonly position: number; readonly event: VpnEvent }
+  | Extract<RetryOutcome, { type: 'failed' }>;
+
 /**
- * Applies an event that was set aside: at the end of the log, under its own identity, and projected. One that fails again stays,
- * with the new error. It needs no leader: whoever holds the lock of the log may append, and a leader reads where the
- * log ends before each batch.
+ * Applies an event that was set aside: at the end of the log, under its own identity, and projected; behind it the log says who
+ * had it applied. One that fails again stays, with the new error, and the log says nothing. It needs no leader: whoever holds the
+ * lock of the log may append, and a leader reads where the log ends before each batch.
  */
-export async function retryDeadLetter(database: Database, id: number): Promise<RetryOutcome> {
+export async function retryDeadLetter(database: Database, id: number, by: RetriedBy): Promise<RetryOutcome> {
   return await database.transaction().execute(async (trx) => {
     await lockProjections(trx);
     const letter = await trx.selectFrom('dead_letter').selectAll().where('id', '=', id).executeTakeFirst();
@@ -31,18 +44,33 @@ export async function retryDeadLetter(database: Database, id: number): Promise<R
       return { type: 'refused', why: `it was applied already, at position ${letter.resolved_position}` };
     }
     if (letter.node === null) return { type: 'refused', why: 'no event can be read from its message' };
-    const outcome = await attempt(trx, id, letter.payload, letter.stream_seq);
+    const result = await attempt(trx, id, letter.payload, letter.stream_seq);
     const found =
-      outcome.type === 'applied'
-        ? { resolved_at: sql<Date>`now()`, resolved_position: outcome.position }
-        : { error_code: outcome.errorCode, error: outcome.error };
+      result.type === 'applied'
+        ? { resolved_at: sql<Date>`now()`, resolved_position: result.position }
+        : { error_code: result.errorCode, error: result.error };
     await trx
       .updateTable('dead_letter')
       .set({ ...found, tried_at: sql<Date>`now()` })
       .where('id', '=', id)
       .execute();
-    return outcome;
+    if (result.type === 'failed') return result;
+    await recordRetry(trx, id, result, by);
+    return { type: 'applied', position: result.position };
   });
+}
+
+async function recordRetry(
+  trx: DatabaseTransaction,
+  id: number,
+  { event, position }: Extract<Attempt, { type: 'applied' }>,
+  { actor, incarnation }: RetriedBy,
+): Promise<void> {
+  const { node, epoch, seq, type } = event;
+  const author = { ownerEpoch: await readOwnerEpoch(trx), incarnation };
+  const at = new Date(await readClock(trx)).toISOString();
+  const data = { id, node, epoch, seq, type, position, actor };
+  await appendControlEvents(trx, author, [{ type: 'dead_letter.applied', at, data }]);
 }
 
 async function attempt(
@@ -50,13 +78,14 @@ async function attempt(
   id: number,
   payload: Buffer,
   streamSeq: number | null,
-): Promise<Exclude<RetryOutcome, { type: 'refused' }>> {
+): Promise<Attempt> {
   const newest = await readNewestPosition(trx);
   const position = newest + 1;
   await sql`SAVEPOINT retry`.execute(trx);
+  let event: VpnEvent;
   try {
     const envelope = JSON.parse(payload.toString()) as EventEnvelope;
-    const event = checkEvent(envelope);
+    event = checkEvent(envelope);
     const written = envelope.version === event.version ? undefined : envelope;
     const entries: LogEntry[] = [{ position, streamSeq, event, written, retryOf: id }];
     await recordEntries(trx, entries);
@@ -67,5 +96,5 @@ async function attempt(
     return { type: 'failed', errorCode: errorCode(error) ?? 'UNEXPECTED', error: storableText(describeError(error)) };
   }
   await trx.updateTable('event_checkpoint').set({ position, committed_at: sql`now()` }).execute();
-  return { type: 'applied', position };
+  return { type: 'applied', position, event };
 }

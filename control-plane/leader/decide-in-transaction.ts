@@ -4,6 +4,7 @@ import type { NewEvent } from '../../shared/events/envelope.ts';
 import { appendControlEvents } from '../log/append-control-events.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { checkOwnerEpoch, lockProjections } from '../storage/projection-lock.ts';
+import { readClock } from '../storage/read-clock.ts';
 
 /** How often a decision is made anew because another decider was faster (ours). */
 const MAX_ATTEMPTS = 5;
@@ -78,10 +79,4 @@ async function decideOnce<R>(
         ${versions.map(({ version }) => version)}::bigint[], ${versions.map(({ seq }) => seq)}::bigint[])`.execute(trx);
   }
   return result;
-}
-
-async function readClock(trx: DatabaseTransaction): Promise<number> {
-  const { rows } = await sql<{ now_ms: number }>`
-    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms`.execute(trx);
-  return rows[0]?.now_ms ?? Date.now();
 }

@@ -27,6 +27,8 @@ const COLUMNS: Readonly<Record<string, Column<AdminEvent>>> = {
   change: { type: 'jsonb', value: (row) => JSON.stringify(row.change) },
 };
 
+const ID_TYPES: ReadonlySet<string> = new Set(['string', 'number']);
+
 /** Projects who changed what. Takes every event that has an actor, whatever its type. */
 export class AdminEventsProjection {
   private readonly rows: AdminEvent[] = [];
@@ -43,14 +45,14 @@ export class AdminEventsProjection {
 
 /**
  * Who did what to whom; undefined for an event without an actor. `client.updated` is about `data.clientId`, `pool.added`
- * about `data.pool` or `data.name`.
+ * about `data.pool` or `data.name`, `dead_letter.applied` about `data.id`.
  */
 export function adminEventOf(event: VpnEvent): Pick<AdminEvent, 'actor' | 'subject' | 'change'> | undefined {
   const data: Readonly<Record<string, unknown>> = event.data;
   const { actor, ...rest } = data;
   if (typeof actor !== 'string') return undefined;
   const [kind = event.type] = event.type.split('.');
-  const key = [`${kind}Id`, kind, 'name', 'id'].find((name) => typeof rest[name] === 'string');
+  const key = [`${kind}Id`, kind, 'name', 'id'].find((name) => ID_TYPES.has(typeof rest[name]));
   if (key === undefined) return { actor, subject: { kind, id: '' }, change: rest };
   const { [key]: id, ...change } = rest;
   return { actor, subject: { kind, id: String(id) }, change };

@@ -17,14 +17,20 @@ export async function lockProjections(trx: DatabaseTransaction): Promise<void> {
 }
 
 /**
- * Throws NotLeaderError unless the term is the current one. The row's key stays locked, so that no new term begins before
- * the transaction ends; confirmations of this one do not wait for it.
+ * The current term. The row's key stays locked, so that no new term begins before the transaction ends; confirmations of
+ * this one do not wait for it.
  */
-export async function checkOwnerEpoch(trx: DatabaseTransaction, ownerEpoch: number): Promise<void> {
+export async function readOwnerEpoch(trx: DatabaseTransaction): Promise<number> {
   const { owner_epoch: current } = await trx
     .selectFrom('leadership')
     .select('owner_epoch')
     .forKeyShare()
     .executeTakeFirstOrThrow();
+  return current;
+}
+
+/** Throws NotLeaderError unless the term is the current one, which it then stays until the transaction ends. */
+export async function checkOwnerEpoch(trx: DatabaseTransaction, ownerEpoch: number): Promise<void> {
+  const current = await readOwnerEpoch(trx);
   if (current !== ownerEpoch) throw new NotLeaderError(ownerEpoch, current);
 }

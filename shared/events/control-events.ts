@@ -6,6 +6,7 @@ import {
   NodeId,
   nullable,
   PoolName,
+  PositiveInteger,
   PrefixText,
   RandomId,
   record,
@@ -24,7 +25,7 @@ const poolLayout = {
   blockPrefixV6: Type.Integer({ minimum: 0, maximum: 128 }),
 };
 const lease = { block: PrefixText, pool: PrefixText, node: NodeId };
-/** Who did it: the name of the admin token (`admin` for `ADMIN_TOKEN`), `control-plane` for its own decisions. */
+/** Who did it: the name of the admin token (`admin` for `ADMIN_TOKEN`), `cli:` and a user, `control-plane` for its own decisions. */
 const Actor = ShortText;
 
 /** The data of every event type that the control plane publishes, at its current version. */
@@ -48,6 +49,16 @@ export const controlEventSchemas = {
   'pool.retiring': record({ name: PoolName, closeTunnels: Type.Boolean(), actor: Actor }),
   /** No node holds a part of it any more. */
   'pool.retired': record({ name: PoolName, actor: Actor }),
+  /** An event that had been set aside (`id`) was applied, at this position of the log. */
+  'dead_letter.applied': record({
+    id: PositiveInteger,
+    node: NodeId,
+    epoch: RandomId,
+    seq: PositiveInteger,
+    type: ShortText,
+    position: PositiveInteger,
+    actor: Actor,
+  }),
   /** Nothing was heard of this incarnation of the node since `lastSeenAt` (null: never in this term). */
   'node.lost': record({ node: NodeId, incarnation: RandomId, lastSeenAt: nullable(Timestamp) }),
   'connection.presumed_closed': record({

@@ -3,7 +3,7 @@ import { Compile } from 'typebox/compile';
 import { CodedError } from '../errors.ts';
 import { schemaProblem } from '../schema-problem.ts';
 import { type ControlEventData, type ControlEventType, controlEventSchemas } from './control-events.ts';
-import { NodeId, RandomId, Timestamp } from './event-schema.ts';
+import { NodeId, PositiveInteger, RandomId, Timestamp } from './event-schema.ts';
 import { currentVersion, inCurrentVersion } from './event-versions.ts';
 import { type NodeEventData, type NodeEventType, nodeEventSchemas } from './node-events.ts';
 
@@ -47,7 +47,7 @@ export const MAX_EVENT_VERSION = 1_000;
 const Envelope = Type.Object({
   node: NodeId,
   epoch: RandomId,
-  seq: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+  seq: PositiveInteger,
   incarnation: RandomId,
   type: Type.String({ maxLength: 64 }),
   version: Type.Integer({ minimum: 1, maximum: MAX_EVENT_VERSION }),

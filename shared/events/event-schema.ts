@@ -24,6 +24,7 @@ export const Timestamp = Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\
 export const AddressText = Type.String({ pattern: '^[0-9a-fA-F:.]{2,45}$' });
 export const PrefixText = Type.String({ pattern: '^[0-9a-fA-F:.]{2,45}/\\d{1,3}$' });
 export const Count = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+export const PositiveInteger = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
 export const Milliseconds = Type.Number({ minimum: 0, maximum: 1e12 });
 export const ShortText = Type.String({ maxLength: 1000 });
 

@@ -6,6 +6,7 @@ import {
   Count,
   Milliseconds,
   nullable,
+  PositiveInteger,
   PrefixText,
   record,
   ShortText,
@@ -50,7 +51,7 @@ export const nodeEventSchemas = {
     /** 401 and 403 are `auth`, the rest `connection`. */
     errorType: Type.Union([Type.Literal('auth'), Type.Literal('connection')]),
     /** How many failures this event stands for: floods from one remote address are folded into one. */
-    count: Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER }),
+    count: PositiveInteger,
   }),
   'connection.closed': record({
     connectionId: ConnectionId,

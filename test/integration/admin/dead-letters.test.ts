@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { userInfo } from 'node:os';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
@@ -14,7 +15,7 @@ import {
   sampled,
   totals,
 } from '../../unit/projections/sample-events.ts';
-import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { everything, startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { granted, TestLog } from '../projector/test-log.ts';
 import { runAdmin } from './admin-process.ts';
 
@@ -72,15 +73,15 @@ test('events that failed only in a projection are listed, tried in vain, and app
   const { outcomes } = JSON.parse(retried.stdout.trimEnd().split('\n').at(-1) ?? '');
   assert.deepEqual(outcomes, [
     { id: 1, type: 'applied', position: 6 },
-    { id: 2, type: 'applied', position: 7 },
-    { id: 3, type: 'applied', position: 8 },
+    { id: 2, type: 'applied', position: 8 },
+    { id: 3, type: 'applied', position: 10 },
   ]);
   assert.equal((await admin('list')).stdout, 'no dead letters\n');
   const again = await admin('retry', '2', '77');
   assert.equal(again.status, 1);
   assert.equal(
     again.stdout,
-    '2: it was applied already, at position 7\n77: there is no such dead letter\n0 of 2 applied\n',
+    '2: it was applied already, at position 8\n77: there is no such dead letter\n0 of 2 applied\n',
   );
 
   const [holder] = await log.holders('10.99.3.7', 10);
@@ -89,6 +90,49 @@ test('events that failed only in a projection are listed, tried in vain, and app
     SELECT dead_letters, unexplained FROM completeness WHERE node = 'node-a'`.execute(log.database);
   assert.deepEqual(rows, [{ dead_letters: 0, unexplained: 0 }]);
   assert.deepEqual(await differences(log), []);
+});
+
+test('who had a dead letter applied is in the log behind it, for auditors too, and after a rebuild', async () => {
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const ada = connectionOf('ada');
+  const fix = await breakProjection(log, 'connections', `NEW.state = 'closed'`);
+  await log.deliver([node.started(0), established(node, ada, 1), closed(node, ada, 9, totals(10, 20))]);
+  const vain = async () => assert.equal((await admin('retry', '1')).status, 1);
+  await vain();
+  const changes = () => log.database.selectFrom('admin_changes').selectAll().orderBy('position').execute();
+  assert.deepEqual(await changes(), [], 'what is not applied changes nothing');
+  await fix();
+
+  const fixLog = await breakProjection(log, 'admin_events', 'true');
+  await vain();
+  assert.equal((await log.connection(ada.connectionId)).state, 'open', 'not applied without saying who did it');
+  await fixLog();
+
+  assert.equal((await admin('retry', '1')).status, 0);
+  const [change, ...others] = await changes();
+  assert.deepEqual(others, []);
+  const { at, ...rest } = change!;
+  assert.ok(at instanceof Date);
+  assert.deepEqual(rest, {
+    position: 4,
+    actor: `cli:${userInfo().username}`,
+    type: 'dead_letter.applied',
+    subject_kind: 'dead_letter',
+    subject_id: '1',
+    change: { node: 'node-a', epoch: node.epoch, seq: 3, type: 'connection.closed', position: 3 },
+  });
+  const published = await log.database.selectFrom('outbox').select('position').execute();
+  assert.deepEqual(published, [{ position: 4 }], 'for other readers of the stream');
+
+  await log.deliver([node.event('node.draining', 10, { reason: 'asked to stop' })]);
+  await log.decide(granted('node-a', 11, 3600));
+  const before = await everything(log.database);
+  await rebuildProjections(log.database);
+  assert.deepEqual(await everything(log.database), before);
+  assert.deepEqual(await differences(log), []);
+  const { rows } = await sql`SELECT node FROM completeness WHERE verdict <> 'complete'`.execute(log.database);
+  assert.deepEqual(rows, []);
 });
 
 test('what is applied late is known to the leader, and says nothing of the node as it is now', async () => {

@@ -16,6 +16,11 @@ test('an event with an actor says who changed what, whatever its type', () => {
     subject: { kind: 'pool', id: 'navy' },
     change: { v4: '10.1.0.0/16' },
   });
+  assert.deepEqual(adminEventOf(eventOf('dead_letter.applied', { id: 7, node: 'node-a', actor: 'cli:bob' })), {
+    actor: 'cli:bob',
+    subject: { kind: 'dead_letter', id: '7' },
+    change: { node: 'node-a' },
+  });
   assert.deepEqual(adminEventOf(eventOf('cluster.renamed', { to: 'x', actor: 'bob' })), {
     actor: 'bob',
     subject: { kind: 'cluster', id: '' },

@@ -55,6 +55,15 @@ export const samples: { [K in VpnEvent['type']]: object } = {
   'pool.changed': { ...pool, actor: 'configuration' },
   'pool.retiring': { name: 'office', closeTunnels: false, actor: 'admin' },
   'pool.retired': { name: 'office', actor: 'control-plane' },
+  'dead_letter.applied': {
+    id: 7,
+    node: 'node-a',
+    epoch: id,
+    seq: 3,
+    type: 'node.stopped',
+    position: 9,
+    actor: 'cli:ada',
+  },
   'node.lost': { node: 'node-a', incarnation: id, lastSeenAt: null },
   'connection.presumed_closed': { connectionId, clientId: 'c1', node: 'node-a', reason: 'node_lost' },
 };
