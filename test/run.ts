@@ -26,7 +26,7 @@ const END_AFTER_TIMEOUT = new URL('./support/end-after-timeout.ts', import.meta.
  */
 const STAGES = [
   { name: 'unit', concurrency: 2, timeoutMs: 60_000 },
-  { name: 'integration', concurrency: 3, timeoutMs: 120_000 },
+  { name: 'integration', concurrency: 3, timeoutMs: 180_000 },
   { name: 'e2e', concurrency: 1, timeoutMs: 240_000 },
 ] as const;
 
