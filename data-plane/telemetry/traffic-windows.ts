@@ -66,6 +66,8 @@ export class TrafficWindows {
   readonly #append: TrafficWindowsOptions['append'];
   readonly #connections = new Map<string, ConnectionState>();
   readonly #closed = new Map<string, number>();
+  /** Windows that wait for those before them. */
+  #waiting = 0;
   #storedCounters = NO_COUNTERS;
   #windowStart: Date;
   #queue: Promise<void> = Promise.resolve();
@@ -77,6 +79,7 @@ export class TrafficWindows {
 
   /** Ends a window. Rejects as `append` does; nothing is lost then. Windows are stored one after the other. */
   record(windowEnd: Date, snapshots: readonly ConnectionSnapshot[], counters: WindowCounters): Promise<void> {
+    this.#waiting++;
     const stored = this.#queue.then(() => this.#record(windowEnd, snapshots, counters));
     this.#queue = stored.catch(() => undefined);
     return stored;
@@ -90,10 +93,11 @@ export class TrafficWindows {
   /** The connection is closed: its close event carries its totals, so windows say nothing more of it. */
   forget(connectionId: string): void {
     this.#connections.delete(connectionId);
-    this.#closed.set(connectionId, REMEMBER_CLOSED_WINDOWS);
+    this.#closed.set(connectionId, this.#waiting + REMEMBER_CLOSED_WINDOWS);
   }
 
   async #record(end: Date, snapshots: readonly ConnectionSnapshot[], counters: WindowCounters): Promise<void> {
+    this.#waiting--;
     for (const snapshot of snapshots) if (!this.#closed.has(snapshot.connectionId)) this.#take(snapshot);
     for (const [id, windows] of this.#closed) {
       if (windows > 1) this.#closed.set(id, windows - 1);

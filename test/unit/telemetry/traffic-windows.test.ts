@@ -113,6 +113,22 @@ test('a closed connection appears no more, also when a snapshot of it was under 
   assert.deepEqual(stored[1]?.data.samples.clientId, ['client-2']);
 });
 
+test('of a connection that closes while windows wait for the disk none tells the whole again', async () => {
+  const disk = Promise.withResolvers<void>();
+  const stored: NewEvent<'traffic.sampled'>[] = [];
+  const append = async (events: NewEvent<'traffic.sampled'>[]) => {
+    await disk.promise;
+    stored.push(...events);
+  };
+  const windows = new TrafficWindows({ append, startedAt: at(0) });
+  for (let n = 1; n <= 9; n++) void windows.record(at(5 * n), [snapshot(1, 10 * n), snapshot(2, n)], NONE);
+  windows.forget(idOf(1));
+  disk.resolve();
+  await windows.settle();
+  assert.equal(stored.length, 9);
+  assert.ok(stored.every(({ data }) => data.samples.clientId.join() === 'client-2'));
+});
+
 test('a window without connections, errors and drops is not recorded', async () => {
   const { stored, windows } = recorder();
   await windows.record(at(5), [], NONE);
