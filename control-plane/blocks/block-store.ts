@@ -21,8 +21,8 @@ const columns = sql.raw(`block::text, pool::text, version, node, previous_node,
   floor(extract(epoch FROM lease_end) * 1000)::bigint AS lease_end_ms,
   floor(extract(epoch FROM freed_at) * 1000)::bigint AS freed_at_ms`);
 
-/** Whether a row of block_states is about one static address. */
-const isHostBlock = sql.raw('masklen(block) = CASE family(block) WHEN 4 THEN 32 ELSE 128 END');
+/** In SQL: whether a block is that of one static address. */
+export const isHostBlock = sql.raw('masklen(block) = CASE family(block) WHEN 4 THEN 32 ELSE 128 END');
 
 /**
  * What no block may be granted over: the static addresses of a family, and those that were taken back from another client and

@@ -90,7 +90,10 @@ export const PROJECTION_TABLES: readonly ProjectionTable[] = [
   { name: 'admin_events', key: ['position'] },
 ];
 
-/** Tables that do not follow from the log, or that are it. */
+/**
+ * Tables that nothing makes again from the log: those that are it, those of what no event says, and those that decisions are made from, which
+ * are written with their events and which `verify` compares with what the log makes of them.
+ */
 export const OTHER_TABLES: readonly string[] = [
   'events',
   'event_checkpoint',

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { Database } from '../storage/database.ts';
 import type { Findings } from './compare-tables.ts';
+import { decidedStates } from './decided-states.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
@@ -138,6 +139,7 @@ export function contradictions(firstTraffic: number, snapshotPosition: number): 
         WHERE coalesce(e.last, ${snapshotPosition}::bigint) <> c.position OR e.first > ${snapshotPosition}::bigint + 1
           OR (e.count > 0 AND e.count <> e.last - e.first + 1)`,
     },
+    ...decidedStates(),
   ];
 }
 

@@ -1,9 +1,17 @@
 import { sql } from 'kysely';
+import { type BlockEvent, newBlock } from '../../../control-plane/blocks/block-aggregate.ts';
+import { loadBlocks, saveChanges } from '../../../control-plane/blocks/block-store.ts';
 import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
+import { foldTraffic } from '../../../control-plane/projections/fold-traffic.ts';
 import { ProjectionMemory } from '../../../control-plane/projections/projection-memory.ts';
-import { applyBatch, type BatchResult, readCheckpoint } from '../../../control-plane/projector/apply-batch.ts';
+import {
+  applyBatch,
+  type BatchResult,
+  type BatchWork,
+  readCheckpoint,
+} from '../../../control-plane/projector/apply-batch.ts';
 import { readMessage } from '../../../control-plane/projector/read-message.ts';
-import type { Database } from '../../../control-plane/storage/database.ts';
+import type { Database, DatabaseTransaction } from '../../../control-plane/storage/database.ts';
 import { encodeEvents, type NewEvent, type VpnEvent } from '../../../shared/events/envelope.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
 import {
@@ -25,6 +33,8 @@ import { beginTerm, type TestPostgres } from './projector-database.ts';
 export class TestLog {
   database: Database;
   readonly ownerEpoch: number;
+  /** What each batch does of traffic. */
+  fold: NonNullable<BatchWork['fold']> = foldTraffic;
   private streamSeq = 0;
   private readonly memory = new ProjectionMemory();
 
@@ -53,7 +63,8 @@ export class TestLog {
     const from = await readCheckpoint(this.database);
     const read = messages.map((message) => readMessage({ ...message, streamSeq: ++this.streamSeq }));
     const to = { streamCreated: 'stream', streamSeq: this.streamSeq };
-    return await applyBatch(this.database, this.ownerEpoch, from, to, read, { memory: this.memory });
+    const { memory, fold } = this;
+    return await applyBatch(this.database, this.ownerEpoch, from, to, read, { memory, fold });
   }
 
   /** Counts from now on what is read from the database: rows, and events among them. */
@@ -70,9 +81,14 @@ export class TestLog {
     return read;
   }
 
+  /** What the control plane decides, whatever it would; blocks are left as their events say. */
   async decide(...events: NewEvent[]): Promise<VpnEvent[]> {
     const author = { ownerEpoch: this.ownerEpoch, incarnation: randomId() };
-    return await this.database.transaction().execute((trx) => appendControlEvents(trx, author, events));
+    return await this.database.transaction().execute(async (trx) => {
+      const appended = await appendControlEvents(trx, author, events);
+      for (const event of events) if (event.type.startsWith('block.')) await saveBlock(trx, event as BlockEvent);
+      return appended;
+    });
   }
 
   async connection(connectionId: string) {
@@ -88,6 +104,12 @@ export class TestLog {
       SELECT * FROM address_holders(${address}::inet, ${at(seconds)}::timestamptz)`.execute(this.database);
     return rows;
   }
+}
+
+async function saveBlock(trx: DatabaseTransaction, event: BlockEvent): Promise<void> {
+  const { block, pool } = event.data;
+  const before = (await loadBlocks(trx, [block])).get(block) ?? newBlock(block, pool);
+  await saveChanges(trx, [{ before, event }]);
 }
 
 export const granted = (node: string, seconds: number, leaseEnd: number): NewEvent => ({

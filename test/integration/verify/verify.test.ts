@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type RawBuilder, sql } from 'kysely';
+import { ClientService } from '../../../control-plane/clients/client-service.ts';
+import { PoolService } from '../../../control-plane/pools/pool-service.ts';
+import { loadActiveLayout } from '../../../control-plane/pools/pool-store.ts';
+import { StaticAddressService } from '../../../control-plane/static-addresses/static-address-service.ts';
 import { describeDifference } from '../../../control-plane/verify/difference.ts';
 import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { at, randomId } from '../../unit/projections/sample-events.ts';
+import { addPool, startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from '../rebuild/busy-log.ts';
 
@@ -14,11 +19,56 @@ before(async () => {
   postgres = await startTestPostgres();
   log = await TestLog.open(postgres);
   await new BusyLog(log).feed(12);
+  await changeClientsAndPools(log);
 });
 after(async () => postgres.stop());
 
-async function differences(): Promise<string[]> {
-  const { findings } = await verifyProjections(log.database, { limit: 3 });
+/** Pools in every state, clients with and without addresses of their own, one of which is at a node. */
+async function changeClientsAndPools({ database, ownerEpoch }: TestLog): Promise<void> {
+  const context = { database, incarnation: randomId() };
+  const term = { ownerEpoch, signal: new AbortController().signal };
+  const pools = new PoolService(context);
+  const clients = new ClientService({ ...context, onCredentialChange: () => undefined, loadPool: loadActiveLayout });
+  const addresses = new StaticAddressService({ ...context, leaseSeconds: 60, askForRelease: () => undefined });
+
+  for (const [name, prefixes] of Object.entries({
+    default: ['10.99.0.0/16', 'fd00:99::/48'],
+    office: ['10.98.0.0/16'],
+    lab: ['10.97.0.0/16'],
+    dorm: ['10.96.0.0/16'],
+  }))
+    await addPool(database, name, prefixes);
+  await log.decide({
+    type: 'block.granted',
+    at: at(0),
+    data: { block: '10.96.0.0/26', pool: '10.96.0.0/16', node: 'node-a', leaseEnd: at(60) },
+  });
+  await pools.retire(term, 'lab', false, 'test');
+  await pools.retire(term, 'dorm', false, 'test');
+  await pools.retire(term, 'dorm', true, 'test');
+
+  for (const id of ['ada', 'bob', 'eve', 'joe']) await clients.enrol(term, { id, actor: 'test' });
+  await clients.setAddresses(term, 'ada', ['10.99.255.7', 'fd00:99::ffff:7'], 'test');
+  await clients.setAddresses(term, 'ada', ['10.99.255.7', 'fd00:99::ffff:8'], 'test');
+  await clients.setAddresses(term, 'bob', ['10.99.255.9'], 'test');
+  await clients.revoke(term, 'bob', 'test');
+  await clients.update(term, 'eve', { pool: 'office' }, 'test');
+  await clients.setAddresses(term, 'eve', ['10.98.255.9'], 'test');
+  await addPool(database, 'default', ['10.99.0.0/16', '10.95.0.0/16', 'fd00:99::/48']);
+
+  const [node, address] = ['node-a', '10.99.255.7'];
+  const acquired = await addresses.handle(term, { op: 'acquire', node, clientId: 'ada', address });
+  assert.ok(acquired.ok);
+  const renewed = await addresses.handle(term, {
+    op: 'renew',
+    node,
+    grants: [{ address, grant: acquired.leases[0]!.grant }],
+  });
+  assert.ok(renewed.ok && renewed.leases.length === 1);
+}
+
+async function differences({ database }: TestLog = log): Promise<string[]> {
+  const { findings } = await verifyProjections(database, { limit: 10 });
   return findings.flatMap((found) => found.differences.map(describeDifference));
 }
 
@@ -54,6 +104,12 @@ function assertNamed(found: readonly string[], ...expected: readonly RegExp[]): 
       found.some((text) => line.test(text)),
       `${line}\n${found.join('\n')}`,
     );
+}
+
+/** The same, and nothing else. */
+function assertOnly(found: readonly string[], ...expected: readonly RegExp[]): void {
+  assertNamed(found, ...expected);
+  assert.equal(found.length, expected.length, found.join('\n'));
 }
 
 test('a log and its projections: no difference', async () => {
@@ -141,6 +197,145 @@ test('an entry of the ledger that is missing is named', async () => {
   );
   assertNamed(found, /^ip_ledger: position \d+, entry assigned, .*: the live table lacks it/);
   assertNamed(found, /^assignments against the ledger: .*: the ledger has no entry that it was assigned$/);
+});
+
+/** What a check says of a row of a table that decisions are made from. */
+const decided = (check: string, key: string, live: string, expected: string) =>
+  new RegExp(`^${check}: ${key}: it is ${live}, the events make it ${expected}$`);
+
+test('a block whose state does not follow from the ledger is named', async () => {
+  const named = (block: string, live: string, expected: string) =>
+    decided('states of blocks against the ledger', `block ${block}`, live, expected);
+  const [busy, held, fixed] = ['10.99.3.0/26', '10.96.0.0/26', '10.99.255.7/32'];
+  const moved = await tamperWith(
+    'block_states',
+    sql`
+      UPDATE block_states SET node = 'node-z' WHERE block = ${sql.lit(busy)};
+      UPDATE block_states SET lease_end = lease_end + interval '1 year' WHERE block = ${sql.lit(held)};
+      UPDATE block_states SET lease_end = lease_end - interval '1 hour' WHERE block = ${sql.lit(fixed)}`,
+  );
+  assertOnly(
+    moved,
+    named(busy, '.*"node": "node-z".*', '.*"node": "node-a".*'),
+    named(held, '.*"lease_end": "2027-.*', '.*"lease_end": "2026-.*'),
+    named(fixed, '.*"node": "node-a".*', '.*"node": "node-a".*'),
+  );
+  const others = await tamperWith(
+    'block_states',
+    sql`
+      UPDATE block_states SET node = NULL, lease_end = NULL, previous_node = 'node-a', freed_at = now()
+        WHERE block = ${sql.lit(busy)};
+      UPDATE block_states SET version = version + 1 WHERE block = ${sql.lit(held)};
+      UPDATE block_states SET pool = '10.99.128.0/17' WHERE block = ${sql.lit(fixed)};
+      INSERT INTO block_states (block, pool, version, previous_node, freed_at)
+        VALUES ('10.99.4.0/26', '10.99.0.0/16', 2, 'node-b', now())`,
+  );
+  assertOnly(
+    others,
+    named(busy, '."node": null, .*"freed_at": "20.*', '."node": "node-a", .*"freed_at": null.*'),
+    named(held, '.*"version": 2, .*', '.*"version": 1, .*'),
+    named(fixed, '.*"pool": "10.99.128.0/17".*', '.*"pool": "10.99.0.0/16".*'),
+    named('10.99.4.0/26', '.*"previous_node": "node-b".*', 'none'),
+  );
+  const missing = await tamperWith('block_states', sql`DELETE FROM block_states`);
+  assertOnly(missing, ...[busy, held, fixed].map((block) => named(block, 'not there', '.*"node": "node-a".*')));
+});
+
+test('a block that was given back is free as the ledger says', async () => {
+  const fresh = await TestLog.open(postgres);
+  const { database } = fresh;
+  await new BusyLog(fresh).feed(5);
+  assert.deepEqual(await differences(fresh), []);
+  await sql`UPDATE block_states SET previous_node = 'node-z', freed_at = freed_at - interval '1 hour'`.execute(
+    database,
+  );
+  assertOnly(
+    await differences(fresh),
+    decided(
+      'states of blocks against the ledger',
+      'block 10.99.3.0/26',
+      '.*"node-z".*',
+      '.*"previous_node": "node-a".*',
+    ),
+  );
+});
+
+test('a pool whose state does not follow from the changes to it is named', async () => {
+  const named = (pool: string, live: string, expected: string) =>
+    decided('states of pools against the changes', `name ${pool}`, live, expected);
+  const changed = await tamperWith(
+    'pool_states',
+    sql`
+      UPDATE pool_states SET prefixes = '{10.99.0.0/16}' WHERE name = 'default';
+      UPDATE pool_states SET block_prefix_v4 = 27 WHERE name = 'office';
+      UPDATE pool_states SET state = 'active' WHERE name = 'lab';
+      UPDATE pool_states SET close_tunnels = false WHERE name = 'dorm'`,
+  );
+  assertOnly(
+    changed,
+    named('default', '.*"prefixes": ."10.99.0.0/16"..*', '.*"prefixes": ."10.99.0.0/16", "10.95.0.0/16", .*'),
+    named('office', '.*"block_prefix_v4": 27.*', '.*"block_prefix_v4": 26.*'),
+    named('lab', '.*"state": "active".*', '.*"state": "retired".*'),
+    named('dorm', '.*"close_tunnels": false.*', '.*"close_tunnels": true.*'),
+  );
+  const others = await tamperWith(
+    'pool_states',
+    sql`
+      UPDATE pool_states SET version = 9, block_prefix_v6 = 127 WHERE name = 'office';
+      UPDATE pool_states SET state_since = state_since - interval '1 hour' WHERE name = 'dorm';
+      DELETE FROM pool_states WHERE name = 'lab'`,
+  );
+  assertOnly(
+    others,
+    named('office', '.*"version": 9, .*"block_prefix_v6": 127.*', '.*"version": 1, .*'),
+    named('dorm', '.*"state": "retiring".*', '.*"state": "retiring".*'),
+    named('lab', 'not there', '.*"state": "retired".*'),
+  );
+});
+
+test('a credential that does not follow from its client is named', async () => {
+  const named = (client: string, live: string, expected: string) =>
+    decided('credentials against the clients', `client_id ${client}`, live, expected);
+  const found = await tamperWith(
+    'client_credentials',
+    sql`
+      DELETE FROM client_credentials WHERE client_id = 'ada';
+      UPDATE client_credentials SET state = 'active' WHERE client_id = 'bob';
+      UPDATE client_credentials SET pool = 'default' WHERE client_id = 'eve';
+      UPDATE client_credentials SET version = 7 WHERE client_id = 'joe'`,
+  );
+  assertOnly(
+    found,
+    named('ada', 'not there', '.*"state": "active".*'),
+    named('bob', '.*"state": "active".*', '.*"state": "revoked".*'),
+    named('eve', '.*"pool": "default".*', '.*"pool": "office".*'),
+    named('joe', '.*"version": 7, .*', '.*"version": 1, .*'),
+  );
+});
+
+test('an address of a client of its own that does not follow from the changes to it is named', async () => {
+  const named = (address: string, live: string, expected: string) =>
+    decided('static addresses against the clients', `address ${address}`, live, expected);
+  const changed = await tamperWith(
+    'static_addresses',
+    sql`
+      UPDATE static_addresses SET client_id = 'eve' WHERE address = 'fd00:99::ffff:8';
+      UPDATE static_addresses SET pool = '10.0.0.0/8' WHERE address = '10.98.255.9';
+      UPDATE static_addresses SET since = since - interval '1 hour' WHERE address = '10.99.255.7';
+      INSERT INTO static_addresses (address, client_id, pool, since) VALUES ('10.99.255.9', 'bob', '10.99.0.0/16', now())`,
+  );
+  assertOnly(
+    changed,
+    named('fd00:99::ffff:8', '.*"client_id": "eve".*', '.*"client_id": "ada".*'),
+    named('10.98.255.9', '.*"pool": "10.0.0.0/8".*', '.*"pool": "10.98.0.0/16".*'),
+    named('10.99.255.7', '.*"since": .*', '.*"since": .*'),
+    named('10.99.255.9', '.*"client_id": "bob".*', 'none'),
+  );
+  const missing = await tamperWith('static_addresses', sql`DELETE FROM static_addresses WHERE client_id = 'ada'`);
+  assertOnly(
+    missing,
+    ...['10.99.255.7', 'fd00:99::ffff:8'].map((address) => named(address, 'not there', '.*"client_id": "ada".*')),
+  );
 });
 
 test('an event that is missing from the log is named', async () => {
