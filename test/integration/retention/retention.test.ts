@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
+import { MOVED } from '../../../control-plane/projections/folded-rows.ts';
 import { readPartitions } from '../../../control-plane/rebuild/partitions.ts';
 import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { retentionService } from '../../../control-plane/retention/retention-service.ts';
@@ -26,9 +27,10 @@ before(async () => {
 });
 after(async () => postgres.stop());
 
-/** A log of a few hundred events in partitions of a hundred. */
-async function openShortPartitions(): Promise<{ log: TestLog; busy: BusyLog; term: Term }> {
+/** A log of a few hundred events in partitions of a hundred; `fold` is what each delivery does of traffic. */
+async function openShortPartitions(fold?: TestLog['fold']): Promise<{ log: TestLog; busy: BusyLog; term: Term }> {
   const log = await TestLog.open(postgres);
+  if (fold) log.fold = fold;
   const { database } = log;
   await database.updateTable('log_keeping').set({ partition_size: PARTITION_SIZE, positions_ahead: 2_000 }).execute();
   for (const table of ['events', 'traffic'] as const) {
@@ -60,6 +62,24 @@ async function totalsOf(database: Database): Promise<unknown> {
       'history', (SELECT jsonb_agg(h ORDER BY connection_id) FROM connection_history h)
     ) AS totals`.execute(database);
   return rows[0]?.totals;
+}
+
+/** What a table says that each client moved. */
+async function movedIn(database: Database, table: 'traffic' | 'connections' | 'traffic_hourly' | 'traffic_daily') {
+  const columns = sql.raw(MOVED.map((column) => `sum(${column})::bigint AS ${column}`).join(', '));
+  const { rows } = await sql<Record<string, unknown>>`
+    SELECT client_id, ${columns} FROM ${sql.table(table)} GROUP BY client_id HAVING sum(packets_in) > 0 ORDER BY client_id`.execute(
+    database,
+  );
+  return rows;
+}
+
+/** The same of their totals. */
+async function totalsOfClients(database: Database) {
+  const { rows } = await sql<Record<string, unknown>>`
+    SELECT client_id, bytes_received AS bytes_in, bytes_sent AS bytes_out, packets_received AS packets_in,
+      packets_sent AS packets_out FROM client_totals WHERE packets_received > 0 ORDER BY client_id`.execute(database);
+  return rows;
 }
 
 async function differences(database: Database): Promise<string[]> {
@@ -107,6 +127,20 @@ test('windows that are dropped from the live table only do not come back as diff
   assert.deepEqual(await differences(log.database), []);
   await rebuildProjections(log.database);
   assert.deepEqual(await totalsOf(log.database), totals);
+});
+
+test('traffic that nothing was added up of when its partition is due is added up before it is dropped', async () => {
+  const { log, term } = await openShortPartitions(async () => undefined);
+  const { database } = log;
+  const moved = await movedIn(database, 'traffic');
+  assert.deepEqual(await movedIn(database, 'traffic_hourly'), []);
+  while ((await retireOldestTraffic(database, term, afterAll())) !== undefined);
+  assert.notDeepEqual(await movedIn(database, 'traffic'), moved);
+  for (const table of ['connections', 'traffic_hourly', 'traffic_daily'] as const) {
+    assert.deepEqual(await movedIn(database, table), moved, table);
+  }
+  assert.deepEqual(await totalsOfClients(database), moved);
+  assert.deepEqual(await differences(database), []);
 });
 
 test('what is young, not whole, still to be rebuilt from, or of a leader of the past stays', async () => {
