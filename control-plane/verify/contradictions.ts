@@ -1,4 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
+import { MOVED } from '../projections/folded-rows.ts';
 import type { Database } from '../storage/database.ts';
 import type { Findings } from './compare-tables.ts';
 import { decidedStates } from './decided-states.ts';
@@ -10,6 +11,8 @@ export interface Contradiction {
   readonly name: string;
   readonly rows: RawBuilder<unknown>;
 }
+
+const sumOfMoved = sql.raw(MOVED.map((column) => `sum(${column}) AS ${column}`).join(', '));
 
 /**
  * What has to hold between live tables. Rows of traffic before `firstTraffic` have been dropped, and events up to
@@ -26,14 +29,25 @@ export function contradictions(firstTraffic: number, snapshotPosition: number): 
             AS detail
         FROM connections c
         LEFT JOIN (
-          SELECT connection_id, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, sum(packets_in) AS packets_in,
-            sum(packets_out) AS packets_out FROM traffic GROUP BY connection_id
+          SELECT connection_id, ${sumOfMoved} FROM traffic GROUP BY connection_id
         ) t USING (connection_id)
         WHERE (c.bytes_in, c.bytes_out, c.packets_in, c.packets_out) IS DISTINCT FROM
             (coalesce(t.bytes_in, 0), coalesce(t.bytes_out, 0), coalesce(t.packets_in, 0), coalesce(t.packets_out, 0))
           AND (${firstTraffic} = 0 OR EXISTS (
             SELECT FROM address_assignments a
             WHERE a.connection_id = c.connection_id AND a.assigned_position >= ${firstTraffic}))`,
+    },
+    {
+      name: 'reports of the end against the windows',
+      // A window that was counted twice looks so: the node never counts less than it told in windows.
+      rows: sql`
+        SELECT json_build_object('connection', connection_id) AS key,
+          format('bytes in and out, packets in and out: %s %s %s %s at its end, its windows add up to %s %s %s %s',
+            close_bytes_in, close_bytes_out, close_packets_in, close_packets_out, sampled_bytes_in, sampled_bytes_out,
+            sampled_packets_in, sampled_packets_out) AS detail
+        FROM connections
+        WHERE sampled_bytes_in > close_bytes_in OR sampled_bytes_out > close_bytes_out
+          OR sampled_packets_in > close_packets_in OR sampled_packets_out > close_packets_out`,
     },
     {
       name: 'assignments against the ledger',
@@ -92,27 +106,31 @@ export function contradictions(firstTraffic: number, snapshotPosition: number): 
       name: 'totals of clients against their days',
       rows: sql`
         SELECT json_build_object('client', client_id) AS key,
-          format('bytes received and sent: %s %s, its days add up to %s %s', t.bytes_received, t.bytes_sent, d.bytes_in,
-            d.bytes_out) AS detail
+          format('bytes received and sent, packets received and sent: %s %s %s %s, its days add up to %s %s %s %s',
+            t.bytes_received, t.bytes_sent, t.packets_received, t.packets_sent, d.bytes_in, d.bytes_out, d.packets_in,
+            d.packets_out) AS detail
         FROM client_totals t
         FULL JOIN (
-          SELECT client_id, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out FROM traffic_daily GROUP BY client_id
+          SELECT client_id, ${sumOfMoved} FROM traffic_daily GROUP BY client_id
         ) d USING (client_id)
-        WHERE (coalesce(t.bytes_received, 0), coalesce(t.bytes_sent, 0))
-          IS DISTINCT FROM (coalesce(d.bytes_in, 0), coalesce(d.bytes_out, 0))`,
+        WHERE (coalesce(t.bytes_received, 0), coalesce(t.bytes_sent, 0), coalesce(t.packets_received, 0),
+            coalesce(t.packets_sent, 0))
+          IS DISTINCT FROM (coalesce(d.bytes_in, 0), coalesce(d.bytes_out, 0), coalesce(d.packets_in, 0),
+            coalesce(d.packets_out, 0))`,
     },
     {
       name: 'days of traffic against their hours',
       rows: sql`
         SELECT json_build_object('day', day, 'client', client_id, 'node', node) AS key,
-          format('bytes in and out: %s %s, its hours add up to %s %s', d.bytes_in, d.bytes_out, h.bytes_in, h.bytes_out)
-            AS detail
+          format('bytes in and out, packets in and out: %s %s %s %s, its hours add up to %s %s %s %s', d.bytes_in,
+            d.bytes_out, d.packets_in, d.packets_out, h.bytes_in, h.bytes_out, h.packets_in, h.packets_out) AS detail
         FROM traffic_daily d
         FULL JOIN (
-          SELECT (hour AT TIME ZONE 'UTC')::date AS day, client_id, node, sum(bytes_in) AS bytes_in,
-            sum(bytes_out) AS bytes_out FROM traffic_hourly GROUP BY 1, 2, 3
+          SELECT (hour AT TIME ZONE 'UTC')::date AS day, client_id, node, ${sumOfMoved}
+          FROM traffic_hourly GROUP BY 1, 2, 3
         ) h USING (day, client_id, node)
-        WHERE (d.bytes_in, d.bytes_out) IS DISTINCT FROM (h.bytes_in, h.bytes_out)`,
+        WHERE (d.bytes_in, d.bytes_out, d.packets_in, d.packets_out)
+          IS DISTINCT FROM (h.bytes_in, h.bytes_out, h.packets_in, h.packets_out)`,
     },
     {
       name: 'counters against rows',

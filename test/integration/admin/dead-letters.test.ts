@@ -141,7 +141,7 @@ test('what is applied late is known to the leader, and says nothing of the node 
   const [ada, bob] = [connectionOf('ada'), connectionOf('bob')];
   const fix = await breakProjection(log, 'connections', `NEW.state = 'closed'`);
   await log.deliver([node.started(0), established(node, ada, 1)]);
-  await log.deliver([closed(node, ada, 9, totals(10, 20))]);
+  await log.deliver([closed(node, ada, 9, totals(100, 20))]);
   await fix();
   await log.deliver([node.started(20), established(node, bob, 21)]);
   assert.equal((await log.connection(ada.connectionId)).reason, 'error', 'by the new process');

@@ -8,7 +8,15 @@ import { StaticAddressService } from '../../../control-plane/static-addresses/st
 import { describeDifference } from '../../../control-plane/verify/difference.ts';
 import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { at, randomId } from '../../unit/projections/sample-events.ts';
+import {
+  at,
+  closed,
+  connectionOf,
+  established,
+  randomId,
+  SampleNode,
+  sampled,
+} from '../../unit/projections/sample-events.ts';
 import { addPool, startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from '../rebuild/busy-log.ts';
@@ -47,7 +55,7 @@ async function changeClientsAndPools({ database, ownerEpoch }: TestLog): Promise
   await pools.retire(term, 'dorm', false, 'test');
   await pools.retire(term, 'dorm', true, 'test');
 
-  for (const id of ['ada', 'bob', 'eve', 'joe']) await clients.enrol(term, { id, actor: 'test' });
+  for (const id of ['ada', 'bob', 'eve', 'joe', 'zoe']) await clients.enrol(term, { id, actor: 'test' });
   await clients.setAddresses(term, 'ada', ['10.99.255.7', 'fd00:99::ffff:7'], 'test');
   await clients.setAddresses(term, 'ada', ['10.99.255.7', 'fd00:99::ffff:8'], 'test');
   await clients.setAddresses(term, 'bob', ['10.99.255.9'], 'test');
@@ -246,18 +254,14 @@ test('a block that was given back is free as the ledger says', async () => {
   const { database } = fresh;
   await new BusyLog(fresh).feed(5);
   assert.deepEqual(await differences(fresh), []);
-  await sql`UPDATE block_states SET previous_node = 'node-z', freed_at = freed_at - interval '1 hour'`.execute(
+  const named = (live: string) =>
+    decided('states of blocks against the ledger', 'block 10.99.3.0/26', live, '.*"previous_node": "node-a".*');
+  await sql`UPDATE block_states SET previous_node = 'node-z'`.execute(database);
+  assertOnly(await differences(fresh), named('.*"previous_node": "node-z".*'));
+  await sql`UPDATE block_states SET previous_node = 'node-a', freed_at = freed_at + interval '1 year'`.execute(
     database,
   );
-  assertOnly(
-    await differences(fresh),
-    decided(
-      'states of blocks against the ledger',
-      'block 10.99.3.0/26',
-      '.*"node-z".*',
-      '.*"previous_node": "node-a".*',
-    ),
-  );
+  assertOnly(await differences(fresh), named('.*"freed_at": "2027-.*'));
 });
 
 test('a pool whose state does not follow from the changes to it is named', async () => {
@@ -302,7 +306,8 @@ test('a credential that does not follow from its client is named', async () => {
       DELETE FROM client_credentials WHERE client_id = 'ada';
       UPDATE client_credentials SET state = 'active' WHERE client_id = 'bob';
       UPDATE client_credentials SET pool = 'default' WHERE client_id = 'eve';
-      UPDATE client_credentials SET version = 7 WHERE client_id = 'joe'`,
+      UPDATE client_credentials SET version = 7 WHERE client_id = 'joe';
+      UPDATE client_credentials SET updated_at = updated_at + interval '1 year' WHERE client_id = 'zoe'`,
   );
   assertOnly(
     found,
@@ -310,6 +315,7 @@ test('a credential that does not follow from its client is named', async () => {
     named('bob', '.*"state": "active".*', '.*"state": "revoked".*'),
     named('eve', '.*"pool": "default".*', '.*"pool": "office".*'),
     named('joe', '.*"version": 7, .*', '.*"version": 1, .*'),
+    named('zoe', '.*"updated_at": .*', '.*"updated_at": .*'),
   );
 });
 
@@ -335,6 +341,59 @@ test('an address of a client of its own that does not follow from the changes to
   assertOnly(
     missing,
     ...['10.99.255.7', 'fd00:99::ffff:8'].map((address) => named(address, 'not there', '.*"client_id": "ada".*')),
+  );
+});
+
+test('windows that add up to more than the report of the end are named', async () => {
+  const fresh = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const told = { bytesIn: 100, bytesOut: 200, packetsIn: 10, packetsOut: 20 };
+  const less = Object.keys(told).map((column) => ({ ...told, [column]: 1 }));
+  for (const totals of [told, ...less]) {
+    const connection = connectionOf('ada');
+    await fresh.deliver([
+      established(node, connection, 1),
+      sampled(node, 6, [{ ...connection, traffic: told }]),
+      closed(node, connection, 7, totals),
+    ]);
+  }
+  const named = (atEnd: string) =>
+    new RegExp(`^reports of the end against the windows: connection \\S+: .*: ${atEnd} at its end, .* 100 200 10 20$`);
+  assertOnly(await differences(fresh), ...['1 200 10 20', '100 1 10 20', '100 200 1 20', '100 200 10 1'].map(named));
+});
+
+test('packets that are off are named, of a client and of a day', async () => {
+  const total = await tamperWith(
+    'client_totals',
+    sql`
+      UPDATE client_totals SET packets_sent = 987654 WHERE client_id = 'ada-1';
+      UPDATE client_totals SET packets_received = 987654 WHERE client_id = 'ada-2'`,
+  );
+  assertOnly(
+    total,
+    /^client_totals: client_id ada-1: packets_sent is 987654, rebuilt /,
+    /^client_totals: client_id ada-2: packets_received is 987654, rebuilt /,
+    ...['ada-1', 'ada-2'].map(
+      (client) =>
+        new RegExp(`^totals of clients against their days: client ${client}: .* 987654.*, its days add up to \\d`),
+    ),
+  );
+  const day = await tamperWith(
+    'traffic_daily',
+    sql`
+      UPDATE traffic_daily SET packets_in = 987654 WHERE client_id = 'ada-1' AND node = 'node-a';
+      UPDATE traffic_daily SET packets_out = 987654 WHERE client_id = 'ada-2' AND node = 'node-a'`,
+  );
+  assertOnly(
+    day,
+    /^traffic_daily: client_id ada-1, .*: packets_in is 987654, rebuilt /,
+    /^traffic_daily: client_id ada-2, .*: packets_out is 987654, rebuilt /,
+    ...['ada-1', 'ada-2'].flatMap((client) => [
+      new RegExp(`^totals of clients against their days: client ${client}: .* days add up to .* 98\\d{4}`),
+      new RegExp(
+        `^days of traffic against their hours: .*client ${client}, node node-a: .* 987654.*, its hours add up`,
+      ),
+    ]),
   );
 });
 
