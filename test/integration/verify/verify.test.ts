@@ -2,11 +2,14 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { type RawBuilder, sql } from 'kysely';
 import { ClientService } from '../../../control-plane/clients/client-service.ts';
+import { DEFAULT_BLOCK_LENGTH } from '../../../control-plane/pools/block-lengths.ts';
 import { PoolService } from '../../../control-plane/pools/pool-service.ts';
 import { loadActiveLayout } from '../../../control-plane/pools/pool-store.ts';
 import { StaticAddressService } from '../../../control-plane/static-addresses/static-address-service.ts';
 import { describeDifference } from '../../../control-plane/verify/difference.ts';
 import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
+import { ADDRESS_REST_MS } from '../../../shared/ip/block.ts';
+import { parsePrefix } from '../../../shared/ip/prefix.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import {
   at,
@@ -44,6 +47,7 @@ async function changeClientsAndPools({ database, ownerEpoch }: TestLog): Promise
     office: ['10.98.0.0/16'],
     lab: ['10.97.0.0/16'],
     dorm: ['10.96.0.0/16'],
+    attic: ['10.94.0.0/16'],
   }))
     await addPool(database, name, prefixes);
   await log.decide({
@@ -55,14 +59,29 @@ async function changeClientsAndPools({ database, ownerEpoch }: TestLog): Promise
   await pools.retire(term, 'dorm', false, 'test');
   await pools.retire(term, 'dorm', true, 'test');
 
-  for (const id of ['ada', 'bob', 'eve', 'joe', 'zoe']) await clients.enrol(term, { id, actor: 'test' });
+  for (const id of ['ada', 'bob', 'dan', 'eve', 'joe', 'zoe']) await clients.enrol(term, { id, actor: 'test' });
   await clients.setAddresses(term, 'ada', ['10.99.255.7', 'fd00:99::ffff:7'], 'test');
   await clients.setAddresses(term, 'ada', ['10.99.255.7', 'fd00:99::ffff:8'], 'test');
   await clients.setAddresses(term, 'bob', ['10.99.255.9'], 'test');
   await clients.revoke(term, 'bob', 'test');
   await clients.update(term, 'eve', { pool: 'office' }, 'test');
   await clients.setAddresses(term, 'eve', ['10.98.255.9'], 'test');
-  await addPool(database, 'default', ['10.99.0.0/16', '10.95.0.0/16', 'fd00:99::/48']);
+  // Taken away between, by itself and with all.
+  for (const wanted of [['10.99.255.11'], [], ['10.99.255.11']])
+    await clients.setAddresses(term, 'joe', wanted, 'test');
+  await clients.setAddresses(term, 'dan', ['10.99.255.13'], 'test');
+  await clients.revoke(term, 'dan', 'test');
+  await clients.enrol(term, { id: 'dan', actor: 'test' });
+  await clients.setAddresses(term, 'dan', ['10.99.255.13'], 'test');
+  // It stays one of the network that it was given in.
+  await addPool(database, 'default', ['10.99.0.0/17', '10.99.128.0/17', 'fd00:99::/48']);
+  await clients.update(term, 'zoe', { pool: 'attic' }, 'test');
+  await clients.setAddresses(term, 'zoe', ['10.94.255.3'], 'test');
+  await pools.retire(term, 'attic', false, 'test');
+  const rested = new PoolService({ ...context, clock: async () => Date.now() + 2 * ADDRESS_REST_MS });
+  const loft = { prefixes: [parsePrefix('10.94.0.0/16')], blockLength: DEFAULT_BLOCK_LENGTH };
+  await rested.add(term, 'loft', loft, 'test');
+  await clients.update(term, 'zoe', { pool: 'loft' }, 'test');
 
   const [node, address] = ['node-a', '10.99.255.7'];
   const acquired = await addresses.handle(term, { op: 'acquire', node, clientId: 'ada', address });
@@ -277,7 +296,7 @@ test('a pool whose state does not follow from the changes to it is named', async
   );
   assertOnly(
     changed,
-    named('default', '.*"prefixes": ."10.99.0.0/16"..*', '.*"prefixes": ."10.99.0.0/16", "10.95.0.0/16", .*'),
+    named('default', '.*"prefixes": ."10.99.0.0/16"..*', '.*"prefixes": ."10.99.0.0/17", "10.99.128.0/17", .*'),
     named('office', '.*"block_prefix_v4": 27.*', '.*"block_prefix_v4": 26.*'),
     named('lab', '.*"state": "active".*', '.*"state": "retired".*'),
     named('dorm', '.*"close_tunnels": false.*', '.*"close_tunnels": true.*'),
@@ -314,7 +333,7 @@ test('a credential that does not follow from its client is named', async () => {
     named('ada', 'not there', '.*"state": "active".*'),
     named('bob', '.*"state": "active".*', '.*"state": "revoked".*'),
     named('eve', '.*"pool": "default".*', '.*"pool": "office".*'),
-    named('joe', '.*"version": 7, .*', '.*"version": 1, .*'),
+    named('joe', '.*"version": 7, .*', '.*"version": 4, .*'),
     named('zoe', '.*"updated_at": .*', '.*"updated_at": .*'),
   );
 });
