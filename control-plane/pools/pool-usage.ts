@@ -43,14 +43,15 @@ interface Block {
   readonly used: number;
 }
 
-/** Every family of every pool that is not retired. */
-export async function readPoolUsage(database: Database): Promise<PoolUsage[]> {
+/** Every family of every pool that is not retired. Addresses rest by Postgres' clock, unless it is said what time it is. */
+export async function readPoolUsage(database: Database, at?: Date): Promise<PoolUsage[]> {
+  const now = at === undefined ? sql`clock_timestamp()` : sql`${at}::timestamptz`;
   const pools = await loadPools(database);
   const granted = await sql<{ block: string }>`
     SELECT block::text FROM block_states WHERE node IS NOT NULL`.execute(database);
   const used = await sql<{ block: string; addresses: number }>`
     SELECT block::text, count(*) AS addresses FROM held
-    WHERE released_at IS NULL OR released_at > clock_timestamp() - ${ADDRESS_REST_MS} * interval '1 millisecond'
+    WHERE released_at IS NULL OR released_at > ${now} - ${ADDRESS_REST_MS} * interval '1 millisecond'
     GROUP BY block`.execute(database);
   const grantedBlocks = granted.rows.map(({ block }) => parsePrefix(block));
   const usedBlocks = used.rows.map(({ block, addresses }) => ({ prefix: parsePrefix(block), used: addresses }));

@@ -6,6 +6,7 @@ import type { NatsConnection } from 'nats';
 import { AddressBook, AddressesExhaustedError } from '../../../data-plane/address/address-book.ts';
 import { BlockClient } from '../../../data-plane/address/block-client.ts';
 import { BlockLeases } from '../../../data-plane/address/block-leases.ts';
+import type { ShardBlock } from '../../../data-plane/address/shard-block.ts';
 import type { Link } from '../../../data-plane/control-link/nats-link.ts';
 import { NodeDatabase } from '../../../data-plane/state/node-database.ts';
 import { Spool } from '../../../data-plane/telemetry/spool.ts';
@@ -15,6 +16,7 @@ import { formatAddress } from '../../../shared/ip/address.ts';
 import { formatPrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 import { type BlockNotice, blockNoticeMessage } from '../../../shared/nats/messages.ts';
+import { RestModel } from './rest-model.ts';
 
 /** Nothing happens by itself: the test says when a node looks. */
 const NEVER_MS = 2 ** 31 - 1;
@@ -40,6 +42,14 @@ export interface LedgerNodeOptions {
   readonly onReleased: (clientId: string, addresses: readonly string[]) => void;
 }
 
+/** A block whose addresses are handed out, or were. */
+export interface BlockInUse {
+  readonly poolBlock: ShardBlock;
+  /** By the node's books: addresses that are open or rest. */
+  readonly used: bigint;
+  readonly mayAssign: boolean;
+}
+
 /** What a process of a node has, and what is gone with it. */
 interface Process {
   readonly database: NodeDatabase;
@@ -57,6 +67,7 @@ interface Process {
 export class LedgerNode {
   readonly id: string;
   link: LinkState = 'up';
+  readonly rest = new RestModel();
   private readonly options: LedgerNodeOptions;
   private readonly directory = join(tmpdir(), `ledger-node-${randomUUID()}`);
   private process: Process | undefined;
@@ -83,6 +94,15 @@ export class LedgerNode {
   /** The blocks that it believes to hold. */
   get blocks(): string[] {
     return (this.process?.leases.held(this.options.now()) ?? []).map(({ block }) => formatPrefix(block));
+  }
+
+  get blocksInUse(): BlockInUse[] {
+    const { blocks, book, leases } = this.running();
+    return blocks.blocks.map((poolBlock) => ({
+      poolBlock,
+      used: book.usedOf(poolBlock),
+      mayAssign: leases.isAssignable(poolBlock.block, this.options.now()),
+    }));
   }
 
   /** By family: what can be handed out, and what of it is free. */
@@ -115,11 +135,14 @@ export class LedgerNode {
       now,
       bootId: BOOT_ID,
       tickMs: NEVER_MS,
-      onBlockGranted: () => undefined,
+      onBlockGranted: ({ block }) => {
+        if (this.process?.book === book) this.rest.blockInUse(block, now());
+      },
       onBlockLost: (_held, connectionIds) => this.closeAll(connectionIds, 'error'),
       onBlockClosing: (connectionIds) => this.closeAll(connectionIds, 'drained'),
     });
     this.process = { database, spool, leases, book, blocks, open: new Map(), ends: new Set(), notify: () => undefined };
+    this.rest.started();
     const data = { softwareVersion: 'test', listen: '0.0.0.0:4433', tunnelMtu: 1400 };
     await spool.append([{ type: 'node.started', at: this.at(), data }]);
     await blocks.start();
@@ -136,7 +159,7 @@ export class LedgerNode {
 
   /** Opens a tunnel for the client; undefined where no address is to be had. */
   async connect(clientId: string, pool: string, shard: number): Promise<OpenTunnel | undefined> {
-    const { book, blocks, spool, open } = this.running();
+    const { book, blocks, spool, open, ends } = this.running();
     const connectionId = randomUUID();
     const request = { shard: shard % this.options.shards, pool, clientId, connectionId, families: [4, 6] as const };
     let change = assign(book, request);
@@ -147,6 +170,7 @@ export class LedgerNode {
     if (change === undefined) return undefined;
     const tunnel = { clientId, addresses: change.addresses.map(({ address }) => formatAddress(address)) };
     open.set(connectionId, tunnel);
+    this.rest.assigned(tunnel.addresses);
     const at = this.at();
     const remote = { remoteAddress: '192.0.2.7', remotePort: 4_000, transport: 'http3', tunnelMtu: 1400 } as const;
     const assigned = change.addresses.map(
@@ -167,6 +191,7 @@ export class LedgerNode {
       change.save,
     );
     blocks.nudge();
+    await Promise.all(ends);
     return tunnel;
   }
 
@@ -197,7 +222,10 @@ export class LedgerNode {
   crash(losesDisk: boolean): void {
     const { process } = this;
     if (process !== undefined) {
-      for (const { clientId, addresses } of process.open.values()) this.options.onReleased(clientId, addresses);
+      for (const { clientId, addresses } of process.open.values()) {
+        this.options.onReleased(clientId, addresses);
+        this.rest.leftOpen(addresses);
+      }
       process.blocks.stop();
       this.end(process);
     }
@@ -221,6 +249,7 @@ export class LedgerNode {
   /** Removes its disk. */
   remove(): void {
     rmSync(this.directory, { recursive: true, force: true });
+    this.rest.lostDisk();
   }
 
   private end(process: Process): void {
@@ -240,6 +269,7 @@ export class LedgerNode {
     const { clientId } = tunnel;
     const change = book.release(connectionId);
     this.options.onReleased(clientId, tunnel.addresses);
+    this.rest.released(tunnel.addresses, this.options.now());
     const at = this.at();
     const released = change.addresses.map(
       ({ address, block, pool }): NewEvent => ({

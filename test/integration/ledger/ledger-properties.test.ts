@@ -60,10 +60,17 @@ const commands = fc.commands(
       return new StepCommand(`move(${from}, ${to}, ${clients})`, step);
     }),
     fc.tuple(node, fc.integer({ min: 5, max: 40 })).map(([n, clients]) => {
+      return new StepCommand(`crowd(${n}, ${clients})`, (world) => world.crowd(n, clients));
+    }),
+    fc.tuple(node, fc.integer({ min: 5, max: 40 }), fc.nat(90)).map(([n, clients, seconds]) => {
+      // What its tunnels had has no end on its disk.
       const step: Step = async (world) => {
-        for (let i = 0; i < clients; i++) await world.connect(n, `crowd-${n}-${i}`, POOLS[0], i % 2);
+        await world.crowd(n, clients);
+        world.node(n).crash(false);
+        await world.pass(seconds * 1_000);
+        await world.node(n).start();
       };
-      return new StepCommand(`crowd(${n}, ${clients})`, step);
+      return new StepCommand(`restart(${n}, ${clients}, after ${seconds} s)`, step);
     }),
     fc.tuple(node, fc.nat(50), fc.integer({ min: 1, max: 30 })).map(([n, first, count]) => {
       const step: Step = async (world) => {

@@ -5,14 +5,16 @@ import { BLOCK_REST_MS } from '../../../control-plane/blocks/choose-block.ts';
 import { freeSpace, sizeOf } from '../../../control-plane/blocks/free-space.ts';
 import type { PoolLayout } from '../../../control-plane/pools/pool-aggregate.ts';
 import { PoolService } from '../../../control-plane/pools/pool-service.ts';
+import { readPoolUsage } from '../../../control-plane/pools/pool-usage.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import { nodeEventSubject } from '../../../shared/events/subjects.ts';
-import { parseAddress } from '../../../shared/ip/address.ts';
+import { type IpAddress, parseAddress } from '../../../shared/ip/address.ts';
 import { ADDRESS_REST_MS, DEFAULT_POOL } from '../../../shared/ip/block.ts';
 import { formatPrefix, type IpPrefix, parsePrefix, prefixContains } from '../../../shared/ip/prefix.ts';
 import { blockReplyMessage, blockRequestMessage } from '../../../shared/nats/messages.ts';
 import { randomId } from '../../unit/projections/sample-events.ts';
 import type { TestLog } from '../projector/test-log.ts';
+import { checkAddresses, countPool } from './count-addresses.ts';
 import { LedgerNode } from './ledger-node.ts';
 
 const LEASE_SECONDS = 600;
@@ -98,12 +100,17 @@ export class LedgerWorld {
   async connect(n: number, clientId: string, pool: Pool, shard: number): Promise<void> {
     const node = this.node(n);
     if (!node.isRunning) return;
-    const tunnel = await node.connect(clientId, pool === DEFAULT_POOL ? pool : this.office, shard);
+    const tunnel = await node.connect(clientId, this.nameOf(pool), shard);
     for (const address of tunnel?.addresses ?? []) {
       const last = this.released.get(address);
       const rested = last === undefined || last.clientId === clientId || this.now - last.at >= ADDRESS_REST_MS;
       assert.ok(rested, `${address} has not rested`);
     }
+    checkAddresses(node, this.now);
+  }
+
+  async crowd(n: number, clients: number): Promise<void> {
+    for (let i = 0; i < clients; i++) await this.connect(n, `crowd-${n}-${i}`, DEFAULT_POOL, i % 2);
   }
 
   /** Time passes, and every node that runs looks at its leases. */
@@ -148,7 +155,9 @@ export class LedgerWorld {
   /** Throws where an invariant does not hold. */
   async check(): Promise<void> {
     await this.checkNodes();
-    await this.checkBlocks();
+    // Nodes go on asking for blocks meanwhile.
+    const snapshot = this.log.database.transaction().setIsolationLevel('repeatable read');
+    await snapshot.execute((trx) => this.checkBlocks(trx));
     await this.checkLog();
   }
 
@@ -207,25 +216,54 @@ export class LedgerWorld {
       }
       const granted = await this.grantedTo(node.id);
       for (const block of node.blocks) assert.ok(granted.includes(block), `${node.id} holds ${block} without a grant`);
-      for (const family of [4, 6] as const) {
-        const { total, free } = node.count(family);
-        assert.ok(free >= 0n && free <= total, `${free} of ${total} are free`);
-      }
+      checkAddresses(node, this.now);
     }
   }
 
-  /** Granted, resting and free are all that there is, and no two grants overlap. */
-  private async checkBlocks(): Promise<void> {
+  /** Granted, resting and free are all that there is, by what is decided on and by the ledger. */
+  private async checkBlocks(database: Database): Promise<void> {
+    const networks = this.networks.map(formatPrefix);
     const { rows } = await sql<{ block: string; node: string | null; freed_ms: number | null }>`
       SELECT block::text, node, floor(extract(epoch FROM freed_at) * 1000)::bigint AS freed_ms FROM block_states
-      WHERE block <<= ANY(${this.networks.map(formatPrefix)}::cidr[])`.execute(this.log.database);
+      WHERE block <<= ANY(${networks}::cidr[]) ORDER BY block_states.block`.execute(database);
+    const ledger = await sql`
+      SELECT DISTINCT ON (ip_ledger.block) block::text, CASE WHEN entry IN ('granted', 'renewed') THEN node END AS node,
+        CASE WHEN entry IN ('returned', 'reclaimed') THEN floor(extract(epoch FROM at) * 1000)::bigint END AS freed_ms
+      FROM ip_ledger WHERE address IS NULL AND block <<= ANY(${networks}::cidr[])
+      ORDER BY ip_ledger.block, position DESC`.execute(database);
+    assert.deepEqual(rows, ledger.rows, 'blocks are what the ledger says');
     const granted = rows.filter(({ node }) => node !== null).map(({ block }) => parsePrefix(block));
     const resting = rows
       .filter(({ freed_ms }) => freed_ms !== null && this.now < freed_ms + BLOCK_REST_MS)
       .map(({ block }) => parsePrefix(block));
-    const ungranted = sizeOf(freeSpace(this.networks, granted));
-    const free = sizeOf(freeSpace(this.networks, [...granted, ...resting]));
-    assert.equal(sizeOf(granted) + (ungranted - free) + free, sizeOf(this.networks), 'grants overlap');
+    const free = freeSpace(this.networks, [...granted, ...resting]);
+    const all = sizeOf(granted) + sizeOf(resting) + sizeOf(free);
+    assert.equal(all, sizeOf(this.networks), 'granted and resting blocks overlap');
+    await this.checkUsage(database, granted);
+  }
+
+  /** What operators see of the pools, against the holds on addresses that are on record. */
+  private async checkUsage(database: Database, blocks: readonly IpPrefix[]): Promise<void> {
+    const { rows: used } = await sql<{ address: string }>`
+      SELECT DISTINCT host(address) AS address FROM address_assignments
+      WHERE address <<= ANY(${this.networks.map(formatPrefix)}::cidr[])
+        AND (upper_inf(during) OR upper(during) > ${new Date(this.now - ADDRESS_REST_MS)})`.execute(database);
+    const usedAddresses = used.map(({ address }) => parseAddress(address));
+    const usages = await readPoolUsage(database, new Date(this.now));
+    for (const pool of POOLS) {
+      for (const usage of usages.filter((one) => one.pool === this.nameOf(pool))) {
+        const { total, granted, used, available, state, family } = usage;
+        const counted = countPool(this.layouts[pool], family, blocks);
+        const networks = this.layouts[pool].prefixes.filter(({ address }) => address.family === family);
+        const isIn = (address: IpAddress) => networks.some((network) => prefixContains(network, address));
+        const inUse = usedAddresses.filter(isIn).length;
+        assert.deepEqual(
+          { total, granted, used, available },
+          { ...counted, used: inUse, available: state === 'active' ? counted.total - inUse : 0 },
+          `usage of ${pool}, IPv${family}`,
+        );
+      }
+    }
   }
 
   /** The log has no conflict, and what it says of addresses lies within what it says of blocks. */
@@ -238,8 +276,17 @@ export class LedgerWorld {
         WHERE a.address <<= ANY(${networks}::cidr[]) AND NOT EXISTS (
           SELECT FROM block_grants g WHERE g.block = a.block AND g.node = a.node AND lower(a.during) >= lower(g.during)
             AND coalesce(upper(a.during), 'infinity') <= coalesce(upper(g.during), 'infinity') + ${SKEW}::interval)
+      UNION ALL SELECT 'grant of ' || g.block || ' to ' || g.node || ' in the rest of ' || e.block || ' of ' || e.node
+        FROM ip_ledger e JOIN ip_ledger g ON g.block && e.block AND g.position > e.position
+          AND g.at < e.at + ${BLOCK_REST_MS} * interval '1 millisecond'
+        WHERE e.block <<= ANY(${networks}::cidr[]) AND e.entry IN ('returned', 'reclaimed') AND g.entry = 'granted'
+          AND (g.block, g.node) <> (e.block, e.node)
     `.execute(this.log.database);
     assert.deepEqual(rows, []);
+  }
+
+  private nameOf(pool: Pool): string {
+    return pool === DEFAULT_POOL ? pool : this.office;
   }
 
   private async grantedTo(node: string): Promise<string[]> {
