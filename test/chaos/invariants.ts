@@ -1,23 +1,35 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { isDeepStrictEqual } from 'node:util';
 import { type Check, checkLedger, checkNothingLost, same } from '../../deploy/local/checks.ts';
 import type { Cluster } from '../../deploy/local/cluster.ts';
 import { scrape } from '../../deploy/local/http-client.ts';
-import { sumOf } from '../../deploy/local/prometheus-text.ts';
+import { type Sample, sumOf } from '../../deploy/local/prometheus-text.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { ChaosCluster } from './chaos-cluster.ts';
 import { OWN_ADDRESSES } from './chaos-parts.ts';
+import { compareSeries, readSeries, type Series } from './series-in-sql.ts';
 import { some } from './stock.ts';
 
 const PROJECTED_TIMEOUT_MS = 30_000;
+/** Longer than an address rests. */
+const REST_TIMEOUT_MS = 70_000;
 const CONNECTIONS_SHOWN = 10;
+const SERIES_SHOWN = 20;
 
 /** What a node's state on disk says of its spool. */
 interface SpoolOnDisk {
   readonly node: string;
   readonly epoch: string;
   readonly lastSeq: number;
+  /** Up to where the node knows it to be committed. */
+  readonly appliedSeq: number;
+  /** Events. */
+  readonly kept: number;
 }
+
+/** The last sequence in Postgres, by node and epoch. */
+type Committed = ReadonlyMap<string, number>;
 
 /** Of a quiet cluster, while all processes run: metrics and SQL say the same. */
 export async function checkMetrics(chaos: ChaosCluster): Promise<Check[]> {
@@ -32,62 +44,61 @@ export async function checkMetrics(chaos: ChaosCluster): Promise<Check[]> {
     () => undefined,
   );
   const { leader } = await chaos.askWhoLeads();
-  const samples = await scrape(`${leader.url}/metrics`);
-  const [row] = await chaos.cluster.sql<Record<string, string>>(
-    `SELECT count(established_at) AS established, count(*) FILTER (WHERE state = 'closed') AS closed,
-       count(*) FILTER (WHERE state = 'open') AS open, count(DISTINCT client_id) AS clients,
-       coalesce(sum(bytes_in), 0) AS bytes_received, coalesce(sum(bytes_out), 0) AS bytes_sent,
-       coalesce(sum(packets_in), 0) AS packets_received, coalesce(sum(packets_out), 0) AS packets_sent,
-       (SELECT coalesce(sum(count), 0) FROM connection_failures) AS failed
-     FROM connections`,
-  );
-  const metric = (name: string, labels?: Record<string, string>) => sumOf(samples, `masque_vpn_${name}`, labels);
-  const shown = {
-    established: metric('connections_total', { status: 'established' }),
-    closed: metric('connections_total', { status: 'closed' }),
-    open: metric('active_connections_total'),
-    clients: samples.filter(({ name }) => name === 'masque_vpn_bytes_sent_total').length,
-    bytes_received: metric('bytes_received_total'),
-    bytes_sent: metric('bytes_sent_total'),
-    packets_received: metric('packets_received_total'),
-    packets_sent: metric('packets_sent_total'),
-    failed: metric('connections_total', { status: 'failed' }),
+  let samples: Sample[] = [];
+  let inSql: Series = new Map();
+  // Addresses come to the end of their rest meanwhile.
+  const hasHeldStill = async () => {
+    inSql = await readSeries(chaos.cluster);
+    samples = await scrape(`${leader.url}/metrics`);
+    return isDeepStrictEqual(inSql, await readSeries(chaos.cluster));
   };
-  const sums = Object.fromEntries(Object.entries(row ?? {}).map(([name, value]) => [name, Number(value)]));
-  const durations = metric('connection_duration_seconds_count');
+  await waitFor(hasHeldStill, { timeoutMs: REST_TIMEOUT_MS, what: 'a scrape while nothing changes' });
+  const closed = sumOf(samples, 'masque_vpn_connections_total', { status: 'closed' });
   return [
-    same('metrics equal the sums of SQL', sums, shown),
-    same('every closed connection has its duration', shown.closed, durations),
-    some('connections were closed', shown.closed),
-    same('no connection is open in the metrics', 0, shown.open),
+    same('all metrics equal the rows in SQL', [], compareSeries(inSql, samples).slice(0, SERIES_SHOWN)),
+    same(
+      'every closed connection has its duration',
+      closed,
+      sumOf(samples, 'masque_vpn_connection_duration_seconds_count'),
+    ),
+    some('connections were closed', closed),
+    some('latencies were observed', sumOf(samples, 'masque_vpn_latency_ms_count')),
+    same('no connection is open in the metrics', 0, sumOf(samples, 'masque_vpn_active_connections_total')),
     same('no connection is open or presumed closed in SQL', [], await unfinished()),
   ];
 }
 
-/** Of stopped nodes: what they accepted, in any life, is in the log once each, and Postgres is where their spools are. */
-export async function checkSpools(chaos: ChaosCluster): Promise<Check[]> {
-  const { cluster } = chaos;
-  const directories = [
-    ...cluster.nodes.map(({ id }) => [id, join(cluster.directory, 'nodes', id, 'state')] as const),
-    ...chaos.fleets.flatMap(({ nodes, stateDirectory }) => nodes.map((id) => [id, join(stateDirectory, id)] as const)),
-  ];
-  const spools = directories.map(([node, directory]) => readSpool(node, directory));
-  const committed = async () => {
-    const rows = await cluster.sql<{ node: string; epoch: string; applied: string }>(
-      `SELECT node, epoch, applied_seq AS applied FROM node_epochs WHERE node <> 'control'`,
-    );
-    return new Map(rows.map(({ node, epoch, applied }) => [`${node}/${epoch}`, Number(applied)]));
+/** Of a quiet cluster, while its nodes run: they know all of their events to be committed. */
+export async function checkDepths({ cluster, fleets }: ChaosCluster): Promise<Check[]> {
+  const read = async () => {
+    const scrapes = await Promise.all(cluster.nodes.map(({ metricsUrl }) => scrape(metricsUrl)));
+    const shown = scrapes.map((samples) => samples.find(({ name }) => name === 'masque_vpn_node_spool_depth')?.value);
+    return [...shown, ...fleets.map((fleet) => fleet.status()?.depth)].map((depth) => depth ?? 'unknown');
   };
+  const areEmpty = async () => (await read()).every((depth) => depth === 0);
+  await waitFor(areEmpty, { timeoutMs: PROJECTED_TIMEOUT_MS, what: 'empty spools' }).catch(() => undefined);
+  const depths = await read();
+  const none = depths.map(() => 0);
+  return [same('by their own account all spools are empty', none, depths)];
+}
+
+/**
+ * Of stopped nodes: what they accepted, in any life, is in the log once each, and Postgres is where their spools are. `known` was committed
+ * before their spools were empty by their own account.
+ */
+export async function checkSpools(chaos: ChaosCluster, known: Committed): Promise<Check[]> {
+  const { cluster } = chaos;
+  const spools = spoolDirectories(chaos).map(([node, directory]) => readSpool(node, directory));
   const isBehind =
-    (applied: ReadonlyMap<string, number>) =>
+    (applied: Committed) =>
     ({ node, epoch, lastSeq }: SpoolOnDisk) =>
       (applied.get(`${node}/${epoch}`) ?? 0) < lastSeq;
-  const isCommitted = async () => !spools.some(isBehind(await committed()));
+  const isCommitted = async () => !spools.some(isBehind(await readApplied(chaos)));
   // What is missing then is in the check.
   await waitFor(isCommitted, { timeoutMs: PROJECTED_TIMEOUT_MS, what: 'the last events of the nodes' }).catch(
     () => undefined,
   );
-  const applied = await committed();
+  const applied = await readApplied(chaos);
   const logged = new Map<string, { events: number; seqs: number; last: number }>();
   for (const row of await cluster.sql<{ key: string; events: number; seqs: number; last: number }>(
     `SELECT node || '/' || epoch AS key, count(*)::int AS events, count(DISTINCT seq)::int AS seqs, max(seq)::int AS last
@@ -112,6 +123,11 @@ export async function checkSpools(chaos: ChaosCluster): Promise<Check[]> {
       'the watermarks equal the spools',
       Object.fromEntries(spools.map(({ node, lastSeq }) => [node, lastSeq])),
       Object.fromEntries(spools.map(({ node, epoch }) => [node, applied.get(`${node}/${epoch}`) ?? 0])),
+    ),
+    same(
+      'what a node was told is what was committed, and it keeps the rest',
+      [],
+      spools.filter((spool) => !wasTold(spool, known, applied)),
     ),
     same('no node has lost its spool', spools.length, applied.size),
   ];
@@ -139,11 +155,44 @@ async function checkOwnAddresses(cluster: Pick<Cluster, 'sql'>): Promise<Check[]
   return [same('clients with addresses of their own had those and no others', expected, actual)];
 }
 
+function spoolDirectories({ cluster, fleets }: ChaosCluster): (readonly [node: string, directory: string])[] {
+  return [
+    ...cluster.nodes.map(({ id }) => [id, join(cluster.directory, 'nodes', id, 'state')] as const),
+    ...fleets.flatMap(({ nodes, stateDirectory }) => nodes.map((id) => [id, join(stateDirectory, id)] as const)),
+  ];
+}
+
+/** A node need not hear of what it says at its end. */
+function wasTold(
+  { node, epoch, lastSeq, appliedSeq, kept }: SpoolOnDisk,
+  known: Committed,
+  applied: Committed,
+): boolean {
+  const key = `${node}/${epoch}`;
+  const [least = Number.POSITIVE_INFINITY, most = 0] = [known.get(key), applied.get(key)];
+  return appliedSeq >= least && appliedSeq <= most && kept === lastSeq - appliedSeq;
+}
+
+export async function readApplied({ cluster }: ChaosCluster): Promise<Committed> {
+  const rows = await cluster.sql<{ node: string; epoch: string; applied: string }>(
+    `SELECT node, epoch, applied_seq AS applied FROM node_epochs WHERE node <> 'control'`,
+  );
+  return new Map(rows.map(({ node, epoch, applied }) => [`${node}/${epoch}`, Number(applied)]));
+}
+
 function readSpool(node: string, directory: string): SpoolOnDisk {
   const db = new DatabaseSync(join(directory, 'node.sqlite'), { readOnly: true });
   try {
-    const row = db.prepare('SELECT epoch, last_seq FROM epoch').get();
-    return { node, epoch: String(row?.epoch), lastSeq: Number(row?.last_seq) };
+    const row = db
+      .prepare('SELECT epoch, last_seq, applied_seq, (SELECT count(*) FROM spool) AS kept FROM epoch')
+      .get();
+    return {
+      node,
+      epoch: String(row?.epoch),
+      lastSeq: Number(row?.last_seq),
+      appliedSeq: Number(row?.applied_seq),
+      kept: Number(row?.kept),
+    };
   } finally {
     db.close();
   }

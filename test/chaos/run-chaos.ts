@@ -8,7 +8,7 @@ import type { ChaosCluster } from './chaos-cluster.ts';
 import { CounterWatch } from './counter-watch.ts';
 import { type PlannedFault, planFaults } from './fault-plan.ts';
 import { FAULTS, type Fault, type Held } from './faults.ts';
-import { checkDatabase, checkMetrics, checkSpools } from './invariants.ts';
+import { checkDatabase, checkDepths, checkMetrics, checkSpools, readApplied } from './invariants.ts';
 import { checkGrowth, growthOf, some, takeStock } from './stock.ts';
 
 const DIFFERENCES_SHOWN = 10;
@@ -72,6 +72,8 @@ async function run(chaos: ChaosCluster, watch: CounterWatch, options: ChaosOptio
   watch.expectAnswers();
   const downloaded = await chaos.drain();
   const checks = await checkMetrics(chaos);
+  const known = await readApplied(chaos);
+  checks.push(...(await checkDepths(chaos)));
   await watch.stop();
   const targets = faults.filter(({ target }) => target !== null).length;
   checks.push(
@@ -85,7 +87,7 @@ async function run(chaos: ChaosCluster, watch: CounterWatch, options: ChaosOptio
   progress('all events are committed, stopping the nodes');
   await chaos.stopNodes();
   progress('looking whether all holds');
-  checks.push(...(await checkSpools(chaos)), ...(await checkDatabase(chaos)), await checkRebuilt(chaos));
+  checks.push(...(await checkSpools(chaos, known)), ...(await checkDatabase(chaos)), await checkRebuilt(chaos));
   const growth = growthOf(stockBefore, await takeStock(chaos));
   checks.push(...checkGrowth(growth));
   const unexpectedEnds = chaos.processes.flatMap(({ unexpected }) => unexpected);
