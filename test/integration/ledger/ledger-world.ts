@@ -21,8 +21,9 @@ const LEASE_SECONDS = 600;
 const RECLAIM_GRACE_MS = 120_000;
 /** Wall clocks of nodes, against that of Postgres. */
 const SKEWS_MS = [0, 20_000, -20_000];
-/** A node whose clock is ahead begins and ends its assignments later; the shortest is a millisecond long. */
-const SKEW = `${Math.max(...SKEWS_MS) + 1} milliseconds`;
+/** A node whose clock is ahead begins and ends its assignments later; each takes a millisecond at least, also those of one moment. */
+const MOMENT_MS = 100;
+const SKEW = `${Math.max(...SKEWS_MS) + MOMENT_MS} milliseconds`;
 export const NODES = SKEWS_MS.length;
 export const POOLS = [DEFAULT_POOL, 'office'] as const;
 type Pool = (typeof POOLS)[number];
