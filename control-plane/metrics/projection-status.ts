@@ -18,6 +18,8 @@ export interface ProjectionStatus {
   readonly lagEvents: number | null;
   /** Age of the oldest of them, seconds; 0 when there is none. Null: NATS did not answer. */
   readonly lagSeconds: number | null;
+  /** Since the newest commit of the projection. */
+  readonly idleSeconds: number;
   readonly parked: number;
   /** For how long the first of them has waited, seconds; 0 when there is none. */
   readonly parkedSeconds: number;
@@ -36,6 +38,7 @@ export async function readProjectionStatus(
     position: number;
     stream_seq: number;
     stream_created: string | null;
+    idle_seconds: number;
     parked: number;
     parked_seconds: number;
     dead_letters: number;
@@ -44,6 +47,7 @@ export async function readProjectionStatus(
     outbox: number;
   }>`
     SELECT position, stream_seq, stream_created,
+      greatest(0, extract(epoch FROM clock_timestamp() - committed_at))::double precision AS idle_seconds,
       (SELECT count(*) FROM parked_events) AS parked,
       (SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(parked_at)), 0))::double precision
        FROM parked_events) AS parked_seconds,
@@ -58,6 +62,7 @@ export async function readProjectionStatus(
     position: row.position,
     streamSeq: row.stream_seq,
     ...lag,
+    idleSeconds: row.idle_seconds,
     parked: row.parked,
     parkedSeconds: row.parked_seconds,
     deadLetters: row.dead_letters,
@@ -67,9 +72,9 @@ export async function readProjectionStatus(
   };
 }
 
-/** Whether the projection has had work for STUCK_AFTER_SECONDS and has not done it. */
-export function isStuck({ lagSeconds }: Pick<ProjectionStatus, 'lagSeconds'>): boolean {
-  return lagSeconds !== null && lagSeconds > STUCK_AFTER_SECONDS;
+/** Whether the projection has had work for STUCK_AFTER_SECONDS and has done none of it. One that catches up after an outage is late, not stuck. */
+export function isStuck({ lagSeconds, idleSeconds }: Pick<ProjectionStatus, 'lagSeconds' | 'idleSeconds'>): boolean {
+  return lagSeconds !== null && Math.min(lagSeconds, idleSeconds) > STUCK_AFTER_SECONDS;
 }
 
 type Lag = Pick<ProjectionStatus, 'lagEvents' | 'lagSeconds'>;
