@@ -5,7 +5,14 @@ import type { DatabaseTransaction } from '../storage/database.ts';
 import { type Column, insertRows } from '../storage/insert-rows.ts';
 import { overlap } from '../storage/overlap.ts';
 import type { AddressMemory } from './address-memory.ts';
-import { loadEndingBehind, loadOfConnections, loadOpen, writeBegins, writeEnds } from './assignment-rows.ts';
+import {
+  loadBehindLease,
+  loadEndingBehind,
+  loadOfConnections,
+  loadOpen,
+  writeBegins,
+  writeEnds,
+} from './assignment-rows.ts';
 import { type Assignment, decideAssignment, endAssignment, isEndToCome } from './assignment-state.ts';
 import type { BlockGrantsProjection } from './block-grants.ts';
 import type { ConnectionOutcome } from './connection-state.ts';
@@ -74,6 +81,11 @@ export class AddressAssignmentsProjection {
       }
     }
     projection.add(await loadEndingBehind(trx, missing));
+    for (const { event } of entries) {
+      if (event.type !== 'block.reclaimed') continue;
+      const { node, block, leaseEnd } = event.data;
+      projection.add(await loadBehindLease(trx, { node, block, leaseEnd: Date.parse(leaseEnd) }));
+    }
     if (restarted.size > 0) {
       const ofThem = sql<boolean>`c.node = any(${[...restarted]}::text[]) AND c.state <> 'closed'`;
       projection.add(await loadOfConnections(trx, ofThem));
@@ -135,7 +147,10 @@ export class AddressAssignmentsProjection {
         const { node, block } = event.data;
         const reclaimed = event.type === 'block.reclaimed';
         const at = Date.parse(reclaimed ? event.data.leaseEnd : event.at);
-        for (const row of this.where((row) => row.until === null && row.node === node && row.block === block)) {
+        // Who lost an address with another block before had this one until the end of that one's lease at most.
+        const isBehind = ({ until, endReason }: Assignment) =>
+          until === null || (reclaimed && until > at && endReason === 'node_lost');
+        for (const row of this.where((row) => row.node === node && row.block === block && isBehind(row))) {
           this.end(entry, row, at, reclaimed ? 'reclaimed' : 'returned');
         }
         break;

@@ -2,7 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { canonicalAddress } from '../../shared/ip/address.ts';
 import { canonicalPrefix } from '../../shared/ip/prefix.ts';
 import type { DatabaseTransaction } from '../storage/database.ts';
-import { type Column, insertRows, unnestOf } from '../storage/insert-rows.ts';
+import { type Column, insertRows, timestamp, unnestOf } from '../storage/insert-rows.ts';
 import { send } from '../storage/send.ts';
 import type { Row } from '../storage/tables.ts';
 import type { Assignment } from './assignment-state.ts';
@@ -69,6 +69,19 @@ export async function loadOfConnections(
     SELECT a.*, lower(a.during) AS "from", upper(a.during) AS until
     FROM connections c JOIN address_assignments a USING (connection_id) WHERE ${condition}
     ORDER BY a.assigned_position`.execute(trx);
+  return rows.map(fromRow);
+}
+
+/** What a node gave of a block that was taken from it, of which the lease ended at `leaseEnd`, milliseconds since 1970: what ends behind that. */
+export async function loadBehindLease(
+  trx: DatabaseTransaction,
+  { node, block, leaseEnd }: { readonly node: string; readonly block: string; readonly leaseEnd: number },
+): Promise<Assignment[]> {
+  const { rows } = await sql<AssignmentRow>`
+    SELECT *, lower(during) AS "from", upper(during) AS until FROM address_assignments
+    WHERE address <<= ${block}::cidr AND coalesce(upper(during), 'infinity') > ${timestamp(leaseEnd)}::timestamptz
+      AND node = ${node} AND block = ${block}::cidr
+    ORDER BY assigned_position`.execute(trx);
   return rows.map(fromRow);
 }
 

@@ -542,6 +542,31 @@ test('who loses an address with its block loses those in other blocks too, and t
   assert.deepEqual(outcomes, [expected, expected]);
 });
 
+test('a lease that ended before that of the block which took its connection ends what it gave earlier', async () => {
+  const other = { block: '10.99.4.0/24', pool: BLOCK.pool };
+  const log = await TestLog.open(postgres);
+  const node = new SampleNode('node-a');
+  const alice = connectionOf('alice');
+  await log.decide(granted('node-a', 0, 100));
+  await log.decide({ type: 'block.granted', at: at(0), data: { ...other, node: 'node-a', leaseEnd: at(90) } });
+  await log.deliver([
+    node.started(1),
+    established(node, alice, 2),
+    assigned(node, alice, 2),
+    node.event('address.assigned', 2, { ...alice, address: '10.99.4.9', ...other }),
+  ]);
+  await log.decide({ type: 'block.reclaimed', at: at(220), data: { ...BLOCK, node: 'node-a', leaseEnd: at(100) } });
+  await log.decide({ type: 'block.reclaimed', at: at(221), data: { ...other, node: 'node-a', leaseEnd: at(90) } });
+  const { rows } = await sql`
+    SELECT host(address) AS address, upper(during) AS until, end_reason FROM address_assignments ORDER BY address`.execute(
+    log.database,
+  );
+  assert.deepEqual(rows, [
+    { address: '10.99.3.7', until: new Date(at(100)), end_reason: 'reclaimed' },
+    { address: '10.99.4.9', until: new Date(at(90)), end_reason: 'reclaimed' },
+  ]);
+});
+
 test('what a clock far ahead of its lease assigns is decided alike, whatever shares its batch', async () => {
   const node = new SampleNode('node-a');
   const [bob, carol, dave] = [connectionOf('bob'), connectionOf('carol'), connectionOf('dave')];
