@@ -163,15 +163,14 @@ export class EventPublisher {
       await this.#lookUpStream(session);
       if (session.stream === undefined) await delay(retryDelay(attempt));
     }
-    await this.#ask();
-    await this.#confirming;
     // Events of an older copy of the spool have numbers that others had.
-    for (let attempt = 0; session === this.#session && !this.#spool.isConfirmed; attempt++) {
-      await delay(retryDelay(attempt));
+    for (let attempt = 0; ; attempt++) {
       await this.#ask();
       await this.#confirming;
+      if (session !== this.#session) return;
+      if (this.#spool.isConfirmed) break;
+      await delay(retryDelay(attempt));
     }
-    if (session !== this.#session) return;
     // What was on its way when the connection broke, and what a restarted server may have lost after its PubAck.
     this.#ledger.reconnected();
     session.ready = true;

@@ -15,6 +15,8 @@ export const DEFAULT_SPOOL_RESERVE_BYTES = 64 * 2 ** 20;
 /** Ours: events that are deleted in one transaction, which takes some hundreds of kilobytes of the disk for a moment. */
 const TRIM_EVENTS = 1_000;
 
+const INSERT_EVENT = 'INSERT INTO spool (seq, incarnation, bytes, event) VALUES (?, ?, ?, ?)';
+
 const URGENT: ReadonlySet<EventType> = new Set<EventType>([
   'connection.closed',
   'address.released',
@@ -76,7 +78,8 @@ export class Spool {
   readonly #listeners = new Set<() => void>();
   /** Of an envelope at its longest, without type, time and data. */
   readonly #envelopeBytes: number;
-  readonly #ownSeq: number;
+  /** The last sequence that a process before this one can have published. */
+  readonly ownSeq: number;
   #isConfirmed: boolean;
   #epoch: string;
   #lastSeq: number;
@@ -99,7 +102,7 @@ export class Spool {
     this.#lastSeq = Number(row?.last_seq ?? 0);
     this.#appliedSeq = Number(row?.applied_seq ?? 0);
     this.#isConfirmed = row === undefined;
-    this.#ownSeq = typeof row?.confirmed === 'string' ? this.#lastSeqOf(row.confirmed) : this.#lastSeq;
+    this.ownSeq = typeof row?.confirmed === 'string' ? this.#lastSeqOf(row.confirmed) : this.#lastSeq;
     const held = database.reader.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
     this.#events = Number(held?.events);
     this.#bytes = Number(held?.bytes);
@@ -129,11 +132,6 @@ export class Spool {
    */
   get isConfirmed(): boolean {
     return this.#isConfirmed;
-  }
-
-  /** The last sequence that a process before this one can have published. */
-  get ownSeq(): number {
-    return this.#ownSeq;
   }
 
   /** Notes that it is no older copy. Nothing may be published before this resolves. */
@@ -252,18 +250,19 @@ export class Spool {
     try {
       change = await this.#database.commit((db) => {
         const held = db.prepare('SELECT count(*) AS events, total(bytes) AS bytes FROM spool').get();
-        const rows = db.prepare('SELECT incarnation, event FROM spool WHERE seq > ? ORDER BY seq').all(this.#ownSeq);
+        const rows = db.prepare('SELECT incarnation, event FROM spool WHERE seq > ? ORDER BY seq').all(this.ownSeq);
         db.exec('DELETE FROM spool; DELETE FROM epoch');
         this.#epoch = after;
         this.#takeSequences(db, rows.length);
-        const insert = db.prepare('INSERT INTO spool (seq, incarnation, bytes, event) VALUES (?, ?, ?, ?)');
-        let bytes = 0;
+        const insert = db.prepare(INSERT_EVENT);
+        let total = 0;
         rows.forEach(({ incarnation, event }, i) => {
           const json = JSON.stringify({ ...JSON.parse(String(event)), epoch: after, seq: i + 1 });
-          bytes += Buffer.byteLength(json);
-          insert.run(i + 1, incarnation!, Buffer.byteLength(json), json);
+          const bytes = Buffer.byteLength(json);
+          total += bytes;
+          insert.run(i + 1, incarnation!, bytes, json);
         });
-        return { events: rows.length - Number(held?.events), bytes: bytes - Number(held?.bytes), kept: rows.length };
+        return { events: rows.length - Number(held?.events), bytes: total - Number(held?.bytes), kept: rows.length };
       });
     } finally {
       if (change === undefined) this.#epoch = before;
@@ -277,7 +276,7 @@ export class Spool {
 
   #store(db: DatabaseSync, events: readonly WrittenEvent[]): { events: VpnEvent[]; bytes: number } {
     const first = this.#takeSequences(db, events.length);
-    const insert = db.prepare('INSERT INTO spool (seq, incarnation, bytes, event) VALUES (?, ?, ?, ?)');
+    const insert = db.prepare(INSERT_EVENT);
     let total = 0;
     const stored = events.map((written, i) => {
       const { event, json, bytes } = this.#encode(written, first + i);
