@@ -8,7 +8,10 @@ export function renderChaos({ seed, seconds, faults, checks, figures, unexpected
     `chaos of ${seconds} s, seed ${seed}`,
     textTable(faults),
     textTable([figures]),
-    ...unexpectedEnds.map((end) => `ended by itself, and was started again: ${end}`),
+    ...unexpectedEnds.map(
+      ({ process, status, lastLogLines }) =>
+        `${process} ended by itself (${status}), and was started again; its last lines:\n${lastLogLines}`,
+    ),
     textTable(checks.map(({ name, ok }) => ({ check: name, verdict: ok ? 'ok' : 'FAILED' }))),
     ...failed.map(
       ({ name, expected, actual }) =>

@@ -10,6 +10,7 @@ import { type PlannedFault, planFaults } from './fault-plan.ts';
 import { FAULTS, type Fault, type Held } from './faults.ts';
 import { checkDatabase, checkDepths, checkMetrics, checkSpools, readApplied } from './invariants.ts';
 import { checkGrowth, growthOf, some, takeStock } from './stock.ts';
+import type { UnexpectedEnd } from './supervised.ts';
 
 const DIFFERENCES_SHOWN = 10;
 
@@ -30,8 +31,7 @@ export interface ChaosResult {
   readonly checks: readonly Check[];
   /** What happened meanwhile. */
   readonly figures: Readonly<Record<string, number>>;
-  /** Processes that ended though no fault killed them. */
-  readonly unexpectedEnds: readonly string[];
+  readonly unexpectedEnds: readonly UnexpectedEnd[];
 }
 
 export interface ChaosOptions {
@@ -90,9 +90,9 @@ async function run(chaos: ChaosCluster, watch: CounterWatch, options: ChaosOptio
   checks.push(...(await checkSpools(chaos, known)), ...(await checkDatabase(chaos)), await checkRebuilt(chaos));
   const growth = growthOf(stockBefore, await takeStock(chaos));
   checks.push(...checkGrowth(growth));
-  const unexpectedEnds = chaos.processes.flatMap(({ unexpected }) => unexpected);
+  const unexpectedEnds = chaos.processes.flatMap((process) => process.takeUnexpected());
   // A node may: it cannot begin on a full disk.
-  const ended = unexpectedEnds.filter((end) => end.startsWith('control-plane'));
+  const ended = unexpectedEnds.filter(({ process }) => process.startsWith('control-plane'));
   checks.push(same('no control plane ended by itself', [], ended));
   const [after] = await chaos.cluster.sql<{ term: string; events: string; connections: string }>(
     `SELECT owner_epoch AS term, (SELECT count(*) FROM events) AS events,

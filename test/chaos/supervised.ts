@@ -1,13 +1,19 @@
 import { describeExit, type ExitStatus } from '../../deploy/local/child-process.ts';
 import type { Service } from '../../deploy/local/service.ts';
 
+/** The end of a process that no fault brought about. */
+export interface UnexpectedEnd {
+  readonly process: string;
+  readonly status: string;
+  readonly lastLogLines: string;
+}
+
 /** A process that is started again whenever it ends, as a service manager does, but while a fault holds it down. */
 export class Supervised {
   readonly name: string;
   readonly service: Service;
-  /** The ends that no fault brought about. */
-  readonly unexpected: string[] = [];
   readonly #launch: () => Promise<void>;
+  #unexpected: UnexpectedEnd[] = [];
   #isHeld = false;
   #isFrozen = false;
   /** By us, since its last start. */
@@ -26,6 +32,13 @@ export class Supervised {
 
   get pid(): number | undefined {
     return this.service.running() ? this.service.process().pid : undefined;
+  }
+
+  /** The unexpected ends since the last time it was asked for them. */
+  takeUnexpected(): UnexpectedEnd[] {
+    const taken = this.#unexpected;
+    this.#unexpected = [];
+    return taken;
   }
 
   /** SIGKILL; it stays down until `release`. */
@@ -52,8 +65,11 @@ export class Supervised {
   /** Starts it again where it has ended. */
   async look(): Promise<void> {
     if (this.#isHeld || this.service.running()) return;
-    const status = this.service.process().exitStatus();
-    if (!this.#wasEnded) this.unexpected.push(`${this.name}: ${describeExit(status as ExitStatus)}`);
+    if (!this.#wasEnded) {
+      const last = this.service.process();
+      const status = describeExit(last.exitStatus() as ExitStatus);
+      this.#unexpected.push({ process: this.name, status, lastLogLines: last.lastLogLines() });
+    }
     this.#wasEnded = false;
     await this.#launch();
   }
