@@ -10,8 +10,9 @@ import { Supervised } from './supervised.ts';
 
 const DISK_MEGABYTES = 24;
 const SIMULATED_LOAD = { connections: 10, opensPerSecond: 20, churnPerSecond: 4, windowMs: 1_000 };
-/** Two processes: one has its state on the small disk. */
-const FLEETS = { 'fleet-1': 4, 'fleet-2': 2 } as const;
+/** The simulated nodes that have their state on the small disk. */
+export const SMALL_DISK_FLEET = 'fleet-2';
+const FLEETS = { 'fleet-1': 4, [SMALL_DISK_FLEET]: 2 } as const;
 /** By client: of the end of the pool, where no block is. */
 export const OWN_ADDRESSES = { 'client-2': ['10.99.255.7', 'fd00:99::ffff:7'] } as const;
 
@@ -31,7 +32,7 @@ export interface ChaosParts {
   readonly cluster: Cluster;
   readonly replicas: readonly Replica[];
   readonly fleets: readonly SimulatedNodesProcess[];
-  /** Of fleet-2. */
+  /** Of SMALL_DISK_FLEET. */
   readonly disk: SmallDisk;
   /** Of all simulated nodes to NATS. */
   readonly fleetLink: TcpProxy;
@@ -95,7 +96,7 @@ export async function startChaosParts({ directory, progress, signal }: ChaosPart
             number++;
             return { id: `sim-${number}`, natsUrl: fleetNats.url, clients: [`sim-client-${number}`] };
           }),
-          ...(name === 'fleet-2' && { stateDirectory: disk.directory }),
+          ...(name === SMALL_DISK_FLEET && { stateDirectory: disk.directory }),
         }),
     );
     for (const fleet of fleets) {

@@ -15,6 +15,8 @@ export class TcpProxy {
   readonly #pipes = new Set<Pipe>();
   #state: LinkState = { kind: 'open', delayMs: 0 };
   #accepted = 0;
+  #passed = 0;
+  #cutAt: number | undefined;
 
   private constructor(server: Server, target: { readonly host: string; readonly port: number }) {
     this.#server = server;
@@ -26,11 +28,11 @@ export class TcpProxy {
       }
       this.#accepted++;
       const far = connectTcp({ ...target, allowHalfOpen: true });
-      for (const [from, to] of [
-        [near, far],
-        [far, near],
+      for (const [from, to, onPassed] of [
+        [near, far, () => undefined],
+        [far, near, () => this.#countPassed()],
       ] as const) {
-        const pipe = new Pipe(from, to, () => this.#state);
+        const pipe = new Pipe(from, to, () => this.#state, onPassed);
         this.#pipes.add(pipe);
         from.on('close', () => this.#pipes.delete(pipe));
       }
@@ -57,12 +59,27 @@ export class TcpProxy {
     return Math.ceil(this.#pipes.size / 2);
   }
 
+  /** Pieces that came from the target and got through: about as many as its answers. */
+  get passed(): number {
+    return this.#passed;
+  }
+
+  /** Cuts the connections there are behind so many more pieces from the target, once; new ones get through. */
+  cutAfter(pieces: number): void {
+    this.#cutAt = this.#passed + pieces;
+  }
+
   set(state: LinkState): void {
     this.#state = state;
     for (const pipe of this.#pipes) {
       if (state.kind === 'cut') pipe.destroy();
       else pipe.pump();
     }
+  }
+
+  #countPassed(): void {
+    this.#passed++;
+    if (this.#passed === this.#cutAt) for (const pipe of this.#pipes) pipe.destroy();
   }
 
   close(): void {
@@ -76,14 +93,16 @@ class Pipe {
   readonly #from: Socket;
   readonly #to: Socket;
   readonly #state: () => LinkState;
+  readonly #onPassed: () => void;
   readonly #waiting: Piece[] = [];
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
-  constructor(from: Socket, to: Socket, state: () => LinkState) {
+  constructor(from: Socket, to: Socket, state: () => LinkState, onPassed: () => void) {
     this.#from = from;
     this.#to = to;
     this.#state = state;
+    this.#onPassed = onPassed;
     from.on('data', (bytes: Buffer) => {
       const current = state();
       const delayMs = current.kind === 'open' ? current.delayMs : 0;
@@ -110,8 +129,10 @@ class Pipe {
     }
     this.#from.resume();
     const now = performance.now();
-    while (this.#waiting[0] !== undefined && this.#waiting[0].dueAt <= now)
+    while (this.#waiting[0] !== undefined && this.#waiting[0].dueAt <= now) {
       this.#to.write(this.#waiting.shift()!.bytes);
+      this.#onPassed();
+    }
     const next = this.#waiting[0];
     clearTimeout(this.#timer);
     if (next !== undefined) this.#timer = setTimeout(() => this.pump(), next.dueAt - now);

@@ -76,3 +76,21 @@ test('a cut link ends its connections and takes no new ones', async (t) => {
   const [bytes] = await once(again, 'data');
   assert.equal(String(bytes), 'back');
 });
+
+test('a link that is to be cut behind some pieces passes those on, and takes new connections', async (t) => {
+  const { proxy, client, heard } = await setUp(t);
+  client.write('one');
+  await until(() => heard() === 'one', 'the first echo');
+  const closed = once(client, 'close');
+  proxy.cutAfter(2);
+  client.write('two');
+  await until(() => heard() === 'onetwo', 'the second echo');
+  client.write('three');
+  await closed;
+  assert.equal(proxy.passed, 3);
+  const again = connect(proxy.port, '127.0.0.1');
+  t.after(() => again.destroy());
+  again.write('back');
+  const [bytes] = await once(again, 'data');
+  assert.equal(String(bytes), 'back');
+});

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { connectDependencies } from '../../../control-plane/leader/connect-dependencies.ts';
+import { DEFAULT_BLOCK_LENGTH } from '../../../control-plane/pools/block-lengths.ts';
+import { checkConfiguredPool } from '../../../control-plane/pools/configured-pool.ts';
+import { createDatabase, createPool } from '../../../control-plane/storage/database.ts';
+import { type NatsServer, startNatsServer } from '../../../deploy/local/nats-server.ts';
+import { describeError } from '../../../shared/errors.ts';
+import { parsePrefix } from '../../../shared/ip/prefix.ts';
+import { createLogger } from '../../../shared/log/logger.ts';
+import { needsBinary } from '../../support/requirements.ts';
+import { TcpProxy } from '../../support/tcp-proxy.ts';
+import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+
+const skip = needsBinary('nats-server', 'nats-server');
+const LAYOUT = { prefixes: [parsePrefix('10.99.0.0/16')], blockLength: DEFAULT_BLOCK_LENGTH };
+
+let postgres: TestPostgres;
+let nats: NatsServer;
+before(async () => {
+  if (skip) return;
+  postgres = await startTestPostgres();
+  nats = await startNatsServer({ directory: join(temporaryDirectory({ after }), 'nats') });
+});
+after(() => Promise.all([postgres?.stop(), nats?.stop()]));
+
+/** Brings the newest database up to date as a control plane does when it starts, over a link of its own. */
+async function begin(prepare: (link: TcpProxy) => void): Promise<TcpProxy> {
+  const there = new URL(postgres.url());
+  const link = await TcpProxy.start({ host: there.hostname, port: Number(there.port) });
+  prepare(link);
+  there.hostname = '127.0.0.1';
+  there.port = String(link.port);
+  const database = createDatabase(createPool(there.href, 'broken link', () => undefined));
+  try {
+    const connection = await connectDependencies({
+      database,
+      natsUrl: nats.url,
+      log: createLogger('broken link', 'silent'),
+      signal: new AbortController().signal,
+      check: () => checkConfiguredPool(database, LAYOUT),
+    });
+    await connection.close();
+  } finally {
+    await database.destroy();
+    link.close();
+  }
+  return link;
+}
+
+test('a control plane that starts waits for Postgres, whatever the link breaks off', { skip }, async () => {
+  await postgres.database();
+  const { passed } = await begin(() => undefined);
+  const begun = await Promise.allSettled(
+    Array.from({ length: passed }, (_, pieces) => begin((link) => link.cutAfter(pieces + 1))),
+  );
+  const failures = begun.flatMap((result, i) =>
+    result.status === 'rejected' ? [`broken behind piece ${i + 1}: ${describeError(result.reason)}`] : [],
+  );
+  assert.deepEqual(failures, []);
+  const links = begun.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const broken = links.filter(({ accepted }) => accepted > 1).length;
+  // What one start gets in two pieces another may get in one.
+  assert.ok(broken > passed / 2, `only ${broken} of ${passed} links broke`);
+});
