@@ -4,6 +4,7 @@ import type { ManagedProcess } from '../../deploy/local/child-process.ts';
 import { childrenOf } from '../../deploy/local/process-identity.ts';
 import { errorCode } from '../../shared/errors.ts';
 import type { ChaosCluster } from './chaos-cluster.ts';
+import { SMALL_DISK_FLEET } from './chaos-parts.ts';
 import type { FaultKind } from './fault-plan.ts';
 import type { Supervised } from './supervised.ts';
 
@@ -198,7 +199,7 @@ export const FAULTS: readonly Fault[] = [
     holdMs: LONG,
     async inject({ disk }) {
       disk.fill();
-      return { target: 'fleet-2', heal: () => disk.empty() };
+      return { target: SMALL_DISK_FLEET, heal: () => disk.empty() };
     },
   },
 ];
