@@ -6,7 +6,7 @@ export const adminVariables = { DATABASE_URL: controlPlaneVariables.DATABASE_URL
 
 export type AdminCommand =
   | { readonly name: 'rebuild'; readonly discard: boolean; readonly json: boolean }
-  | { readonly name: 'verify'; readonly limit: number; readonly json: boolean }
+  | { readonly name: 'verify'; readonly limit: number | undefined; readonly json: boolean }
   | { readonly name: 'dead-letter list'; readonly limit: number; readonly json: boolean }
   | { readonly name: 'dead-letter retry'; readonly ids: readonly number[] | 'all'; readonly json: boolean };
 
@@ -20,7 +20,7 @@ export const ADMIN_HELP = `usage: npm run admin -- COMMAND
   rebuild --discard   drops one that is not done
   verify              projects the log anew, compares that with the live tables, and these with each other. Exit code 1
                       when anything differs
-  verify --limit N    how many differences are told of each table and check, 1 to ${MAX_LIMIT} (${DEFAULT_LIMIT})
+  verify --limit N    how many differences are told of each table and check, 1 to ${MAX_LIMIT}; else every one
 
   dead-letter list    the events that could not be applied, oldest first; --limit N, 1 to ${MAX_LIMIT} (${DEFAULT_LIMIT})
   dead-letter retry ID...
@@ -44,7 +44,7 @@ const OPTIONS = { json: FLAG, discard: FLAG, limit: integer(1, MAX_LIMIT), all: 
 export function parseAdminCommand(args: readonly string[]): AdminCommand | undefined {
   const given = parseArguments(args, OPTIONS, 'taken');
   if (given === undefined) return undefined;
-  const { json, discard, limit = DEFAULT_LIMIT, all } = given.values;
+  const { json, discard, limit, all } = given.values;
   const [name, ...rest] = given.words;
   const takes = (command: string, words: readonly string[], option: Exclude<keyof typeof OPTIONS, 'json'>) => {
     if (words[0] !== undefined) throw new ConfigError(command, words[0], 'no further argument');
@@ -64,7 +64,7 @@ export function parseAdminCommand(args: readonly string[]): AdminCommand | undef
       switch (what) {
         case 'list':
           takes('dead-letter list', ids, 'limit');
-          return { name: 'dead-letter list', limit, json };
+          return { name: 'dead-letter list', limit: limit ?? DEFAULT_LIMIT, json };
         case 'retry':
           takes('dead-letter retry', [], 'all');
           return { name: 'dead-letter retry', ids: retried(ids, all), json };

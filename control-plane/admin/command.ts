@@ -7,6 +7,8 @@ export interface CommandContext {
   /** Who runs it, for the log. */
   readonly actor: string;
   readonly onProgress: OnProgress;
+  /** Writes a line of the result that need not wait for the rest. */
+  readonly print: (line: string) => void;
   /** Aborts when someone wants the command to end. */
   readonly signal: AbortSignal;
 }

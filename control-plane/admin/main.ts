@@ -44,10 +44,13 @@ async function runOn(databaseUrl: string, command: AdminCommand): Promise<number
   try {
     await checkSchemaVersion(database);
     const onProgress: CommandContext['onProgress'] = (what) => progress.show(what);
-    const { ok, text, json } = await run(command, { database, actor: commandLineActor(), onProgress, signal });
-    progress.end();
-    process.stdout.write(`${text}\n`);
-    if (command.json) process.stdout.write(`${JSON.stringify({ ok, command: command.name, ...json })}\n`);
+    const print = (line: string) => {
+      progress.end();
+      process.stdout.write(`${line}\n`);
+    };
+    const { ok, text, json } = await run(command, { database, actor: commandLineActor(), onProgress, print, signal });
+    print(text);
+    if (command.json) print(JSON.stringify({ ok, command: command.name, ...json }));
     return ok ? 0 : EXIT_FAILED;
   } catch (error) {
     progress.end();

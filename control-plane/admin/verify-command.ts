@@ -1,19 +1,23 @@
-import { describeDifference } from '../verify/difference.ts';
+import { type Difference, describeDifference } from '../verify/difference.ts';
 import { verifyProjections } from '../verify/verify-projections.ts';
 import type { CommandContext, CommandResult } from './command.ts';
 import { count } from './progress-line.ts';
 
+/** Prints differences as they are found; what is to be JSON has to be kept until the end. */
 export async function verifyCommand(
-  { limit }: { readonly limit: number },
-  { database, onProgress, signal }: CommandContext,
+  { limit, json: isKept }: { readonly limit: number | undefined; readonly json: boolean },
+  { database, onProgress, print, signal }: CommandContext,
 ): Promise<CommandResult> {
-  const report = await verifyProjections(database, { limit, onProgress, signal });
-  const lines: string[] = [];
-  for (const found of report.findings) {
-    lines.push(...found.differences.map(describeDifference));
-    const more = found.count - found.differences.length;
-    if (more > 0) lines.push(`${found.name}: ${count(more)} more`);
-  }
+  const kept: Difference[] = [];
+  const onDifference = (difference: Difference) => {
+    signal.throwIfAborted();
+    print(describeDifference(difference));
+    if (isKept) kept.push(difference);
+  };
+  const report = await verifyProjections(database, { limit, onDifference, onProgress, signal });
+  const lines = report.findings
+    .filter((found) => limit !== undefined && found.count > limit)
+    .map((found) => `${found.name}: ${count(found.count - (limit ?? 0))} more`);
   const scope = `${report.findings.length} tables and checks as of position ${report.position}`;
   const source = `${count(report.events)} events projected anew`;
   lines.push(
@@ -21,5 +25,7 @@ export async function verifyCommand(
       ? `no difference: ${scope}, ${source}`
       : `${count(report.differences)} differences: ${scope}, ${source}`,
   );
-  return { ok: report.differences === 0, text: lines.join('\n'), json: { ...report } };
+  const told = Object.groupBy(kept, (difference) => ('table' in difference ? difference.table : difference.check));
+  const findings = report.findings.map((found) => ({ ...found, differences: told[found.name] ?? [] }));
+  return { ok: report.differences === 0, text: lines.join('\n'), json: { ...report, findings } };
 }

@@ -2,22 +2,17 @@ import { type RawBuilder, sql } from 'kysely';
 import type { ProjectionTable } from '../projections/projection-tables.ts';
 import { LIVE_SCHEMA, type TableDefinition } from '../rebuild/table-definitions.ts';
 import type { Database } from '../storage/database.ts';
-import type { Difference } from './difference.ts';
+import { type Telling, tell } from './tell.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
 /** Sums of fractions that differ by less than this part of them are equal (ours): they were added in another order. */
 const RELATIVE_TOLERANCE = 1e-9;
 
-/** Some of the differences, and how many there are in all. */
-export interface Findings {
-  readonly differences: readonly Difference[];
-  readonly count: number;
-}
-
 /**
- * Compares a live table with its copy in another schema, as the caller's transaction sees them. At most `limit` differences are
- * told, those with the lowest keys. Of a table that is partitioned by position, rows before `firstPosition` are left out.
+ * Compares a live table with its copy in another schema, as the caller's transaction sees them, and returns the number of
+ * differences. Those with the lowest keys are told first. Of a table that is partitioned by position, rows before `firstPosition`
+ * are left out.
  */
 export async function compareTable(
   database: Database,
@@ -25,8 +20,8 @@ export async function compareTable(
   { columns }: TableDefinition,
   schema: string,
   firstPosition: number,
-  limit: number,
-): Promise<Findings> {
+  telling: Telling,
+): Promise<number> {
   const { name, key, ignored = [], approximate = [], partitionedBy } = table;
   const compared = columns
     .map((column) => column.name)
@@ -36,24 +31,19 @@ export async function compareTable(
   const rows = (from: string) => sql`SELECT ${sql.join(compared)} FROM ${sql.id(from, name)} ${where}`;
   const only = (from: string, other: string) => sql`
     SELECT ${keyObject(key)} AS key, to_jsonb(d) AS row FROM (${rows(from)} EXCEPT ALL ${rows(other)}) d`;
-  const { rows: found } = await sql<{ count: number; differences: Array<{ key: Row; live: Row; rebuilt: Row }> }>`
-    WITH live AS MATERIALIZED (${only(LIVE_SCHEMA, schema)}),
-    rebuilt AS MATERIALIZED (${only(schema, LIVE_SCHEMA)}),
-    pairs AS MATERIALIZED (
-      SELECT coalesce(live.key, rebuilt.key) AS key, live.row AS live, rebuilt.row AS rebuilt
-      FROM live FULL JOIN rebuilt ON live.key = rebuilt.key
-      ${approximately(table, schema)}
-    )
-    SELECT (SELECT count(*) FROM pairs) AS count,
-      (SELECT coalesce(json_agg(p), '[]') FROM (SELECT * FROM pairs ORDER BY key LIMIT ${limit}) p) AS differences
-    `.execute(database);
-  const { count = 0, differences = [] } = found[0] ?? {};
   // jsonb, which keys are compared as, forgets the order of the columns.
   const inOrder = (row: Row) => Object.fromEntries(key.map((column) => [column, row[column]]));
-  return {
-    count,
-    differences: differences.map((pair) => ({ type: 'row', table: name, ...pair, key: inOrder(pair.key) })),
-  };
+  return await tell(
+    database,
+    sql<{ key: Row; live: Row | null; rebuilt: Row | null }>`
+      WITH live AS MATERIALIZED (${only(LIVE_SCHEMA, schema)}),
+      rebuilt AS MATERIALIZED (${only(schema, LIVE_SCHEMA)})
+      SELECT coalesce(live.key, rebuilt.key) AS key, live.row AS live, rebuilt.row AS rebuilt
+      FROM live FULL JOIN rebuilt ON live.key = rebuilt.key
+      ${approximately(table, schema)}`,
+    telling,
+    ({ key: values, live, rebuilt }) => ({ type: 'row', table: name, key: inOrder(values), live, rebuilt }),
+  );
 }
 
 function approximately({ name, key, approximate = [] }: ProjectionTable, schema: string): RawBuilder<unknown> {

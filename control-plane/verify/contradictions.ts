@@ -1,15 +1,15 @@
 import { type RawBuilder, sql } from 'kysely';
 import { MOVED } from '../projections/folded-rows.ts';
 import type { Database } from '../storage/database.ts';
-import type { Findings } from './compare-tables.ts';
 import { decidedStates } from './decided-states.ts';
+import { type Telling, tell } from './tell.ts';
 
 type Row = Readonly<Record<string, unknown>>;
 
 /** A question about the live tables whose answer is no row. Its rows are `key` (json) and `detail` (text). */
 export interface Contradiction {
   readonly name: string;
-  readonly rows: RawBuilder<unknown>;
+  readonly rows: RawBuilder<{ key: Row; detail: string }>;
 }
 
 const sumOfMoved = sql.raw(MOVED.map((column) => `sum(${column}) AS ${column}`).join(', '));
@@ -161,17 +161,16 @@ export function contradictions(firstTraffic: number, snapshotPosition: number): 
   ];
 }
 
-/** Asks one question, as the caller's transaction sees the tables. At most `limit` rows are told. */
+/** Asks one question, as the caller's transaction sees the tables, and returns the number of rows of its answer. */
 export async function findContradictions(
   database: Database,
   { name, rows }: Contradiction,
-  limit: number,
-): Promise<Findings> {
-  const { rows: found } = await sql<{ count: number; differences: Array<{ key: Row; detail: string }> }>`
-    WITH found AS MATERIALIZED (${rows})
-    SELECT (SELECT count(*) FROM found) AS count,
-      (SELECT coalesce(json_agg(f), '[]') FROM (SELECT key, detail FROM found ORDER BY key::jsonb LIMIT ${limit}) f) AS differences
-    `.execute(database);
-  const { count = 0, differences = [] } = found[0] ?? {};
-  return { count, differences: differences.map((row) => ({ type: 'contradiction', check: name, ...row })) };
+  telling: Telling,
+): Promise<number> {
+  return await tell(database, rows, telling, ({ key, detail }) => ({
+    type: 'contradiction',
+    check: name,
+    key,
+    detail,
+  }));
 }

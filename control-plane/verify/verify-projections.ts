@@ -14,8 +14,9 @@ import { useSchema } from '../rebuild/shadow-tables.ts';
 import { LIVE_SCHEMA } from '../rebuild/table-definitions.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { lockProjections } from '../storage/projection-lock.ts';
-import { compareTable, type Findings } from './compare-tables.ts';
+import { compareTable } from './compare-tables.ts';
 import { contradictions, findContradictions } from './contradictions.ts';
+import type { Telling } from './tell.ts';
 
 /** Schema of the tables that the live ones are compared with. */
 export const VERIFY_SCHEMA = 'verify';
@@ -23,11 +24,15 @@ export const VERIFY_SCHEMA = 'verify';
 /** Memory for each sort and hash of a comparison (ours). */
 const WORK_MEM = '64MB';
 
-export interface VerifyOptions {
-  /** Differences told of each table and check. */
-  readonly limit: number;
+export interface VerifyOptions extends Telling {
   readonly onProgress?: OnProgress;
   readonly signal?: AbortSignal;
+}
+
+export interface Finding {
+  /** Of the table or check. */
+  readonly name: string;
+  readonly count: number;
 }
 
 export interface VerifyReport {
@@ -38,8 +43,8 @@ export interface VerifyReport {
   readonly events: number;
   readonly records: number;
   readonly replaySeconds: number;
-  /** Of each table and check, in their order. */
-  readonly findings: ReadonlyArray<Findings & { readonly name: string }>;
+  /** Differences of each table and check, in their order. */
+  readonly findings: readonly Finding[];
   readonly differences: number;
 }
 
@@ -47,7 +52,7 @@ export interface VerifyReport {
  * Projects the log anew, compares the live tables with that, and with each other, as of one position. The live projection goes
  * on meanwhile. Throws CopyInUseError while another process verifies, ProjectionCopyError, UnprojectableEventError.
  */
-export async function verifyProjections(database: Database, options: VerifyOptions): Promise<VerifyReport> {
+export async function verifyProjections(database: Database, options: VerifyOptions = {}): Promise<VerifyReport> {
   const { onProgress = () => undefined, signal } = options;
   return await exclusively(database, VERIFY_SCHEMA, async () => {
     await discardCopy(database, VERIFY_SCHEMA);
@@ -72,9 +77,9 @@ export async function verifyProjections(database: Database, options: VerifyOptio
 async function compare(
   database: Database,
   { schema, definitions, from, position: reached }: ProjectionCopy,
-  { limit, signal }: VerifyOptions,
+  { signal, ...telling }: VerifyOptions,
   onProgress: OnProgress,
-): Promise<{ position: number; findings: Array<Findings & { name: string }> }> {
+): Promise<{ position: number; findings: Finding[] }> {
   return await inSnapshot(database, async (trx) => {
     const position = await readNewestPosition(trx);
     // The little that came meanwhile; it is rolled back with the rest.
@@ -82,18 +87,18 @@ async function compare(
     await useSchema(trx, LIVE_SCHEMA);
     const firstTraffic = await readFirstTraffic(trx);
     const checks = contradictions(firstTraffic, from);
-    const findings: Array<Findings & { name: string }> = [];
-    const next = (name: string, found: Findings) => {
-      findings.push({ name, ...found });
+    const findings: Finding[] = [];
+    const next = (name: string, count: number) => {
+      findings.push({ name, count });
       signal?.throwIfAborted();
       onProgress({ phase: 'compare', done: findings.length, tables: PROJECTION_TABLES.length + checks.length });
     };
     for (const table of PROJECTION_TABLES) {
       const definition = definitions.find(({ name }) => name === table.name);
       if (definition === undefined) throw new Error(`${table.name} is not in the catalogue`);
-      next(table.name, await compareTable(trx, table, definition, schema, firstTraffic, limit));
+      next(table.name, await compareTable(trx, table, definition, schema, firstTraffic, telling));
     }
-    for (const check of checks) next(check.name, await findContradictions(trx, check, limit));
+    for (const check of checks) next(check.name, await findContradictions(trx, check, telling));
     return { position, findings };
   });
 }

@@ -1,9 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { createDatabase, createPool } from '../../control-plane/storage/database.ts';
-import { describeDifference } from '../../control-plane/verify/difference.ts';
-import { verifyProjections } from '../../control-plane/verify/verify-projections.ts';
 import { type Check, same } from '../../deploy/local/checks.ts';
 import { describeError } from '../../shared/errors.ts';
+import { differencesOf } from '../support/differences-of.ts';
 import type { ChaosCluster } from './chaos-cluster.ts';
 import { SMALL_DISK_FLEET } from './chaos-parts.ts';
 import { CounterWatch } from './counter-watch.ts';
@@ -12,8 +11,6 @@ import { FAULTS, type Fault, type Held } from './faults.ts';
 import { checkDatabase, checkDepths, checkMetrics, checkSpools, readApplied } from './invariants.ts';
 import { checkGrowth, growthOf, some, takeStock } from './stock.ts';
 import type { UnexpectedEnd } from './supervised.ts';
-
-const DIFFERENCES_SHOWN = 10;
 
 export interface InjectedFault {
   /** Seconds after the begin. */
@@ -166,9 +163,7 @@ async function disturb(
 async function checkRebuilt({ cluster }: ChaosCluster): Promise<Check> {
   const database = createDatabase(createPool(cluster.databaseUrl, 'masque-vpn chaos', () => undefined));
   try {
-    const report = await verifyProjections(database, { limit: DIFFERENCES_SHOWN });
-    const differences = report.findings.flatMap((found) => found.differences.map(describeDifference));
-    return { ...same('rebuilt equals live', [], differences), ok: report.differences === 0 };
+    return same('rebuilt equals live', [], await differencesOf(database));
   } finally {
     await database.destroy();
   }

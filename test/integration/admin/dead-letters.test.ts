@@ -3,9 +3,8 @@ import { userInfo } from 'node:os';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
-import { describeDifference } from '../../../control-plane/verify/difference.ts';
-import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
 import type { VpnEvent } from '../../../shared/events/envelope.ts';
+import { differencesOf } from '../../support/differences-of.ts';
 import {
   assigned,
   closed,
@@ -32,11 +31,6 @@ async function breakProjection(log: TestLog, table: string, condition: string): 
     CREATE TRIGGER bug BEFORE INSERT ON ${sql.table(table)} FOR EACH ROW WHEN (${sql.raw(condition)})
       EXECUTE FUNCTION bug()`.execute(log.database);
   return async () => void (await sql`DROP FUNCTION bug CASCADE`.execute(log.database));
-}
-
-async function differences({ database }: TestLog): Promise<string[]> {
-  const { findings } = await verifyProjections(database, { limit: 10 });
-  return findings.flatMap((found) => found.differences.map(describeDifference));
 }
 
 const admin = (...args: string[]) => runAdmin(postgres.url(), ['dead-letter', ...args]);
@@ -89,7 +83,7 @@ test('events that failed only in a projection are listed, tried in vain, and app
   const { rows } = await sql<{ complete: boolean; unexplained: number }>`
     SELECT dead_letters, unexplained FROM completeness WHERE node = 'node-a'`.execute(log.database);
   assert.deepEqual(rows, [{ dead_letters: 0, unexplained: 0 }]);
-  assert.deepEqual(await differences(log), []);
+  assert.deepEqual(await differencesOf(log.database), []);
 });
 
 test('who had a dead letter applied is in the log behind it, for auditors too, and after a rebuild', async () => {
@@ -130,7 +124,7 @@ test('who had a dead letter applied is in the log behind it, for auditors too, a
   const before = await everything(log.database);
   await rebuildProjections(log.database);
   assert.deepEqual(await everything(log.database), before);
-  assert.deepEqual(await differences(log), []);
+  assert.deepEqual(await differencesOf(log.database), []);
   const { rows } = await sql`SELECT node FROM completeness WHERE verdict <> 'complete'`.execute(log.database);
   assert.deepEqual(rows, []);
 });
@@ -154,7 +148,7 @@ test('what is applied late is known to the leader, and says nothing of the node 
   ]);
   assert.equal((await log.connection(ada.connectionId)).reason, 'client');
   assert.equal((await log.connection(bob.connectionId)).state, 'open', 'the present process still runs');
-  assert.deepEqual(await differences(log), []);
+  assert.deepEqual(await differencesOf(log.database), []);
 });
 
 test('what a node wrote is shown on one line, and does nothing to the terminal', async () => {
@@ -189,7 +183,7 @@ test('poison is not in the log, so a rebuild makes the same of it as the project
   const result = await log.deliver([...events, ...poison, closed(node, ada, 3, totals(1, 1))]);
   assert.deepEqual([result.applied, result.deadLetters], [3, 2]);
   await rebuildProjections(log.database);
-  assert.deepEqual(await differences(log), []);
+  assert.deepEqual(await differencesOf(log.database), []);
   assert.equal((await admin('retry', '--all')).status, 1);
   assert.match((await admin('list', '--limit', '1')).stdout, /is no text of Postgres\n1 more\n$/);
 });

@@ -5,10 +5,8 @@ import { OTHER_TABLES, PROJECTION_TABLES } from '../../../control-plane/projecti
 import type { OnProgress } from '../../../control-plane/rebuild/progress.ts';
 import { discardRebuild, rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { readDefinitions } from '../../../control-plane/rebuild/table-definitions.ts';
-import type { Database } from '../../../control-plane/storage/database.ts';
-import { describeDifference } from '../../../control-plane/verify/difference.ts';
-import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
 import { errorCode } from '../../../shared/errors.ts';
+import { differencesOf } from '../../support/differences-of.ts';
 import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from './busy-log.ts';
@@ -45,23 +43,17 @@ test('what the list of projections names is there: keys, other columns, indexes'
   }
 });
 
-/** All differences between the live tables and the log. */
-async function differences(database: Database): Promise<string[]> {
-  const { findings } = await verifyProjections(database, { limit: 10 });
-  return findings.flatMap((found) => found.differences.map(describeDifference));
-}
-
 test('rebuilt tables say the same as the live ones, and look the same to Postgres', async () => {
   const log = await TestLog.open(postgres);
   await new BusyLog(log).feed(16);
-  assert.deepEqual(await differences(log.database), []);
+  assert.deepEqual(await differencesOf(log.database), []);
   const definitions = await readDefinitions(log.database);
   await sql`DELETE FROM connections; UPDATE event_counters SET value = 7; TRUNCATE traffic, client_totals`.execute(
     log.database,
   );
   const report = await rebuildProjections(log.database);
   assert.equal(report.from, 0);
-  assert.deepEqual(await differences(log.database), []);
+  assert.deepEqual(await differencesOf(log.database), []);
   assert.deepEqual(await readDefinitions(log.database), definitions);
 });
 
@@ -81,7 +73,7 @@ test('events are projected while the tables are rebuilt', async () => {
   const { position } = await rebuilding;
   assert.ok(position > before, `the new tables took over at ${position}; before, the log ended at ${before}`);
   await busy.feed(2);
-  assert.deepEqual(await differences(log.database), []);
+  assert.deepEqual(await differencesOf(log.database), []);
 });
 
 test('views, functions, grants, comments and what metrics keep beside the totals survive a rebuild', async () => {
@@ -251,5 +243,5 @@ test('a crash of Postgres in the middle: the next rebuild goes on', async () => 
   await assert.rejects(broken);
   await crash;
   assert.equal((await rebuildProjections(log.database)).resumed, true);
-  assert.deepEqual(await differences(log.database), []);
+  assert.deepEqual(await differencesOf(log.database), []);
 });

@@ -9,9 +9,8 @@ import { recordedLast, retireOldestEvents } from '../../../control-plane/retenti
 import { retireOldestTraffic } from '../../../control-plane/retention/retire-traffic.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
 import type { Term } from '../../../control-plane/storage/term.ts';
-import { describeDifference } from '../../../control-plane/verify/difference.ts';
-import { verifyProjections } from '../../../control-plane/verify/verify-projections.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
+import { differencesOf } from '../../support/differences-of.ts';
 import { waitFor } from '../../support/wait-for.ts';
 import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
@@ -82,11 +81,6 @@ async function totalsOfClients(database: Database) {
   return rows;
 }
 
-async function differences(database: Database): Promise<string[]> {
-  const { findings } = await verifyProjections(database, { limit: 10 });
-  return findings.flatMap((found) => found.differences.map(describeDifference));
-}
-
 /** Until a statement that begins so waits for a lock. */
 async function untilWaiting(database: Database, statement: string): Promise<void> {
   const isWaiting = async () => {
@@ -106,25 +100,25 @@ test('partitions are dropped whole, usage and totals stay, and what is rebuilt f
   const [oldest] = await readPartitions(database, 'public', 'events');
   assert.equal(oldest?.from, 3 * PARTITION_SIZE);
   assert.deepEqual(await totalsOf(database), totals);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
   const report = await rebuildProjections(database);
   assert.equal(report.from, 3 * PARTITION_SIZE - 1);
   assert.deepEqual(await totalsOf(database), totals);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
 
   await busy.feed(8);
   const more = await retireAll(database, term);
   assert.ok(more.events >= 2, `${more.events}`);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
   await rebuildProjections(database);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
 });
 
 test('windows that are dropped from the live table only do not come back as differences', async () => {
   const { log, term } = await openShortPartitions();
   const totals = await totalsOf(log.database);
   while ((await retireOldestTraffic(log.database, term, afterAll())) !== undefined);
-  assert.deepEqual(await differences(log.database), []);
+  assert.deepEqual(await differencesOf(log.database), []);
   await rebuildProjections(log.database);
   assert.deepEqual(await totalsOf(log.database), totals);
 });
@@ -140,7 +134,7 @@ test('traffic that nothing was added up of when its partition is due is added up
     assert.deepEqual(await movedIn(database, table), moved, table);
   }
   assert.deepEqual(await totalsOfClients(database), moved);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
 });
 
 test('what is young, not whole, still to be rebuilt from, or of a leader of the past stays', async () => {
@@ -154,7 +148,7 @@ test('what is young, not whole, still to be rebuilt from, or of a leader of the 
   const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
   await assert.rejects(retireOldestEvents(database, past, afterAll()), { code: 'NOT_LEADER' });
   await assert.rejects(retireOldestTraffic(database, past, afterAll()), { code: 'NOT_LEADER' });
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
 });
 
 test('a window of a node whose clock was years ahead does not keep its partition, nor those behind it', async () => {
@@ -218,7 +212,7 @@ test('events are kept for a rebuild that begins while the snapshot moves over th
   assert.equal((await readPartitions(database, 'public', 'events'))[0]?.from, PARTITION_SIZE);
   const report = await rebuildProjections(database);
   assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
   assert.notEqual(await retireOldestEvents(database, term, afterAll()), undefined);
 });
 
@@ -240,7 +234,7 @@ test('events are kept for a rebuild that has read where the snapshot is, and not
   assert.equal(await retireOldestEvents(database, term, afterAll()), undefined);
   const report = await rebuildProjections(database);
   assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
 });
 
 test('a rebuild that was forgotten until its events were dropped begins anew from the snapshot', async () => {
@@ -251,7 +245,7 @@ test('a rebuild that was forgotten until its events were dropped begins anew fro
   await retireAll(database, term);
   const report = await rebuildProjections(database);
   assert.deepEqual([report.resumed, report.from], [false, 3 * PARTITION_SIZE - 1]);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
 });
 
 test('a snapshot that a crash left between two partitions is a place to rebuild from', async () => {
@@ -265,9 +259,9 @@ test('a snapshot that a crash left between two partitions is a place to rebuild 
   await reader.rollback().execute();
   const { position } = await database.selectFrom('projection_copies').select('position').executeTakeFirstOrThrow();
   assert.equal(position, 2 * PARTITION_SIZE - 1);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
   await rebuildProjections(database);
-  assert.deepEqual(await differences(database), []);
+  assert.deepEqual(await differencesOf(database), []);
   assert.notEqual(await retireOldestEvents(database, term, afterAll()), undefined);
 });
 
