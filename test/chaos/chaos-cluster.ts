@@ -1,5 +1,6 @@
 import type { Cluster } from '../../deploy/local/cluster.ts';
 import { httpRequest, isOk, scrape } from '../../deploy/local/http-client.ts';
+import type { TrafficReport } from '../../deploy/local/traffic-report.ts';
 import { waitFor } from '../../deploy/local/wait-for.ts';
 import type { SimulatedNodesProcess } from '../support/simulated-node/simulated-nodes-process.ts';
 import type { TcpProxy } from '../support/tcp-proxy.ts';
@@ -90,10 +91,8 @@ export class ChaosCluster implements ChaosParts {
       await process.look();
     }
     await this.untilReady();
-    for (const client of this.cluster.clients) {
-      if (!client.service.running()) await client.service.start();
-      await client.startTraffic({ bytesPerDownload: DOWNLOAD_BYTES, pauseMs: DOWNLOAD_PAUSE_MS });
-    }
+    for (const client of this.cluster.clients) if (!client.service.running()) await client.service.start();
+    await this.#startTraffic();
     let looking = Promise.resolve();
     this.#supervision = setInterval(() => {
       looking = looking.then(() => this.#look());
@@ -115,16 +114,19 @@ export class ChaosCluster implements ChaosParts {
   }
 
   /**
-   * Ends all connections, and waits until everything that any node accepted is committed, and traffic folded. Says what
-   * each client has downloaded, bytes.
+   * Waits for tunnels that are still to come back, ends all connections, and waits until everything that any node accepted is
+   * committed, and traffic folded. Says what each client has downloaded, bytes.
    */
   async drain(): Promise<Record<string, number>> {
-    const downloaded = await Promise.all(
-      this.cluster.clients.map(async (client) => {
-        const report = await client.stopTraffic(TRAFFIC_STOP_MS);
-        return [client.id, Object.values(report?.hosts ?? {}).reduce((sum, { bytes }) => sum + bytes, 0)] as const;
-      }),
-    );
+    const disturbed = await this.#stopTraffic();
+    const isConnected = () => this.cluster.clients.every((client) => client.status()?.state === 'connected');
+    await waitFor(isConnected, { timeoutMs: READY_TIMEOUT_MS, what: 'all tunnels' });
+    // Anew, since a download that hangs could keep a driver for longer than the tunnel needs.
+    await this.#startTraffic();
+    const carries = () => this.cluster.clients.every((client) => bytesOf(client.traffic()) >= DOWNLOAD_BYTES);
+    await waitFor(carries, { timeoutMs: READY_TIMEOUT_MS, what: 'a download through each tunnel' });
+    const quiet = await this.#stopTraffic();
+    const downloaded = Object.fromEntries([...disturbed].map(([id, bytes]) => [id, bytes + (quiet.get(id) ?? 0)]));
     await Promise.all(this.cluster.clients.map((client) => client.service.stop()));
     for (const fleet of this.fleets) fleet.endLoad();
     await waitFor(() => this.#areNodesEmpty(), { timeoutMs: READY_TIMEOUT_MS, what: 'the end of all tunnels' });
@@ -146,7 +148,7 @@ export class ChaosCluster implements ChaosParts {
     };
     await waitFor(isQuiet, { timeoutMs: READY_TIMEOUT_MS, what: 'an idle projector' });
     clearInterval(this.#supervision);
-    return Object.fromEntries(downloaded);
+    return downloaded;
   }
 
   /** Stops the nodes, so that their state on disk can be read. */
@@ -160,6 +162,21 @@ export class ChaosCluster implements ChaosParts {
     for (const link of [this.fleetLink, this.natsLink, this.postgresLink]) link.close();
     await this.disk.unmount();
     await this.cluster.stop();
+  }
+
+  async #startTraffic(): Promise<void> {
+    for (const client of this.cluster.clients)
+      await client.startTraffic({ bytesPerDownload: DOWNLOAD_BYTES, pauseMs: DOWNLOAD_PAUSE_MS });
+  }
+
+  /** What each client has downloaded since it was started, bytes. */
+  async #stopTraffic(): Promise<ReadonlyMap<string, number>> {
+    const { clients } = this.cluster;
+    return new Map(
+      await Promise.all(
+        clients.map(async (client) => [client.id, bytesOf(await client.stopTraffic(TRAFFIC_STOP_MS))] as const),
+      ),
+    );
   }
 
   /** A node that has heard nothing of the end of a client notices it after QUIC's idle timeout. */
@@ -185,3 +202,6 @@ export class ChaosCluster implements ChaosParts {
     for (const process of this.processes) await process.look().catch(() => undefined);
   }
 }
+
+const bytesOf = (report: TrafficReport | undefined): number =>
+  Object.values(report?.hosts ?? {}).reduce((sum, { bytes }) => sum + bytes, 0);
