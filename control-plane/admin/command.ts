@@ -1,3 +1,4 @@
+import type { Administrator } from '../log/append-admin-event.ts';
 import type { OnProgress } from '../rebuild/progress.ts';
 import type { Database } from '../storage/database.ts';
 
@@ -5,7 +6,7 @@ import type { Database } from '../storage/database.ts';
 export interface CommandContext {
   readonly database: Database;
   /** Who runs it, for the log. */
-  readonly actor: string;
+  readonly by: Administrator;
   readonly onProgress: OnProgress;
   /** Writes a line of the result that need not wait for the rest. */
   readonly print: (line: string) => void;

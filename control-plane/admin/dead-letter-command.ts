@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { onOneLine } from '../../shared/describe-value.ts';
 import { type DeadLetterEntry, listDeadLetters, listRetryable } from '../dead-letters/list-dead-letters.ts';
 import { type RetryOutcome, retryDeadLetter } from '../dead-letters/retry-dead-letter.ts';
@@ -22,9 +21,8 @@ export async function deadLetterListCommand(
 /** Each by itself, in the order of the ids. */
 export async function deadLetterRetryCommand(
   { ids }: { readonly ids: readonly number[] | 'all' },
-  { database, actor, signal }: CommandContext,
+  { database, by, signal }: CommandContext,
 ): Promise<CommandResult> {
-  const by = { actor, incarnation: randomBytes(16).toString('hex') };
   const outcomes: Array<RetryOutcome & { id: number }> = [];
   const retry = async (some: readonly number[]) => {
     for (const id of some) {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { ConfigError, EXIT_BAD_CONFIG, parseConfig } from '../../shared/config/parse-config.ts';
 import { describeError, errorCode } from '../../shared/errors.ts';
 import { isDatabaseUnavailable } from '../leader/database-unavailable.ts';
@@ -48,7 +49,8 @@ async function runOn(databaseUrl: string, command: AdminCommand): Promise<number
       progress.end();
       process.stdout.write(`${line}\n`);
     };
-    const { ok, text, json } = await run(command, { database, actor: commandLineActor(), onProgress, print, signal });
+    const by = { actor: commandLineActor(), incarnation: randomBytes(16).toString('hex') };
+    const { ok, text, json } = await run(command, { database, by, onProgress, print, signal });
     print(text);
     if (command.json) print(JSON.stringify({ ok, command: command.name, ...json }));
     return ok ? 0 : EXIT_FAILED;

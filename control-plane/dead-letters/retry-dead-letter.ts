@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import { describeError, errorCode } from '../../shared/errors.ts';
 import type { EventEnvelope, VpnEvent } from '../../shared/events/envelope.ts';
-import { appendControlEvents } from '../log/append-control-events.ts';
+import { type Administrator, appendAdminEvent } from '../log/append-admin-event.ts';
 import { checkEvent } from '../log/check-event.ts';
 import type { LogEntry } from '../log/log-entry.ts';
 import { readNewestPosition } from '../log/read-newest-position.ts';
@@ -10,20 +10,13 @@ import { foldTraffic } from '../projections/fold-traffic.ts';
 import { isPoison } from '../projector/apply-events.ts';
 import { storableText } from '../projector/sequence-store.ts';
 import type { Database, DatabaseTransaction } from '../storage/database.ts';
-import { lockProjections, readOwnerEpoch } from '../storage/projection-lock.ts';
-import { readClock } from '../storage/read-clock.ts';
+import { lockProjections } from '../storage/projection-lock.ts';
 
 export type RetryOutcome =
   | { readonly type: 'applied'; readonly position: number }
   | { readonly type: 'failed'; readonly errorCode: string; readonly error: string }
   /** There is none, it is resolved already, or it is a message without readable events. */
   | { readonly type: 'refused'; readonly why: string };
-
-/** Who tries again, and the process (128 random bits, hexadecimal) that writes so in the log. */
-export interface RetriedBy {
-  readonly actor: string;
-  readonly incarnation: string;
-}
 
 /** What the transaction has made of the event. */
 type Attempt =
@@ -32,10 +25,9 @@ type Attempt =
 
 /**
  * Applies an event that was set aside: at the end of the log, under its own identity, and projected; behind it the log says who
- * had it applied. One that fails again stays, with the new error, and the log says nothing. It needs no leader: whoever holds the
- * lock of the log may append, and a leader reads where the log ends before each batch.
+ * had it applied. One that fails again stays, with the new error, and the log says nothing.
  */
-export async function retryDeadLetter(database: Database, id: number, by: RetriedBy): Promise<RetryOutcome> {
+export async function retryDeadLetter(database: Database, id: number, by: Administrator): Promise<RetryOutcome> {
   return await database.transaction().execute(async (trx) => {
     await lockProjections(trx);
     const letter = await trx.selectFrom('dead_letter').selectAll().where('id', '=', id).executeTakeFirst();
@@ -64,13 +56,11 @@ async function recordRetry(
   trx: DatabaseTransaction,
   id: number,
   { event, position }: Extract<Attempt, { type: 'applied' }>,
-  { actor, incarnation }: RetriedBy,
+  { actor, incarnation }: Administrator,
 ): Promise<void> {
   const { node, epoch, seq, type } = event;
-  const author = { ownerEpoch: await readOwnerEpoch(trx), incarnation };
-  const at = new Date(await readClock(trx)).toISOString();
   const data = { id, node, epoch, seq, type, position, actor };
-  await appendControlEvents(trx, author, [{ type: 'dead_letter.applied', at, data }]);
+  await appendAdminEvent(trx, incarnation, { type: 'dead_letter.applied', data });
 }
 
 async function attempt(
