@@ -23,8 +23,9 @@ export async function measureRebuild(
   await fillLog(database, groups);
   signal.throwIfAborted();
   progress('rebuilding the projections');
+  const by = { actor: 'bench:rebuild', incarnation: 'b'.repeat(32) };
   const begin = performance.now();
-  const { events, records, replaySeconds, switchSeconds } = await rebuildProjections(database, { signal });
+  const { events, records, replaySeconds, switchSeconds } = await rebuildProjections(database, by, { signal });
   const seconds = (performance.now() - begin) / 1_000;
   progress('verifying them');
   const verifyBegin = performance.now();

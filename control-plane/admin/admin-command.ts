@@ -16,7 +16,8 @@ const MAX_LIMIT = 10_000;
 export const ADMIN_HELP = `usage: npm run admin -- COMMAND
 
   rebuild             projects the whole log into new tables, which then take the place of the live ones; events are
-                      projected meanwhile. One that broke off goes on where it was
+                      projected meanwhile, and the log says that your user had it done. One that broke off goes on where
+                      it was
   rebuild --discard   drops one that is not done
   verify              projects the log anew, compares that with the live tables, and these with each other. Exit code 1
                       when anything differs

@@ -9,14 +9,14 @@ import { count, duration } from './progress-line.ts';
 
 export async function rebuildCommand(
   { discard }: { readonly discard: boolean },
-  { database, onProgress, signal }: CommandContext,
+  { database, by, onProgress, signal }: CommandContext,
 ): Promise<CommandResult> {
   if (discard) {
     const discarded = await discardRebuild(database);
     const text = discarded ? `schema "${REBUILD_SCHEMA}" is dropped` : 'there was nothing to discard';
     return { ok: true, text, json: { discarded } };
   }
-  const report = await rebuildProjections(database, { onProgress, signal });
+  const report = await rebuildProjections(database, by, { onProgress, signal });
   return { ok: true, text: describe(report), json: { ...report } };
 }
 

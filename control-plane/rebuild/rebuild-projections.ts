@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError, errorCode } from '../../shared/errors.ts';
+import { type Administrator, appendAdminEvent } from '../log/append-admin-event.ts';
 import { readEntries } from '../log/read-entries.ts';
 import { readNewestPosition } from '../log/read-newest-position.ts';
-import type { Database } from '../storage/database.ts';
+import type { Database, DatabaseTransaction } from '../storage/database.ts';
 import { lockProjections } from '../storage/projection-lock.ts';
 import { catchUp } from './catch-up.ts';
 import { readDependents } from './dependents.ts';
@@ -40,9 +41,9 @@ export interface RebuildOptions {
 export interface RebuildReport {
   /** Where this run began: 0, the snapshot, or where one before it broke off. */
   readonly from: number;
+  readonly resumed: boolean;
   /** Position of the log at the switch. */
   readonly position: number;
-  readonly resumed: boolean;
   /** Projected in this run. */
   readonly events: number;
   readonly records: number;
@@ -54,11 +55,15 @@ export interface RebuildReport {
 
 /**
  * Projects the whole log into new tables and puts them in the place of the live ones; events are projected meanwhile, and wait
- * only for the switch. A rebuild that broke off goes on where it was. Throws CopyInUseError while another process rebuilds,
- * ProjectionCopyError when a half-done one does not fit the tables any more, UnprojectableEventError,
- * SwitchBlockedError.
+ * only for the switch, behind which the log says who had it done. A rebuild that broke off goes on where it was. Throws
+ * CopyInUseError while another process rebuilds, ProjectionCopyError when a half-done one does not fit the tables any more,
+ * UnprojectableEventError, SwitchBlockedError.
  */
-export async function rebuildProjections(database: Database, options: RebuildOptions = {}): Promise<RebuildReport> {
+export async function rebuildProjections(
+  database: Database,
+  { actor, incarnation }: Administrator,
+  options: RebuildOptions = {},
+): Promise<RebuildReport> {
   const { onProgress = () => undefined, signal } = options;
   return await exclusively(database, REBUILD_SCHEMA, async () => {
     // The switch asks again, hours later.
@@ -67,15 +72,17 @@ export async function rebuildProjections(database: Database, options: RebuildOpt
     onProgress({ phase: 'copy' });
     const found = await findHalfDone(database);
     const copy = found ?? (await beginCopy(database, REBUILD_SCHEMA));
+    const begin = { from: copy.position, resumed: found !== undefined };
     const done = await catchUp(database, copy, onProgress, { signal });
     onProgress({ phase: 'switch' });
-    const { position, seconds } = await switchWhenFree(database, { ...copy, position: done.position }, signal);
+    const record = (trx: DatabaseTransaction, position: number) =>
+      appendAdminEvent(trx, incarnation, { type: 'projections.rebuilt', data: { ...begin, position, actor } });
+    const { position, seconds } = await switchWhenFree(database, { ...copy, position: done.position }, record, signal);
     onProgress({ phase: 'drop' });
     await dropSchema(database, REPLACED_SCHEMA);
     return {
-      from: copy.position,
+      ...begin,
       position,
-      resumed: found !== undefined,
       events: done.events,
       records: done.records,
       replaySeconds: done.seconds,
@@ -110,16 +117,20 @@ export async function discardRebuild(database: Database): Promise<boolean> {
   });
 }
 
+/** Says in the log that the tables were replaced by those projected up to a position. */
+type RecordSwitch = (trx: DatabaseTransaction, position: number) => Promise<void>;
+
 async function switchWhenFree(
   database: Database,
   copy: ProjectionCopy,
+  record: RecordSwitch,
   signal: AbortSignal | undefined,
 ): Promise<{ position: number; seconds: number }> {
   let { position } = copy;
   for (let attempt = 1; ; attempt++) {
     signal?.throwIfAborted();
     try {
-      return await switchNow(database, { ...copy, position });
+      return await switchNow(database, { ...copy, position }, record);
     } catch (error) {
       if (!LOCKED_CODES.has(errorCode(error) ?? '')) throw error;
       if (attempt >= SWITCH_ATTEMPTS) throw new SwitchBlockedError(error);
@@ -135,6 +146,7 @@ async function switchWhenFree(
 async function switchNow(
   database: Database,
   { schema, definitions, position }: ProjectionCopy,
+  record: RecordSwitch,
 ): Promise<{ position: number; seconds: number }> {
   return await database.transaction().execute(async (trx) => {
     await lockProjections(trx);
@@ -142,6 +154,7 @@ async function switchNow(
     const through = await readNewestPosition(trx);
     await projectInto(trx, schema, position, await readEntries(trx, position, through - position, through));
     await switchTables(trx, schema, definitions);
+    await record(trx, through);
     return { position: through, seconds: (performance.now() - lockedAt) / 1_000 };
   });
 }

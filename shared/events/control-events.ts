@@ -3,6 +3,7 @@ import {
   AddressText,
   ClientId,
   ConnectionId,
+  Count,
   NodeId,
   nullable,
   PoolName,
@@ -59,6 +60,11 @@ export const controlEventSchemas = {
     position: PositiveInteger,
     actor: Actor,
   }),
+  /**
+   * The tables that follow from the log were replaced by those that were projected anew, up to `position`. The run that did so began
+   * behind `from`: at 0, at the snapshot, or (`resumed`) where one before it broke off.
+   */
+  'projections.rebuilt': record({ from: Count, position: Count, resumed: Type.Boolean(), actor: Actor }),
   /** Nothing was heard of this incarnation of the node since `lastSeenAt` (null: never in this term). */
   'node.lost': record({ node: NodeId, incarnation: RandomId, lastSeenAt: nullable(Timestamp) }),
   'connection.presumed_closed': record({

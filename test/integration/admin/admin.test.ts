@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { userInfo } from 'node:os';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
 import type { Database, DatabaseTransaction } from '../../../control-plane/storage/database.ts';
@@ -82,6 +83,20 @@ test('rebuild, killed in the middle and again just before the switch, goes on an
   const report = JSON.parse(third.stdout.trimEnd().split('\n').at(-1) ?? '');
   assert.equal(report.ok, true);
   assert.equal(report.resumed, true);
+  const changes = await log.database
+    .selectFrom('admin_changes')
+    .select(['position', 'actor', 'type', 'change'])
+    .execute();
+  const { from, position } = report;
+  assert.ok(from >= reached.position);
+  assert.deepEqual(changes, [
+    {
+      position: position + 1,
+      actor: `cli:${userInfo().username}`,
+      type: 'projections.rebuilt',
+      change: { from, position, resumed: true },
+    },
+  ]);
   const verified = await runAdmin(url, ['verify']);
   assert.match(
     verified.stdout,

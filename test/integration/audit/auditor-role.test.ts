@@ -11,7 +11,7 @@ import { migrate } from '../../../control-plane/storage/migrate.ts';
 import { LOCK_LOG } from '../../../control-plane/storage/projection-lock.ts';
 import { type PostgresServer, startPostgres } from '../../../deploy/local/postgres.ts';
 import { at, SampleNode } from '../../unit/projections/sample-events.ts';
-import { beginTerm } from '../projector/projector-database.ts';
+import { ADMINISTRATOR, beginTerm } from '../projector/projector-database.ts';
 import { granted, lifeOf, TestLog } from '../projector/test-log.ts';
 
 const VIEWS = [
@@ -202,7 +202,7 @@ test('after a rebuild the views and functions show the new tables, to auditors t
   });
   await log.deliver(lifeOf(new SampleNode('node-a'), 'alice'));
   await query(url, 'DELETE FROM connections', 'DELETE FROM admin_events', 'DELETE FROM connection_failures');
-  await rebuildProjections(database);
+  await rebuildProjections(database, ADMINISTRATOR);
 
   await query(url, `CREATE ROLE rita LOGIN PASSWORD 'rita' IN ROLE ${AUDITOR_ROLE}`);
   const asRita = asUser(url, 'rita');
@@ -210,11 +210,11 @@ test('after a rebuild the views and functions show the new tables, to auditors t
   assert.deepEqual(await readable(asRita, CALLS), CALLS);
   const { rows } = await query(
     asRita,
-    `SELECT (SELECT addresses::text FROM connection_history), (SELECT actor FROM admin_changes),
+    `SELECT (SELECT addresses::text FROM connection_history), (SELECT string_agg(actor, ' ' ORDER BY position) AS actors FROM admin_changes),
        (SELECT failures FROM failed_authentications_by_address('-infinity', 'infinity')) AS failures,
        (SELECT sessions FROM session_counts_at('${at(5)}')) AS sessions, (SELECT connections FROM usage_daily) AS connections`,
   );
   assert.deepEqual(rows, [
-    { addresses: '{10.99.3.7}', actor: 'admin', failures: '3', sessions: '1', connections: '1' },
+    { addresses: '{10.99.3.7}', actors: 'admin cli:ada', failures: '3', sessions: '1', connections: '1' },
   ]);
 });

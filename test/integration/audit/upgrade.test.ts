@@ -5,7 +5,7 @@ import { rebuildProjections } from '../../../control-plane/rebuild/rebuild-proje
 import { migrate } from '../../../control-plane/storage/migrate.ts';
 import { CONTROL_NODE, type EventType } from '../../../shared/events/envelope.ts';
 import { at, randomId } from '../../unit/projections/sample-events.ts';
-import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { ADMINISTRATOR, startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 
 let postgres: TestPostgres;
 before(async () => {
@@ -60,6 +60,6 @@ test('a log from before is counted when the schema is brought up to date, and it
       ['client.revoked', {}],
     ],
   );
-  await rebuildProjections(database);
-  assert.deepEqual(await changes(), migrated);
+  await rebuildProjections(database, ADMINISTRATOR);
+  assert.deepEqual((await changes()).slice(0, -1), migrated, 'before the rebuild itself');
 });

@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { sql } from 'kysely';
+import type { Administrator } from '../../../control-plane/log/append-admin-event.ts';
 import { DEFAULT_BLOCK_LENGTH } from '../../../control-plane/pools/block-lengths.ts';
 import { PoolService } from '../../../control-plane/pools/pool-service.ts';
 import { createDatabase, createPool, type Database } from '../../../control-plane/storage/database.ts';
@@ -21,6 +22,9 @@ export interface TestPostgres {
   crash(): Promise<void>;
   stop(): Promise<void>;
 }
+
+/** Who rebuilds in tests that do so without the command. */
+export const ADMINISTRATOR: Administrator = { actor: 'cli:ada', incarnation: randomBytes(16).toString('hex') };
 
 /** One Postgres for a test file; its machine never crashes, so nothing need reach the disk. */
 export async function startTestPostgres(): Promise<TestPostgres> {
@@ -80,7 +84,7 @@ export async function counters(database: Database): Promise<Record<string, numbe
 }
 
 /** Everything that the projections say, without what only tells when it was written. */
-export async function everything(database: Database): Promise<Record<string, unknown>> {
+export async function everything(database: Database): Promise<Record<string, unknown[]>> {
   const tables = {
     nodes: 'node',
     clients: 'client_id',
@@ -100,7 +104,7 @@ export async function everything(database: Database): Promise<Record<string, unk
     client_histograms: 'client_id, family, quantile',
     event_gaps: 'node, epoch, from_seq',
   };
-  const result: Record<string, unknown> = {};
+  const result: Record<string, unknown[]> = {};
   for (const [table, order] of Object.entries(tables)) {
     const { rows } = await sql<Record<string, unknown>>`
       SELECT to_jsonb(t) - '{id,recorded_at,detected_at}'::text[] AS row

@@ -1,13 +1,17 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { sql } from 'kysely';
+import { appendControlEvents } from '../../../control-plane/log/append-control-events.ts';
 import { OTHER_TABLES, PROJECTION_TABLES } from '../../../control-plane/projections/projection-tables.ts';
 import type { OnProgress } from '../../../control-plane/rebuild/progress.ts';
 import { discardRebuild, rebuildProjections } from '../../../control-plane/rebuild/rebuild-projections.ts';
 import { readDefinitions } from '../../../control-plane/rebuild/table-definitions.ts';
+import { lockProjections } from '../../../control-plane/storage/projection-lock.ts';
 import { errorCode } from '../../../shared/errors.ts';
 import { differencesOf } from '../../support/differences-of.ts';
-import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { at, randomId } from '../../unit/projections/sample-events.ts';
+import { breakProjection } from '../projector/break-projection.ts';
+import { ADMINISTRATOR, startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from './busy-log.ts';
 
@@ -51,7 +55,7 @@ test('rebuilt tables say the same as the live ones, and look the same to Postgre
   await sql`DELETE FROM connections; UPDATE event_counters SET value = 7; TRUNCATE traffic, client_totals`.execute(
     log.database,
   );
-  const report = await rebuildProjections(log.database);
+  const report = await rebuildProjections(log.database, ADMINISTRATOR);
   assert.equal(report.from, 0);
   assert.deepEqual(await differencesOf(log.database), []);
   assert.deepEqual(await readDefinitions(log.database), definitions);
@@ -66,7 +70,7 @@ test('events are projected while the tables are rebuilt', async () => {
     .select('position')
     .executeTakeFirstOrThrow();
   let rebuilt = false;
-  const rebuilding = rebuildProjections(log.database).finally(() => {
+  const rebuilding = rebuildProjections(log.database, ADMINISTRATOR).finally(() => {
     rebuilt = true;
   });
   while (!rebuilt) await busy.feed(1);
@@ -74,6 +78,80 @@ test('events are projected while the tables are rebuilt', async () => {
   assert.ok(position > before, `the new tables took over at ${position}; before, the log ended at ${before}`);
   await busy.feed(2);
   assert.deepEqual(await differencesOf(log.database), []);
+});
+
+test('behind the switch the log says who had it done, and the live projection goes on', async () => {
+  const log = await TestLog.open(postgres);
+  const { database } = log;
+  const busy = new BusyLog(log);
+  await busy.feed(6);
+  const changes = () => database.selectFrom('admin_changes').selectAll().orderBy('position').execute();
+  const tables = async () => (await sql`SELECT 'connections'::regclass::oid AS id`.execute(database)).rows;
+  const before = await tables();
+  await assert.rejects(rebuildProjections(database, ADMINISTRATOR, { signal: AbortSignal.abort() }));
+  const fix = await breakProjection(log, 'admin_events', 'true');
+  await assert.rejects(rebuildProjections(database, ADMINISTRATOR), /a bug/);
+  await fix();
+  assert.deepEqual(await changes(), [], 'what is not in place changes nothing');
+  assert.deepEqual(await tables(), before, 'nor are tables replaced without saying by whom');
+
+  const { position: end } = await database.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
+  await rebuildProjections(database, ADMINISTRATOR);
+  const [change, ...others] = await changes();
+  assert.deepEqual(others, []);
+  const { at, ...rest } = change!;
+  assert.ok(at instanceof Date);
+  assert.deepEqual(rest, {
+    position: end + 1,
+    actor: ADMINISTRATOR.actor,
+    type: 'projections.rebuilt',
+    subject_kind: 'projections',
+    subject_id: '',
+    change: { from: end, position: end, resumed: true },
+  });
+  const published = await database.selectFrom('outbox').select('position').orderBy('position').execute();
+  assert.equal(published.at(-1)?.position, end + 1, 'for other readers of the stream');
+
+  await busy.feed(2);
+  assert.deepEqual(await differencesOf(database), []);
+});
+
+test('what was appended while the switch waited is before it in the log, and in what took over', async () => {
+  const log = await TestLog.open(postgres);
+  const { database, ownerEpoch } = log;
+  const busy = new BusyLog(log);
+  await busy.feed(2);
+  await rebuildProjections(database, ADMINISTRATOR);
+  const { position: end } = await database.selectFrom('event_checkpoint').select('position').executeTakeFirstOrThrow();
+
+  const leader = await database.startTransaction().execute();
+  await lockProjections(leader);
+  const append = async () => {
+    const data = { node: 'node-b', incarnation: ADMINISTRATOR.incarnation, lastSeenAt: null };
+    await appendControlEvents(leader, { ownerEpoch, incarnation: randomId() }, [
+      { type: 'node.lost', at: at(900), data },
+    ]);
+    await leader.commit().execute();
+  };
+  let appended: Promise<void> | undefined;
+  const onProgress: OnProgress = ({ phase }) => {
+    if (phase === 'switch') appended ??= append();
+  };
+  const bob = { ...ADMINISTRATOR, actor: 'cli:bob' };
+  const report = await rebuildProjections(database, bob, { onProgress });
+  await appended;
+  assert.deepEqual([report.events, report.position], [end, end + 1]);
+  const changes = await database
+    .selectFrom('admin_changes')
+    .select(['position', 'actor', 'change'])
+    .orderBy('position')
+    .execute();
+  assert.deepEqual(changes, [
+    { position: end, actor: ADMINISTRATOR.actor, change: { from: 0, position: end - 1, resumed: false } },
+    { position: end + 2, actor: bob.actor, change: { from: 0, position: end + 1, resumed: false } },
+  ]);
+  await busy.feed(1);
+  assert.deepEqual(await differencesOf(database), []);
 });
 
 test('views, functions, grants, comments and what metrics keep beside the totals survive a rebuild', async () => {
@@ -107,7 +185,7 @@ test('views, functions, grants, comments and what metrics keep beside the totals
     return rows[0]?.state;
   };
   const state = await read();
-  await rebuildProjections(database);
+  await rebuildProjections(database, ADMINISTRATOR);
   assert.deepEqual(await read(), state);
   await assert.rejects(sql`DELETE FROM ip_ledger`.execute(database), /append-only/);
   const { rows } = await sql`SELECT FROM pg_namespace WHERE nspname IN ('rebuild', 'replaced')`.execute(database);
@@ -124,7 +202,7 @@ test('who owned the tables owns the new ones with their partitions and sequences
   const { rows } = await sql<{ relname: string }>`SELECT relname FROM pg_class WHERE ${kept}`.execute(database);
   assert.ok(rows.length > 4, 'with partitions');
   for (const { relname } of rows) await sql`ALTER TABLE ${sql.table(relname)} OWNER TO keeper`.execute(database);
-  await rebuildProjections(database);
+  await rebuildProjections(database, ADMINISTRATOR);
   const others = await sql`
     SELECT relname FROM pg_class WHERE ${kept} AND relowner <> 'keeper'::regrole
     UNION ALL
@@ -159,13 +237,13 @@ test('what cannot be moved to other tables is named before anything is rebuilt, 
     ['CREATE VIEW mine AS SELECT c FROM clients c', 'DROP VIEW mine', 'the column c of view mine'],
   ] as const) {
     await sql.raw(make).execute(log.database);
-    await assert.rejects(rebuildProjections(log.database), {
+    await assert.rejects(rebuildProjections(log.database, ADMINISTRATOR), {
       code: 'PROJECTION_COPY',
       message: `${name} depends on the live tables and cannot be moved to others`,
     });
     await sql.raw(unmake).execute(log.database);
   }
-  assert.equal((await rebuildProjections(log.database)).resumed, false);
+  assert.equal((await rebuildProjections(log.database, ADMINISTRATOR)).resumed, false);
 });
 
 test('what came to depend on the tables while they were rebuilt is named at the switch, and the rebuild goes on without it', async () => {
@@ -175,17 +253,20 @@ test('what came to depend on the tables while they were rebuilt is named at the 
     if (phase === 'index') made ??= sql`CREATE TABLE notes (client_id text REFERENCES clients)`.execute(log.database);
   };
   let made: Promise<unknown> | undefined;
-  await assert.rejects(rebuildProjections(log.database, { onProgress }), /: constraint notes_client_id_fkey depends/);
+  await assert.rejects(
+    rebuildProjections(log.database, ADMINISTRATOR, { onProgress }),
+    /: constraint notes_client_id_fkey depends/,
+  );
   await made;
   await sql`DROP TABLE notes`.execute(log.database);
-  assert.equal((await rebuildProjections(log.database)).resumed, true);
+  assert.equal((await rebuildProjections(log.database, ADMINISTRATOR)).resumed, true);
 });
 
 test('former tables that somebody came to use are not dropped with what uses them', async () => {
   const log = await TestLog.open(postgres);
   await sql`CREATE SCHEMA replaced; CREATE TABLE replaced.clients (client_id text);
     CREATE VIEW mine AS SELECT * FROM replaced.clients`.execute(log.database);
-  await assert.rejects(rebuildProjections(log.database), { code: '2BP01' });
+  await assert.rejects(rebuildProjections(log.database, ADMINISTRATOR), { code: '2BP01' });
   await sql`SELECT FROM mine`.execute(log.database);
 });
 
@@ -193,12 +274,12 @@ test('a half-done rebuild does not go on with tables of another shape, and can b
   const log = await TestLog.open(postgres);
   await new BusyLog(log).feed(1);
   const aborted = AbortSignal.abort();
-  await assert.rejects(rebuildProjections(log.database, { signal: aborted }), { name: 'AbortError' });
+  await assert.rejects(rebuildProjections(log.database, ADMINISTRATOR, { signal: aborted }), { name: 'AbortError' });
   await sql`ALTER TABLE nodes ADD COLUMN rack text`.execute(log.database);
-  await assert.rejects(rebuildProjections(log.database), { code: 'PROJECTION_COPY' });
+  await assert.rejects(rebuildProjections(log.database, ADMINISTRATOR), { code: 'PROJECTION_COPY' });
   assert.equal(await discardRebuild(log.database), true);
   assert.equal(await discardRebuild(log.database), false);
-  assert.equal((await rebuildProjections(log.database)).resumed, false);
+  assert.equal((await rebuildProjections(log.database, ADMINISTRATOR)).resumed, false);
 });
 
 test('an event that the projections refuse stops the rebuild, which names it and leaves the live tables alone', async () => {
@@ -212,7 +293,7 @@ test('an event that the projections refuse stops the rebuild, which names it and
     .where('position', '<', 30)
     .returning('position')
     .execute();
-  await assert.rejects(rebuildProjections(log.database), (error: Error) => {
+  await assert.rejects(rebuildProjections(log.database, ADMINISTRATOR), (error: Error) => {
     assert.equal(errorCode(error), 'UNPROJECTABLE_EVENT');
     assert.match(error.message, new RegExp(`^position ${event?.position}, connection.closed node-`));
     return true;
@@ -223,9 +304,9 @@ test('two rebuilds at once: the second is refused', async () => {
   const log = await TestLog.open(postgres);
   await new BusyLog(log).feed(3);
   let second: Promise<unknown> | undefined;
-  await rebuildProjections(log.database, {
+  await rebuildProjections(log.database, ADMINISTRATOR, {
     onProgress: () => {
-      second ??= assert.rejects(rebuildProjections(log.database), { code: 'COPY_IN_USE' });
+      second ??= assert.rejects(rebuildProjections(log.database, ADMINISTRATOR), { code: 'COPY_IN_USE' });
     },
   });
   await second;
@@ -235,13 +316,13 @@ test('a crash of Postgres in the middle: the next rebuild goes on', async () => 
   const log = await TestLog.open(postgres);
   await new BusyLog(log).feed(20);
   let crash: Promise<void> | undefined;
-  const broken = rebuildProjections(log.database, {
+  const broken = rebuildProjections(log.database, ADMINISTRATOR, {
     onProgress: ({ phase }) => {
       if (phase === 'replay') crash ??= postgres.crash();
     },
   });
   await assert.rejects(broken);
   await crash;
-  assert.equal((await rebuildProjections(log.database)).resumed, true);
+  assert.equal((await rebuildProjections(log.database, ADMINISTRATOR)).resumed, true);
   assert.deepEqual(await differencesOf(log.database), []);
 });

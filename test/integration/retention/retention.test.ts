@@ -12,7 +12,7 @@ import type { Term } from '../../../control-plane/storage/term.ts';
 import { createLogger } from '../../../shared/log/logger.ts';
 import { differencesOf } from '../../support/differences-of.ts';
 import { waitFor } from '../../support/wait-for.ts';
-import { startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
+import { ADMINISTRATOR, startTestPostgres, type TestPostgres } from '../projector/projector-database.ts';
 import { TestLog } from '../projector/test-log.ts';
 import { BusyLog } from '../rebuild/busy-log.ts';
 
@@ -101,7 +101,7 @@ test('partitions are dropped whole, usage and totals stay, and what is rebuilt f
   assert.equal(oldest?.from, 3 * PARTITION_SIZE);
   assert.deepEqual(await totalsOf(database), totals);
   assert.deepEqual(await differencesOf(database), []);
-  const report = await rebuildProjections(database);
+  const report = await rebuildProjections(database, ADMINISTRATOR);
   assert.equal(report.from, 3 * PARTITION_SIZE - 1);
   assert.deepEqual(await totalsOf(database), totals);
   assert.deepEqual(await differencesOf(database), []);
@@ -110,7 +110,7 @@ test('partitions are dropped whole, usage and totals stay, and what is rebuilt f
   const more = await retireAll(database, term);
   assert.ok(more.events >= 2, `${more.events}`);
   assert.deepEqual(await differencesOf(database), []);
-  await rebuildProjections(database);
+  await rebuildProjections(database, ADMINISTRATOR);
   assert.deepEqual(await differencesOf(database), []);
 });
 
@@ -119,7 +119,7 @@ test('windows that are dropped from the live table only do not come back as diff
   const totals = await totalsOf(log.database);
   while ((await retireOldestTraffic(log.database, term, afterAll())) !== undefined);
   assert.deepEqual(await differencesOf(log.database), []);
-  await rebuildProjections(log.database);
+  await rebuildProjections(log.database, ADMINISTRATOR);
   assert.deepEqual(await totalsOf(log.database), totals);
 });
 
@@ -142,9 +142,11 @@ test('what is young, not whole, still to be rebuilt from, or of a leader of the 
   const { database } = log;
   assert.equal(await retireOldestEvents(database, term, new Date(Date.now() - 60_000)), undefined);
   assert.equal(await retireOldestTraffic(database, term, new Date('2026-03-02T12:00:00.000Z')), undefined);
-  await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  await assert.rejects(rebuildProjections(database, ADMINISTRATOR, { signal: AbortSignal.abort() }), {
+    name: 'AbortError',
+  });
   assert.equal(await retireOldestEvents(database, term, afterAll()), undefined);
-  await rebuildProjections(database);
+  await rebuildProjections(database, ADMINISTRATOR);
   const past: Term = { ...term, ownerEpoch: term.ownerEpoch - 1 };
   await assert.rejects(retireOldestEvents(database, past, afterAll()), { code: 'NOT_LEADER' });
   await assert.rejects(retireOldestTraffic(database, past, afterAll()), { code: 'NOT_LEADER' });
@@ -206,11 +208,13 @@ test('events are kept for a rebuild that begins while the snapshot moves over th
   await sql`SELECT FROM projection_copies FOR UPDATE`.execute(holder);
   const retiring = retireOldestEvents(database, term, afterAll());
   await untilWaiting(database, 'UPDATE "projection_copies"');
-  await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  await assert.rejects(rebuildProjections(database, ADMINISTRATOR, { signal: AbortSignal.abort() }), {
+    name: 'AbortError',
+  });
   await holder.rollback().execute();
   assert.equal(await retiring, undefined);
   assert.equal((await readPartitions(database, 'public', 'events'))[0]?.from, PARTITION_SIZE);
-  const report = await rebuildProjections(database);
+  const report = await rebuildProjections(database, ADMINISTRATOR);
   assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
   assert.deepEqual(await differencesOf(database), []);
   assert.notEqual(await retireOldestEvents(database, term, afterAll()), undefined);
@@ -222,7 +226,7 @@ test('events are kept for a rebuild that has read where the snapshot is, and not
   await retireOldestEvents(database, term, afterAll());
   const holder = await database.startTransaction().execute();
   await sql`CREATE SCHEMA rebuild`.execute(holder);
-  const rebuilding = rebuildProjections(database, { signal: AbortSignal.abort() });
+  const rebuilding = rebuildProjections(database, ADMINISTRATOR, { signal: AbortSignal.abort() });
   await untilWaiting(database, 'CREATE SCHEMA "rebuild"');
   await assert.rejects(
     retireOldestEvents(database, term, afterAll()),
@@ -232,7 +236,7 @@ test('events are kept for a rebuild that has read where the snapshot is, and not
   await holder.rollback().execute();
   await assert.rejects(rebuilding, { name: 'AbortError' });
   assert.equal(await retireOldestEvents(database, term, afterAll()), undefined);
-  const report = await rebuildProjections(database);
+  const report = await rebuildProjections(database, ADMINISTRATOR);
   assert.deepEqual([report.resumed, report.from], [true, PARTITION_SIZE - 1]);
   assert.deepEqual(await differencesOf(database), []);
 });
@@ -240,10 +244,12 @@ test('events are kept for a rebuild that has read where the snapshot is, and not
 test('a rebuild that was forgotten until its events were dropped begins anew from the snapshot', async () => {
   const { log, term } = await openShortPartitions();
   const { database } = log;
-  await assert.rejects(rebuildProjections(database, { signal: AbortSignal.abort() }), { name: 'AbortError' });
+  await assert.rejects(rebuildProjections(database, ADMINISTRATOR, { signal: AbortSignal.abort() }), {
+    name: 'AbortError',
+  });
   await sql`UPDATE projection_copies SET updated_at = now() - interval '2 days'`.execute(database);
   await retireAll(database, term);
-  const report = await rebuildProjections(database);
+  const report = await rebuildProjections(database, ADMINISTRATOR);
   assert.deepEqual([report.resumed, report.from], [false, 3 * PARTITION_SIZE - 1]);
   assert.deepEqual(await differencesOf(database), []);
 });
@@ -260,7 +266,7 @@ test('a snapshot that a crash left between two partitions is a place to rebuild 
   const { position } = await database.selectFrom('projection_copies').select('position').executeTakeFirstOrThrow();
   assert.equal(position, 2 * PARTITION_SIZE - 1);
   assert.deepEqual(await differencesOf(database), []);
-  await rebuildProjections(database);
+  await rebuildProjections(database, ADMINISTRATOR);
   assert.deepEqual(await differencesOf(database), []);
   assert.notEqual(await retireOldestEvents(database, term, afterAll()), undefined);
 });

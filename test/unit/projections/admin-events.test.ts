@@ -21,10 +21,10 @@ test('an event with an actor says who changed what, whatever its type', () => {
     subject: { kind: 'dead_letter', id: '7' },
     change: { node: 'node-a' },
   });
-  assert.deepEqual(adminEventOf(eventOf('cluster.renamed', { to: 'x', actor: 'bob' })), {
-    actor: 'bob',
-    subject: { kind: 'cluster', id: '' },
-    change: { to: 'x' },
+  assert.deepEqual(adminEventOf(eventOf('projections.rebuilt', { from: 0, position: 9, actor: 'cli:bob' })), {
+    actor: 'cli:bob',
+    subject: { kind: 'projections', id: '' },
+    change: { from: 0, position: 9 },
   });
 });
 

@@ -64,6 +64,7 @@ export const samples: { [K in VpnEvent['type']]: object } = {
     position: 9,
     actor: 'cli:ada',
   },
+  'projections.rebuilt': { from: 0, position: 9, resumed: false, actor: 'cli:ada' },
   'node.lost': { node: 'node-a', incarnation: id, lastSeenAt: null },
   'connection.presumed_closed': { connectionId, clientId: 'c1', node: 'node-a', reason: 'node_lost' },
 };
