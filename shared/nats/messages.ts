@@ -62,9 +62,16 @@ export const nodeOfPresenceSubject = (subject: string): string => subject.slice(
 
 /**
  * What is committed to Postgres of one spool. The node trims its spool up to `appliedSeq`; what it published and what has
- * no PubAck beyond `streamSeq` of the stream made at `streamCreated` is still under way.
+ * no PubAck beyond `streamSeq` of the stream made at `streamCreated` is still under way. `reportedSeq` is the last event of it that
+ * was ever heard of, 0 for none; only answers have it, and those of control planes of old have not.
  */
-export const Watermark = record({ epoch: RandomId, appliedSeq: Count, streamSeq: Count, streamCreated: ShortText });
+export const Watermark = record({
+  epoch: RandomId,
+  appliedSeq: Count,
+  streamSeq: Count,
+  streamCreated: ShortText,
+  reportedSeq: Type.Optional(Count),
+});
 export type Watermark = Static<typeof Watermark>;
 export const watermarkMessage = message('watermark', Watermark);
 /**
@@ -77,7 +84,8 @@ export const watermarkSubject = (nodeId: string): string => `vpn.watermark.${nod
 /** A node asks on its own subject; the reply is a Watermark (appliedSeq 0 for an epoch that was never seen). */
 export const watermarkRequestSubject = (nodeId: string): string => `vpn.rpc.watermark.${nodeId}`;
 export const WATERMARK_REQUEST_SUBJECTS = watermarkRequestSubject('*');
-export const WatermarkRequest = record({ node: NodeId, epoch: RandomId });
+/** `reported`: the node wants to know `reportedSeq`. Nodes of old do not, and refuse an answer that has it. */
+export const WatermarkRequest = record({ node: NodeId, epoch: RandomId, reported: Type.Optional(Type.Literal(true)) });
 export type WatermarkRequest = Static<typeof WatermarkRequest>;
 export const watermarkRequestMessage = message('watermark request', WatermarkRequest);
 

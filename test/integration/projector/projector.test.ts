@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { sql } from 'kysely';
 import { createInbox, type NatsConnection } from 'nats';
 import { Projector, type ProjectorOptions } from '../../../control-plane/projector/projector.ts';
 import type { Database } from '../../../control-plane/storage/database.ts';
@@ -40,6 +41,12 @@ before(async () => {
   if (!skip) postgres = await startTestPostgres();
 });
 after(async () => postgres?.stop());
+
+interface Question {
+  readonly about?: string;
+  readonly inboxOf?: string;
+  readonly reported?: true;
+}
 
 type PipelineOptions = Pick<ProjectorOptions, 'watchdogMs'>;
 
@@ -107,6 +114,17 @@ class Pipeline {
       streamSeq = (await this.nats.jetstream().publish(subject, encodeEvents(events), options)).seq;
     }
     return streamSeq;
+  }
+
+  /** Asks for the watermark of a spool, as node-a does. */
+  async ask(epoch: string, { about = 'node-a', inboxOf = 'node-a', ...more }: Question = {}): Promise<Watermark> {
+    const request = watermarkRequestMessage.encode({ node: about, epoch, ...more });
+    const reply = await this.nats.request(watermarkRequestSubject('node-a'), request, {
+      timeout: ANSWER_TIMEOUT_MS,
+      noMux: true,
+      reply: createInbox(nodeInbox(inboxOf)),
+    });
+    return watermarkMessage.decode(reply.data);
   }
 
   /**
@@ -178,21 +196,43 @@ test('what is published is projected, and the node is told what is committed', {
     assert.deepEqual(last, { epoch: node.epoch, appliedSeq: 120, streamSeq: 2, streamCreated: created });
     assert.equal((await counters(pipeline.database))['connections.established'], 119);
 
-    const ask = async (epoch: string, { about = 'node-a', inboxOf = 'node-a' } = {}) => {
-      const request = watermarkRequestMessage.encode({ node: about, epoch });
-      const reply = await pipeline.nats.request(watermarkRequestSubject('node-a'), request, {
-        timeout: ANSWER_TIMEOUT_MS,
-        noMux: true,
-        reply: createInbox(nodeInbox(inboxOf)),
-      });
-      return watermarkMessage.decode(reply.data);
-    };
-    await assert.rejects(ask(node.epoch, { about: 'node-b' }), { code: 'TIMEOUT' });
-    await assert.rejects(ask(node.epoch, { inboxOf: 'node-b' }), { code: 'TIMEOUT' });
-    assert.deepEqual(await ask(node.epoch), last);
-    assert.equal((await ask('0'.repeat(32))).appliedSeq, 0);
+    await assert.rejects(pipeline.ask(node.epoch, { about: 'node-b' }), { code: 'TIMEOUT' });
+    await assert.rejects(pipeline.ask(node.epoch, { inboxOf: 'node-b' }), { code: 'TIMEOUT' });
+    assert.deepEqual(await pipeline.ask(node.epoch), last);
+    assert.equal((await pipeline.ask('0'.repeat(32))).appliedSeq, 0);
     const { applied, streamSeq, position } = pipeline.projector.state();
     assert.deepEqual([applied, streamSeq, position], [120, 2, 120]);
+  } finally {
+    await pipeline.close();
+  }
+});
+
+test('a node that wants to know is told of the last event of its spool that was heard of, committed or not', {
+  skip,
+}, async () => {
+  const pipeline = await Pipeline.open();
+  try {
+    const node = new SampleNode('node-a');
+    const [unseen, events] = ['0'.repeat(32), manyEvents(node, 7)];
+    await pipeline.publish(events.slice(0, 3));
+    await pipeline.startTerm();
+    await pipeline.untilApplied(3);
+    const reportedSeq = async (epoch: string) => (await pipeline.ask(epoch, { reported: true })).reportedSeq;
+    assert.deepEqual(await Promise.all([node.epoch, unseen].map(reportedSeq)), [0, 0]);
+
+    const report = (of: string, epoch: string, lastSeq: number) =>
+      sql`INSERT INTO spool_reports VALUES (${of}, ${epoch}, ${lastSeq}, now())`.execute(pipeline.database);
+    await report('node-a', node.epoch, 5);
+    await report('node-a', unseen, 9);
+    await report('node-b', node.epoch, 20);
+    assert.deepEqual(await Promise.all([node.epoch, unseen].map(reportedSeq)), [5, 9]);
+    assert.ok(!('reportedSeq' in (await pipeline.ask(node.epoch))), 'nodes of old refuse what they do not know');
+
+    await pipeline.publish(events.slice(6));
+    await waitFor(async () => (await reportedSeq(node.epoch)) === 7, {
+      timeoutMs: TIMEOUT_MS,
+      what: 'an event that waits for those before it',
+    });
   } finally {
     await pipeline.close();
   }

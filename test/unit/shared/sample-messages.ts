@@ -32,8 +32,20 @@ export const samples: readonly (readonly [Message<never>, readonly object[]])[] 
       { epoch: id, incarnation: id, lastSeq: 7 },
     ],
   ],
-  [watermarkMessage as Message<never>, [{ epoch: id, appliedSeq: 0, streamSeq: 9, streamCreated: 'x' }]],
-  [watermarkRequestMessage as Message<never>, [{ node: 'node-a', epoch: id }]],
+  [
+    watermarkMessage as Message<never>,
+    [
+      { epoch: id, appliedSeq: 0, streamSeq: 9, streamCreated: 'x' },
+      { epoch: id, appliedSeq: 0, streamSeq: 9, streamCreated: 'x', reportedSeq: 7 },
+    ],
+  ],
+  [
+    watermarkRequestMessage as Message<never>,
+    [
+      { node: 'node-a', epoch: id },
+      { node: 'node-a', epoch: id, reported: true },
+    ],
+  ],
   [
     blockRequestMessage as Message<never>,
     [
