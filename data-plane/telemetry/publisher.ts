@@ -84,6 +84,8 @@ export class EventPublisher {
   #trimmedAt = Number.NEGATIVE_INFINITY;
   #trimTimer: NodeJS.Timeout | undefined;
   #renewing = false;
+  /** Whether the spool is known to be one: what it had at first is published, and a new epoch begins when that is committed. */
+  #isOlderCopy = false;
   #confirming: Promise<void> | undefined;
   #stops: (() => void)[] = [];
   #drained: (() => void) | undefined;
@@ -150,7 +152,7 @@ export class EventPublisher {
       js: connection.jetstream({ timeout: REQUEST_TIMEOUT_MS }),
       watermarks: connection.subscribe(watermarkSubject(this.#spool.node), {
         callback: (error, message) => {
-          if (error === null) this.#onWatermark(message.data, session);
+          if (error === null) this.#onWatermark(message.data, session, { isAnswer: false });
         },
       }),
       stream: undefined,
@@ -168,9 +170,13 @@ export class EventPublisher {
       await this.#ask();
       await this.#confirming;
       if (session !== this.#session) return;
-      if (this.#spool.isConfirmed) break;
+      if (!session.ready && (this.#spool.isConfirmed || this.#isOlderCopy)) this.#publishOn(session);
+      if (this.#spool.isConfirmed) return;
       await delay(retryDelay(attempt));
     }
+  }
+
+  #publishOn(session: Session): void {
     // What was on its way when the connection broke, and what a restarted server may have lost after its PubAck.
     this.#ledger.reconnected();
     session.ready = true;
@@ -202,18 +208,19 @@ export class EventPublisher {
   async #ask(): Promise<void> {
     const session = this.#session;
     if (session === undefined) return;
-    const request = watermarkRequestMessage.encode({ node: this.#spool.node, epoch: this.#spool.epoch });
+    const { node, epoch } = this.#spool;
+    const request = watermarkRequestMessage.encode({ node, epoch, reported: true });
     try {
-      const reply = await session.connection.request(watermarkRequestSubject(this.#spool.node), request, {
+      const reply = await session.connection.request(watermarkRequestSubject(node), request, {
         timeout: REQUEST_TIMEOUT_MS,
       });
-      this.#onWatermark(reply.data, session);
+      this.#onWatermark(reply.data, session, { isAnswer: true });
     } catch (error) {
       this.#log.debug({ reason: describeError(error) }, 'no watermark was answered');
     }
   }
 
-  #onWatermark(bytes: Uint8Array, session: Session): void {
+  #onWatermark(bytes: Uint8Array, session: Session, { isAnswer }: { isAnswer: boolean }): void {
     // Until the stream is known, places in it cannot be compared; the session asks again when it is.
     if (session !== this.#session || session.stream === undefined) return;
     let watermark: Watermark;
@@ -230,11 +237,16 @@ export class EventPublisher {
       return;
     }
     const isOfStream = sameStream(session.stream, watermark.streamCreated);
-    if (session.streamEnd === 0 || (isOfStream && watermark.streamSeq >= session.streamEnd)) this.#confirm();
+    const isStreamRead = session.streamEnd === 0 || (isOfStream && watermark.streamSeq >= session.streamEnd);
+    if (isAnswer && isStreamRead) this.#confirmUnlessOlder(watermark);
     if (!isOfStream) void this.#lookUpStream(session);
     const lost = this.#ledger.applied(watermark, session.stream);
     if (lost > 0)
       this.#log.warn({ events: lost }, 'the stream has lost events that it had acknowledged, sending again');
+    if (this.#isOlderCopy && this.#ledger.appliedSeq >= this.#spool.ownSeq) {
+      void this.#renewEpoch(watermark);
+      return;
+    }
     this.#trimSoon();
     this.#pump();
   }
@@ -264,10 +276,19 @@ export class EventPublisher {
     }
   }
 
-  /** The control plane has read all that the stream had when the session began, and knows no more of the spool than is in it. */
-  #confirm(): void {
-    if (this.#spool.isConfirmed) return;
-    this.#confirming ??= this.#spool
+  /**
+   * The control plane has read all that the stream had when the session began. Where it has heard of no more than processes before this one
+   * left in the spool, that is no older copy. What this process accepted does not count: others may have had its numbers.
+   */
+  #confirmUnlessOlder({ reportedSeq = 0 }: Watermark): void {
+    const { isConfirmed, ownSeq } = this.#spool;
+    if (isConfirmed || this.#confirming !== undefined || this.#isOlderCopy) return;
+    if (reportedSeq > ownSeq) {
+      this.#isOlderCopy = true;
+      this.#log.error({ ownSeq, reportedSeq }, 'the spool is an older copy of itself, its last events are lost');
+      return;
+    }
+    this.#confirming = this.#spool
       .confirm()
       .catch((err: unknown) => this.#log.error({ err }, 'the spool could not be confirmed'))
       .finally(() => {
@@ -279,9 +300,10 @@ export class EventPublisher {
     if (this.#renewing) return;
     this.#renewing = true;
     try {
-      this.#log.error({ watermark }, 'the spool is an older copy of what was published from it, starting a new epoch');
+      this.#log.error({ watermark }, 'the spool is an older copy of itself, starting a new epoch');
       await this.#spool.renewEpoch();
       this.#ledger = new PublishLedger(0);
+      this.#isOlderCopy = false;
     } catch (error) {
       this.#log.error({ err: error }, 'no new epoch could be started');
     } finally {
@@ -318,7 +340,8 @@ export class EventPublisher {
     const due = this.#ledger.nextDue(MAX_EVENTS_PER_MESSAGE);
     if (due !== undefined) return due;
     const { publishedSeq, uncommitted } = this.#ledger;
-    const waiting = Math.min(this.#spool.lastSeq - publishedSeq, this.#maxUncommitted - uncommitted);
+    const last = this.#isOlderCopy ? this.#spool.ownSeq : this.#spool.lastSeq;
+    const waiting = Math.min(last - publishedSeq, this.#maxUncommitted - uncommitted);
     if (waiting <= 0) {
       if (this.#spool.lastSeq === publishedSeq) this.#flushDue = false;
       return undefined;

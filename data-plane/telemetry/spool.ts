@@ -241,8 +241,8 @@ export class Spool {
   }
 
   /**
-   * Starts a new epoch, for a file that is an older copy of itself. What was appended since the copy was made is numbered afresh, because other
-   * events were committed under its numbers; what is older was committed, too, and is dropped.
+   * Starts a new epoch, for a file that is an older copy of itself, all of which up to `ownSeq` is committed and dropped. What was appended
+   * since the copy was made is numbered afresh, because other events had its numbers.
    */
   async renewEpoch(): Promise<void> {
     const [before, after] = [this.#epoch, newId()];

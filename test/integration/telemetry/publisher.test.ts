@@ -261,3 +261,104 @@ test('an older copy of a spool of which the stream has more than is committed pu
   await waitFor(async () => (await next.commit()) === 20, { timeoutMs: 10_000, what: 'all events of the new epoch' });
   assert.deepEqual([committer.applied.size, older.lastSeq], [10, 20]);
 });
+
+/** A spool of which one process is known to have had the first 10 events, none of them published, and a later one 5 more. */
+async function setUpSpoolOfThree(t: TestContext) {
+  const setup = await setUp(t);
+  const directory = join(setup.stateDirectory, '..', 'older');
+  for (const [incarnation, count] of [['c', 10] as const, ['d', 5] as const]) {
+    const database = new NodeDatabase(directory);
+    await new Spool(database, { node: OTHER_NODE, incarnation: incarnation.repeat(32) }).append(events(count));
+    database.close();
+  }
+  const database = new NodeDatabase(directory);
+  const spool = new Spool(database, { node: OTHER_NODE, incarnation: 'e'.repeat(32) });
+  const url = setup.nats.nodeUrl(OTHER_NODE);
+  const link = new NatsLink({ url, name: 'older', inboxPrefix: nodeInbox(OTHER_NODE), log });
+  const publisher = new EventPublisher({ spool, link, log });
+  // The committer of the other node answers everybody.
+  await setup.committer.close();
+  const open = (epoch: string) => StreamCommitter.open(setup.nats.url, OTHER_NODE, epoch);
+  const committer = await open(spool.epoch);
+  let next: StreamCommitter | undefined;
+  t.after(async () => {
+    await publisher.stop(0);
+    await link.close();
+    await Promise.all([committer.close(), next?.close()]);
+    database.close();
+  });
+  const start = () => {
+    publisher.start();
+    link.start();
+  };
+  /** Who commits its new epoch. */
+  const replace = async () => {
+    await committer.close();
+    next = await open(spool.epoch);
+    return next;
+  };
+  return { setup, spool, publisher, committer, start, replace };
+}
+
+const once = (seqs: number) => new Map(Array.from({ length: seqs }, (_, i) => [i + 1, 1]));
+
+test('a spool that had more than it has is continued with what it had, and all that came later is of a new epoch', {
+  skip,
+}, async (t) => {
+  const { spool, publisher, committer, start, replace } = await setUpSpoolOfThree(t);
+  const { epoch } = spool;
+  committer.reportedSeq = 20;
+  await spool.append(events(25));
+  start();
+  await waitFor(() => publisher.stats.acked === 10, { timeoutMs: 10_000, what: 'what it had to be published' });
+  const { asked } = committer;
+  committer.reportedSeq = undefined;
+  await waitFor(() => committer.asked > asked + 1, { timeoutMs: 10_000, what: 'more answers' });
+  assert.deepEqual([spool.epoch, publisher.stats.acked], [epoch, 10], 'its next numbers are those of lost events');
+  assert.equal(publisher.presence.lastSeq, undefined);
+
+  assert.equal(await committer.commit(), 10);
+  await waitFor(() => spool.epoch !== epoch, { timeoutMs: 10_000, what: 'a new epoch' });
+  const next = await replace();
+  await waitFor(async () => (await next.commit()) === 30, { timeoutMs: 10_000, what: 'all events of the new epoch' });
+  assert.deepEqual([committer.deliveries, next.deliveries], [once(10), once(30)]);
+  const incarnations = [...next.applied.values()].map(({ incarnation }) => incarnation[0]).join('');
+  assert.equal(incarnations, 'd'.repeat(5) + 'e'.repeat(25));
+  await waitFor(() => spool.depth === 0, { timeoutMs: 5_000, what: 'the spool to be trimmed' });
+});
+
+test('what is announced does not say whether a spool had more: the answer does', { skip }, async (t) => {
+  const { spool, publisher, committer, start } = await setUpSpoolOfThree(t);
+  const { epoch } = spool;
+  committer.isAnswering = false;
+  committer.reportedSeq = 11;
+  committer.appliedSeq = 10;
+  start();
+  const isHeard = async () => (await committer.commit()) === 10 && spool.appliedSeq === 10;
+  await waitFor(isHeard, { timeoutMs: 10_000, what: 'the announcement' });
+  assert.deepEqual([spool.isConfirmed, spool.epoch, publisher.stats.acked], [false, epoch, 0]);
+  committer.isAnswering = true;
+  await waitFor(() => spool.epoch !== epoch, { timeoutMs: 10_000, what: 'a new epoch' });
+  assert.deepEqual([spool.lastSeq, spool.isConfirmed], [5, true]);
+});
+
+for (const reportedSeq of [10, undefined]) {
+  const told = reportedSeq === undefined ? 'by a control plane that does not know' : 'of no more than it had';
+  test(`a spool that is told ${told} keeps its epoch, also after a reconnect`, { skip }, async (t) => {
+    const { setup, spool, committer, start } = await setUpSpoolOfThree(t);
+    committer.reportedSeq = reportedSeq;
+    start();
+    await spool.append(events(5));
+    await waitFor(() => spool.isConfirmed, { timeoutMs: 10_000, what: 'its confirmation' });
+    await waitFor(async () => (await committer.commit()) === 20, { timeoutMs: 10_000, what: 'all events' });
+    assert.deepEqual(committer.deliveries, once(20));
+    if (reportedSeq !== undefined) committer.reportedSeq = spool.lastSeq;
+    await setup.nats.stop();
+    setup.nats = await setup.nats.restart();
+    const { asked } = committer;
+    await waitFor(() => committer.asked > asked, { timeoutMs: 20_000, what: 'a question after the reconnect' });
+    await spool.append(events(5));
+    await waitFor(async () => (await committer.commit()) === 25, { timeoutMs: 20_000, what: 'all events' });
+    assert.equal(spool.epoch, committer.epoch);
+  });
+}

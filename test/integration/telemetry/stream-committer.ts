@@ -22,7 +22,10 @@ export class StreamCommitter {
   readonly messageSizes: number[] = [];
   /** Requests that were answered. */
   asked = 0;
+  isAnswering = true;
   appliedSeq = 0;
+  /** What answers say of it; nothing, like a control plane of old. */
+  reportedSeq: number | undefined;
   #streamSeq = 0;
   #streamCreated = '';
   #connection: NatsConnection;
@@ -33,7 +36,10 @@ export class StreamCommitter {
     this.epoch = epoch;
     connection.subscribe(WATERMARK_REQUEST_SUBJECTS, {
       callback: (_error, message) => {
-        message.respond(watermarkMessage.encode(this.watermark()));
+        if (!this.isAnswering) return;
+        const { reportedSeq } = this;
+        const reported = reportedSeq === undefined ? {} : { reportedSeq };
+        message.respond(watermarkMessage.encode({ ...this.watermark(), ...reported }));
         this.asked++;
       },
     });
