@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ClientStatus } from '../../data-plane/client/status-file.ts';
@@ -204,6 +204,8 @@ export function createClient(
     status,
     traffic: () => readTrafficReport(reportFile),
     async startTraffic(load) {
+      // One of a driver before says nothing of this one.
+      rmSync(reportFile, { force: true });
       const { behind } = options.node.place;
       const has = (version: 4 | 6) => status()?.addresses.some((address) => address.includes(':') === (version === 6));
       const hosts = [...(has(4) ? [behind.address] : []), ...(has(6) ? [behind.address6] : [])];
