@@ -30,7 +30,7 @@ export class TcpProxy {
       const far = connectTcp({ ...target, allowHalfOpen: true });
       for (const [from, to, onPassed] of [
         [near, far, () => undefined],
-        [far, near, () => this.#countPassed()],
+        [far, near, (bytes: number) => this.#countPassed(bytes)],
       ] as const) {
         const pipe = new Pipe(from, to, () => this.#state, onPassed);
         this.#pipes.add(pipe);
@@ -59,14 +59,17 @@ export class TcpProxy {
     return Math.ceil(this.#pipes.size / 2);
   }
 
-  /** Pieces that came from the target and got through: about as many as its answers. */
+  /** Bytes that came from the target and got through. */
   get passed(): number {
     return this.#passed;
   }
 
-  /** Cuts the connections there are behind so many more pieces from the target, once; new ones get through. */
-  cutAfter(pieces: number): void {
-    this.#cutAt = this.#passed + pieces;
+  /**
+   * Cuts the connections there are, once, behind the piece with which so many more bytes from the target have got through; new ones
+   * get through.
+   */
+  cutAfter(bytes: number): void {
+    this.#cutAt = this.#passed + bytes;
   }
 
   set(state: LinkState): void {
@@ -77,9 +80,11 @@ export class TcpProxy {
     }
   }
 
-  #countPassed(): void {
-    this.#passed++;
-    if (this.#passed === this.#cutAt) for (const pipe of this.#pipes) pipe.destroy();
+  #countPassed(bytes: number): void {
+    this.#passed += bytes;
+    if (this.#cutAt === undefined || this.#passed < this.#cutAt) return;
+    this.#cutAt = undefined;
+    for (const pipe of this.#pipes) pipe.destroy();
   }
 
   close(): void {
@@ -93,12 +98,12 @@ class Pipe {
   readonly #from: Socket;
   readonly #to: Socket;
   readonly #state: () => LinkState;
-  readonly #onPassed: () => void;
+  readonly #onPassed: (bytes: number) => void;
   readonly #waiting: Piece[] = [];
   #timer: NodeJS.Timeout | undefined;
   #ended = false;
 
-  constructor(from: Socket, to: Socket, state: () => LinkState, onPassed: () => void) {
+  constructor(from: Socket, to: Socket, state: () => LinkState, onPassed: (bytes: number) => void) {
     this.#from = from;
     this.#to = to;
     this.#state = state;
@@ -130,8 +135,9 @@ class Pipe {
     this.#from.resume();
     const now = performance.now();
     while (this.#waiting[0] !== undefined && this.#waiting[0].dueAt <= now) {
-      this.#to.write(this.#waiting.shift()!.bytes);
-      this.#onPassed();
+      const { bytes } = this.#waiting.shift()!;
+      this.#to.write(bytes);
+      this.#onPassed(bytes.length);
     }
     const next = this.#waiting[0];
     clearTimeout(this.#timer);
