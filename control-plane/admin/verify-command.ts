@@ -15,9 +15,10 @@ export async function verifyCommand(
     if (isKept) kept.push(difference);
   };
   const report = await verifyProjections(database, { limit, onDifference, onProgress, signal });
-  const lines = report.findings
-    .filter((found) => limit !== undefined && found.count > limit)
-    .map((found) => `${found.name}: ${count(found.count - (limit ?? 0))} more`);
+  const lines = report.findings.flatMap((found) => {
+    const more = found.count - (limit ?? found.count);
+    return more > 0 ? [`${found.name}: ${count(more)} more`] : [];
+  });
   const scope = `${report.findings.length} tables and checks as of position ${report.position}`;
   const source = `${count(report.events)} events projected anew`;
   lines.push(
@@ -25,7 +26,7 @@ export async function verifyCommand(
       ? `no difference: ${scope}, ${source}`
       : `${count(report.differences)} differences: ${scope}, ${source}`,
   );
-  const told = Object.groupBy(kept, (difference) => ('table' in difference ? difference.table : difference.check));
+  const told = Object.groupBy(kept, (difference) => (difference.type === 'row' ? difference.table : difference.check));
   const findings = report.findings.map((found) => ({ ...found, differences: told[found.name] ?? [] }));
   return { ok: report.differences === 0, text: lines.join('\n'), json: { ...report, findings } };
 }
