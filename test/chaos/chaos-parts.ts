@@ -56,20 +56,16 @@ export async function startChaosParts({ directory, progress, signal }: ChaosPart
     for (const [id, addresses] of Object.entries(OWN_ADDRESSES))
       await cluster.api('PUT', `/v1/clients/${id}/addresses`, { addresses });
     progress('a second control plane, six simulated nodes');
-    const nats = new URL(cluster.natsUrl);
-    const postgres = new URL(cluster.databaseUrl);
-    const proxied = async (url: URL): Promise<{ proxy: TcpProxy; url: string }> => {
-      const proxy = await TcpProxy.start({ host: url.hostname, port: Number(url.port) });
+    const { natsUrl, databaseUrl } = cluster;
+    const proxied = async (url: string): Promise<{ proxy: TcpProxy; url: string }> => {
+      const proxy = await TcpProxy.inFrontOf(url);
       ends.push(async () => proxy.close());
-      const there = new URL(url);
-      there.hostname = '127.0.0.1';
-      there.port = String(proxy.port);
-      return { proxy, url: there.href };
+      return { proxy, url: proxy.over(url) };
     };
     const [fleetNats, replicaNats, replicaPostgres] = [
-      await proxied(nats),
-      await proxied(nats),
-      await proxied(postgres),
+      await proxied(natsUrl),
+      await proxied(natsUrl),
+      await proxied(databaseUrl),
     ];
     const standby = createControlPlane({
       directory,

@@ -49,6 +49,20 @@ export class TcpProxy {
     return new TcpProxy(server, target);
   }
 
+  /** In front of the server that a URL names. */
+  static inFrontOf(url: string): Promise<TcpProxy> {
+    const { hostname, port } = new URL(url);
+    return TcpProxy.start({ host: hostname, port: Number(port) });
+  }
+
+  /** A URL of the target, by way of this link. */
+  over(url: string): string {
+    const there = new URL(url);
+    there.hostname = '127.0.0.1';
+    there.port = String(this.port);
+    return there.href;
+  }
+
   /** Connections that were not refused. */
   get accepted(): number {
     return this.#accepted;

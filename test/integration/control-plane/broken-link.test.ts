@@ -30,12 +30,9 @@ after(() => Promise.all([postgres?.stop(), nats?.stop()]));
 
 /** Brings the newest database up to date as a control plane does when it starts, over a link of its own. */
 async function begin(prepare: (link: TcpProxy) => void): Promise<TcpProxy> {
-  const there = new URL(postgres.url());
-  const link = await TcpProxy.start({ host: there.hostname, port: Number(there.port) });
+  const link = await TcpProxy.inFrontOf(postgres.url());
   prepare(link);
-  there.hostname = '127.0.0.1';
-  there.port = String(link.port);
-  const database = createDatabase(createPool(there.href, 'broken link', () => undefined));
+  const database = createDatabase(createPool(link.over(postgres.url()), 'broken link', () => undefined));
   try {
     const connection = await connectDependencies({
       database,

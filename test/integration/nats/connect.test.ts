@@ -60,12 +60,10 @@ test('attempts to connect that were given up leave nothing behind when a server 
 }, async (t) => {
   const server = await startNatsServer({ directory: temporaryDirectory(t) });
   t.after(() => server.stop());
-  const url = new URL(server.url);
-  const proxy = await TcpProxy.start({ host: url.hostname, port: Number(url.port) });
+  const proxy = await TcpProxy.inFrontOf(server.url);
   t.after(() => proxy.close());
-  url.port = String(proxy.port);
   const log = createLogger('test', 'silent');
-  const connection = await connectNats(url.href, 'test', log, new AbortController().signal);
+  const connection = await connectNats(proxy.over(server.url), 'test', log, new AbortController().signal);
   t.after(() => connection.close());
   const losses = countLosses(connection);
 
